@@ -1,0 +1,49 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install sweep test test-all check format benchmark clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed ## make .venv and install kdsweep into it
+
+sweep: $(VENV)/installed ## run the six-temperature sweep on scikit-learn's digits
+	$(BIN)/kdsweep -m temperature=1,2,4,16,32,64
+
+test: $(VENV)/installed-dev ## run the fast tests
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/installed-dev ## run every test, the slow ones too
+	$(BIN)/pytest
+
+check: $(VENV)/installed-dev ## lint, format check and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## format the code and mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(VENV)/installed ## print the speed ratios
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/sweep.py
+
+clean: ## remove .venv and caches; the store, the runs and mlflow.db stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "kdsweep needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed

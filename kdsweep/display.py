@@ -1,0 +1,115 @@
+"""What a person sees while a job runs: one live line on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kdsweep.result import Result
+from kdsweep.training.events import EpochEnded, Event, StageFinished, Waiting
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+def console() -> Console:
+    """The console of now; a terminal's width, or one that no table needs to be broken for."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
+
+
+class Display:
+    """Shows the events of one job; `quiet` in a sweep, which shows a line per job."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.console = console()
+        self.quiet = quiet
+        self.live: Progress | None = None
+        self.last_line = time.monotonic()
+        if self.console.is_terminal:
+            self.live = Progress(
+                TextColumn("  {task.description:<8}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+            )
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+        if self.live:
+            self.live.stop()
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Waiting():
+                self.line(f"  {event.role:<8} waiting: another job is training it")
+            case EpochEnded():
+                self._epoch(event)
+            case StageFinished():
+                self._clear()
+                self.line(f"  {event.role:<8} {_finished(event)}")
+
+    def line(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text)
+
+    def job_ended(self, result: Result, jobs: int | None) -> None:
+        """In a sweep a line per job; of a single one the figures."""
+        if result.error:
+            figures = "failed"
+        else:
+            student = result.networks["student"]
+            also = [role for role, network in result.networks.items() if role != "student" and not network["reused"]]
+            how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
+            figures = f"val {result.val()['val/accuracy']:.2%}  test {student['test']['accuracy']:.2%}  {how}"
+            figures += f" (first {' and '.join(also)})" if also else ""
+        if self.quiet:
+            self.console.print(f"[{result.number + 1}/{jobs}] {result.name}  {figures}", markup=False)
+
+    def _epoch(self, event: EpochEnded) -> None:
+        accuracy, loss = event.metrics["val/accuracy"], event.metrics["train/loss"]
+        figures = f"loss {loss:.4f}  val {accuracy:.2%}"
+        if self.live:
+            if not self.live.tasks or self.live.tasks[-1].description != event.role:
+                self._clear()
+                self.live.add_task(event.role, total=event.epochs, figures="")
+            self.live.update(self.live.tasks[-1].id, completed=event.epoch, figures=figures)
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.line(f"  {event.role:<8} epoch {event.epoch}/{event.epochs}  {figures}")
+            self.last_line = time.monotonic()
+
+    def _clear(self) -> None:
+        if self.live:
+            for task in list(self.live.tasks):
+                self.live.remove_task(task.id)
+
+
+def _finished(event: StageFinished) -> str:
+    best = event.history[event.best_epoch - 1]
+    how = "reused " if event.reused else "trained"
+    return (
+        f"{how}  val {best['val/accuracy']:.2%}  epoch {event.best_epoch} of {len(event.history)}, "
+        f"{seconds(event.seconds)}"
+    )
+
+
+def relative(path: Path) -> str:
+    """A path as seen from the working directory, where it is below it."""
+    return str(path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path)
+
+
+def seconds(value: float) -> str:
+    """A duration as people write it."""
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,49 @@
+"""What a job leaves behind for the summary of its sweep: result.json in its folder."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+FILE = "result.json"
+
+
+@dataclass
+class Result:
+    """A job by its swept values, and what came of it; `error` alone if it failed.
+
+    `networks` has, per role ("student", "scratch", "teacher"), best_epoch, seconds, reused, `val` (figures
+    of selection), `test` (figures of evaluation) and `cost`.
+    """
+
+    number: int
+    swept: dict[str, Any]
+    seed: int = 0
+    objective: float | None = None
+    seconds: float = 0.0
+    run_id: str | None = None
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    error: str | None = None
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load_all(cls, folder: Path) -> list[Self]:
+        """The results of every job below `folder`, in the order of the jobs."""
+        results = [cls(**json.loads(file.read_text())) for file in folder.rglob(FILE)]
+        return sorted(results, key=lambda result: result.number)
+
+    def test(self, role: str, figure: str = "accuracy") -> float | None:
+        """A figure of the test split, None where the job has no such network."""
+        value: float | None = self.networks.get(role, {}).get("test", {}).get(figure)
+        return value
+
+    def val(self, role: str = "student") -> dict[str, float]:
+        return dict(self.networks[role]["val"])
+
+    @property
+    def name(self) -> str:
+        """The swept values as people write them: T=4 α=0.5."""
+        signs = {"temperature": "T", "alpha": "α"}
+        return " ".join(f"{signs.get(key, key)}={value}" for key, value in self.swept.items())

@@ -1,0 +1,125 @@
+"""The store: a folder of finished things, each under its content key, each made once.
+
+    <root>/<key>/             files of the entry and their SHA256SUMS (`sha256sum -c` reads it)
+    <root>/unfinished/<key>/  what a maker needs to go on after it was killed
+    <root>/damaged/           entries that failed their checksums
+    <root>/locks/             one lock per key: whoever else needs it waits, then finds it
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kdsweep.errors import KdsweepError
+
+log = logging.getLogger(__name__)
+
+SUMS = "SHA256SUMS"
+_verified: set[Path] = set()  # entries whose checksums this process has read
+
+
+class Store:
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+        try:
+            for folder in (self.root, self.root / "unfinished", self.root / "damaged", self.root / "locks"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KdsweepError(f"store={root}: cannot be made a folder: {error.strerror}") from error
+
+    def find(self, key: str) -> Path | None:
+        """The finished entry of `key`, its checksums verified; None if there is none or it was damaged."""
+        entry = self.root / key
+        if not entry.is_dir():
+            return None
+        if entry in _verified:
+            return entry
+        if problem := _damage(entry):
+            self._set_aside(entry, problem)
+            return None
+        _verified.add(entry)
+        return entry
+
+    def obtain(
+        self, key: str, make: Callable[[Path], None], waiting: Callable[[], None] = lambda: None
+    ) -> tuple[Path, bool]:
+        """The entry of `key` and whether it was there already.
+
+        If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
+        leaves none. Others who need the key meanwhile wait, `waiting` being called once before.
+        """
+        if entry := self.find(key):
+            return entry, True
+        with self._lock(key, waiting):
+            if entry := self.find(key):
+                return entry, True
+            with tempfile.TemporaryDirectory(prefix=f".{key[:8]}-", dir=self.root) as folder:
+                made = Path(folder) / key
+                made.mkdir()
+                make(made)
+                _seal(made)
+                made.replace(self.root / key)
+            shutil.rmtree(self.unfinished(key), ignore_errors=True)
+            _verified.add(self.root / key)
+            return self.root / key, False
+
+    def unfinished(self, key: str) -> Path:
+        """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
+        return self.root / "unfinished" / key
+
+    @contextmanager
+    def _lock(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _set_aside(self, entry: Path, problem: str) -> None:
+        aside = Path(tempfile.mkdtemp(prefix=f"{entry.name}-", dir=self.root / "damaged"))
+        try:
+            entry.replace(aside / entry.name)
+        except FileNotFoundError:  # another process was quicker
+            aside.rmdir()
+            return
+        log.warning("store: %s was damaged (%s); set aside in %s, made anew", entry.name[:8], problem, aside)
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _seal(folder: Path) -> None:
+    """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    lines = "".join(f"{_checksum(file)}  {file.name}\n" for file in files)
+    (folder / SUMS).write_text(lines)
+    for path in (*files, folder / SUMS, folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _damage(entry: Path) -> str | None:
+    """What is wrong with an entry, or None."""
+    try:
+        sums = dict(reversed(line.split("  ", 1)) for line in (entry / SUMS).read_text().splitlines())
+        wrong = [name for name, checksum in sums.items() if _checksum(entry / name) != checksum]
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not sums:
+        return "no files"
+    return f"checksum of {', '.join(wrong)}" if wrong else None

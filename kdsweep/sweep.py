@@ -1,0 +1,157 @@
+"""A sweep as a whole: every job checked before the first one trains, its MLflow parent run, its summary.
+
+Hydra's sweeper and launcher do the sweeping; this is the callback around them. Sweep and jobs find each other
+in the sweep's folder, so that any launcher will do. Hydra imports this module at every start: keep it light.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.result import Result
+
+if TYPE_CHECKING:
+    from kdsweep.config import Config
+    from kdsweep.tracking import Run
+
+FILE = "sweep.json"
+JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs if it is known."""
+
+    run_id: str
+    keys: list[str]
+    jobs: int | None
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / FILE).read_text()))
+
+
+def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    """The values that a job's overrides give to the swept keys."""
+    parsed = {each.get_key_element(): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))}
+    values = {key: parsed.get(key) for key in keys}
+    return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
+
+
+class SweepCallback(Callback):
+    def __init__(self) -> None:
+        self.run: Run | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            self._start(config)
+        except KdsweepError as error:  # Hydra turns a callback's exceptions into warnings
+            if config.get("debug"):
+                raise SystemExit(1) from error
+            print(f"kdsweep: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.run is not None:
+            self._end(self.run, Path(config.hydra.sweep.dir), sys.exc_info()[1])
+
+    def _start(self, config: DictConfig) -> None:
+        overrides = _overrides(config)
+        keys = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+        jobs = _combinations(overrides)
+        first = _check(config, jobs)
+
+        from kdsweep.store import Store
+        from kdsweep.tracking import Run, Tracker
+
+        tracker = Tracker(first.tracking, Store(first.store))
+        tracker.close_dead_runs()
+        spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
+        self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec}, params={})
+        trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+        sweep = Sweep(self.run.id, keys, len(jobs) if trials is None else trials)
+        sweep.save(Path(config.hydra.sweep.dir))
+        taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
+        print(f"{sweep.jobs} jobs over {', '.join(keys) or 'nothing'}: {first.student.name} {taught}, {first.dataset.name}")
+
+    def _end(self, run: "Run", folder: Path, error: BaseException | None) -> None:
+        from kdsweep.report.summary import summarize
+
+        sweep = Sweep.load(folder)
+        results = Result.load_all(folder)
+        failed = [result for result in results if result.error]
+        for file in summarize([result for result in results if not result.error], sweep.keys, folder):
+            run.artifact(file)
+        for result in failed:
+            print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            run.end("KILLED")
+        elif failed:
+            run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
+            raise SystemExit(1)
+        else:
+            run.end("FAILED" if error else "FINISHED", str(error) if error else None)
+
+
+def _overrides(config: DictConfig) -> list[Override]:
+    """The sweep's overrides, those of the sweeper's own config first."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(arguments)
+
+
+def _combinations(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of every job; of an interval, whose values only the sweeper knows, both ends."""
+    choices = [_choices(override) for override in overrides]
+    if prod(map(len, choices)) <= JOBS_CHECKED:
+        return [list(job) for job in itertools.product(*choices)]
+    first = [each[0] for each in choices]
+    return [[*first[:i], choice, *first[i + 1 :]] for i, each in enumerate(choices) for choice in each]
+
+
+def _choices(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{key}={value.start}", f"{key}={value.end}"]
+    return [f"{key}={each}" for each in override.sweep_string_iterator()]
+
+
+def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "Config":
+    """The first job's config. Raises ConfigError with what is wrong with any job, each thing once."""
+    from kdsweep.config import parse
+    from kdsweep.job import prepare
+
+    loader = GlobalHydra.instance().config_loader()
+    problems: dict[str, int] = {}
+    configs = []
+    for job in jobs:
+        composed = loader.load_sweep_config(config, list(job))
+        with open_dict(composed):
+            del composed["hydra"]
+        try:
+            configs.append(parse(composed))
+            prepare(configs[-1])
+        except KdsweepError as error:
+            for line in str(error).splitlines():
+                problems[line] = problems.get(line, 0) + 1
+    if problems:
+        raise ConfigError("nothing was started\n" + "\n".join(problems))
+    return configs[0]

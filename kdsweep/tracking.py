@@ -1,0 +1,158 @@
+"""MLflow: runs, params, metrics, artifacts. Nothing else imports mlflow."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from kdsweep.config import Tracking
+from kdsweep.errors import KdsweepError
+from kdsweep.store import Store
+from kdsweep.training.events import EpochEnded, Event, StageFinished
+
+log = logging.getLogger(__name__)
+
+LOCK_TAG = "kdsweep.lock"
+SECONDS_BETWEEN_FLUSHES = 1.0
+METRICS_PER_BATCH = 1000  # MLflow takes no more at once
+
+
+class Tracker:
+    """The experiment of one tracking server or database. Raises KdsweepError if it does not answer."""
+
+    def __init__(self, config: Tracking, store: Store) -> None:
+        # MLflow tries for minutes by default; whoever set these knows better
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        self.uri = config.uri
+        self.locks = store.root / "locks"
+        try:
+            with FileLock(self.locks / "database.lock"):  # processes would race on its migrations
+                self.client = MlflowClient(self.uri)
+                self.experiment_id = self._experiment(config.experiment)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise KdsweepError(f"tracking.uri={config.uri}: MLflow does not answer: {reason}") from error
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return found.experiment_id if found else str(self.client.create_experiment(name))
+
+    def close_dead_runs(self) -> None:
+        """Mark as KILLED what a killed process left RUNNING: a living one holds its run's lock."""
+        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
+        for run in running:
+            lock = Path(run.data.tags.get(LOCK_TAG, ""))
+            if not lock.is_file():
+                continue
+            with suppress(Timeout), FileLock(lock, timeout=0):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                lock.unlink(missing_ok=True)
+
+
+class Run:
+    """One MLflow run as a context: its state is true whatever ends it.
+
+    Once it has begun, a tracking server that is lost is said and does not stop the job.
+    """
+
+    def __init__(self, tracker: Tracker, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        self.client = tracker.client
+        self.lost = False
+        self._metrics: list[tuple[str, float, int, int]] = []
+        self._flushed = time.monotonic()
+        try:
+            self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+            self._lock = FileLock(tracker.locks / f"{self.id}.lock")
+            self._lock.acquire()
+            self.client.set_tag(self.id, LOCK_TAG, str(self._lock.lock_file))
+            self.client.log_batch(self.id, params=[Param(key, str(value)) for key, value in params.items()])
+        except Exception as error:
+            raise KdsweepError(f"tracking.uri={tracker.uri}: MLflow does not answer: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+        if error is None:
+            self.end("FINISHED")
+        elif isinstance(error, Exception):
+            self.end("FAILED", str(error) or type(error).__name__)
+        else:  # Ctrl-C, SIGTERM
+            self.end("KILLED")
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        self.lost = False  # a server that is back gets what it missed
+        self.flush()
+        if reason:
+            self._try(lambda: self.client.set_tag(self.id, "kdsweep.error", reason[:5000]))
+        self._try(lambda: self.client.set_terminated(self.id, status))
+        self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def show(self, event: Event) -> None:
+        """Per-epoch metrics: the student's under their own names, other roles' under `<role>/…`."""
+        match event:
+            case EpochEnded():
+                self._epoch(event.role, event.epoch, event.metrics)
+            case StageFinished():
+                if event.reused:
+                    for epoch, metrics in enumerate(event.history, start=1):
+                        self._epoch(event.role, epoch, metrics)
+                for name, value in event.history[event.best_epoch - 1].items():
+                    if name.startswith("val/"):
+                        self.metric(_of(event.role, f"best/{name}"), value)
+        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self.flush()
+
+    def _epoch(self, role: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self.metric(_of(role, name), value, epoch)
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        self._metrics.append((name, value, round(time.time() * 1000), step))
+
+    def flush(self) -> None:
+        from mlflow.entities import Metric
+
+        self._flushed = time.monotonic()
+        batch = [Metric(*metric) for metric in self._metrics]
+        for start in range(0, len(batch), METRICS_PER_BATCH):
+            part = batch[start : start + METRICS_PER_BATCH]
+            self._try(lambda part=part: self.client.log_batch(self.id, metrics=part))  # type: ignore[misc]
+        if not self.lost:
+            self._metrics.clear()
+
+    def tag(self, name: str, value: str) -> None:
+        self._try(lambda: self.client.set_tag(self.id, name, value))
+
+    def artifact(self, file: Path) -> None:
+        self._try(lambda: self.client.log_artifact(self.id, str(file)))
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        if self.lost:
+            return
+        try:
+            call()
+        except Exception as error:
+            self.lost = True
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            log.warning("MLflow is lost, the job goes on without it: %s", reason)
+
+
+def _of(role: str, metric: str) -> str:
+    return metric if role == "student" else f"{role}/{metric}"

@@ -1,0 +1,53 @@
+"""The figures of a network on the test split, from its stored logits."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import (
+    multiclass_auroc,
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+)
+
+CALIBRATION_BINS = 15
+
+
+def evaluate(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Any]:
+    """Figures of logits [N, C] against labels [N]; agreement with the teacher's logits, if there are any.
+
+    ROC AUC is one class against the rest, averaged over the classes that occur. The calibration error is the
+    expected one of 15 equal bins of confidence (Guo et al. 2017, arXiv:1706.04599). The confusion matrix
+    has true classes as rows.
+    """
+    classes = logits.shape[1]
+    probabilities = logits.softmax(dim=1)
+    predicted = logits.argmax(dim=1)
+    figures: dict[str, Any] = {
+        "accuracy": predicted.eq(labels).double().mean().item(),
+        "macro_f1": multiclass_f1_score(predicted, labels, classes, average="macro").item(),
+        "roc_auc": _auroc(probabilities, labels),
+        "cross_entropy": F.cross_entropy(logits, labels).item(),
+        "calibration_error": multiclass_calibration_error(
+            probabilities, labels, classes, n_bins=CALIBRATION_BINS, norm="l1"
+        ).item(),
+        "confusion": multiclass_confusion_matrix(predicted, labels, classes).tolist(),
+    }
+    if teacher is not None:
+        figures["agreement"] = predicted.eq(teacher.argmax(dim=1)).double().mean().item()
+    return figures
+
+
+def _auroc(probabilities: Tensor, labels: Tensor) -> float | None:
+    """None where it is not defined, with less than two classes among the labels."""
+    present = labels.unique()
+    if len(present) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on classes that a small test split lacks, left out below
+        each = multiclass_auroc(probabilities, labels, probabilities.shape[1], average=None)
+    assert isinstance(each, torch.Tensor)
+    return each[present].mean().item()
