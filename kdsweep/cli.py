@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigKeyError, ConfigAttributeError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from kdsweep.errors import KdsweepError
 
@@ -34,11 +35,10 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        print(f"kdsweep: {explain(error)}", file=sys.stderr)
-        sys.exit(FAILED)
+        fail(error)
 
 
-@hydra.main(config_path="pkg://kdsweep.conf", config_name="config")
+@hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")
 def run(composed: DictConfig) -> float | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     from kdsweep.job import run_job
@@ -52,8 +52,18 @@ def run(composed: DictConfig) -> float | None:
         result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
     else:
         sweep, result = None, Result(0, {})
-    run_job(composed, folder, result, sweep)
+    try:
+        run_job(composed, folder, result, sweep)
+    except Exception as error:
+        if sweep or composed.get("debug"):
+            raise  # to the sweeper, which goes on with the next job
+        fail(error)
     return result.objective
+
+
+def fail(error: Exception) -> NoReturn:
+    print(f"kdsweep: {explain(error)}", file=sys.stderr)
+    sys.exit(FAILED)
 
 
 def explain(error: Exception) -> str:
@@ -63,7 +73,8 @@ def explain(error: Exception) -> str:
         from kdsweep.config import unknown_key
 
         return unknown_key(str(cause.full_key), [str(key) for key in cause.parent_node])
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"{error.missing_cfg_file}: no such option; allowed: {', '.join(error.options)}"
     if isinstance(error, KdsweepError | HydraException):
-        told = str(error).split("\nConfig search path")[0]
-        return " ".join(line.strip() for line in told.splitlines() if line.strip()) if cause else told.strip()
+        return str(error)
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true shows where)"

@@ -170,7 +170,10 @@ def parse(config: DictConfig) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         assert isinstance(values, Mapping)
-        raise ConfigError("\n".join(_explain(each, values) for each in error.errors())) from error
+        lines = [_explain(each, values) for each in error.errors()]
+        # a teacher's recipe repeats the student's, and so would the mistakes in it
+        repeated = {f"teacher.{line}" for line in lines}
+        raise ConfigError("\n".join(line for line in lines if line not in repeated)) from error
 
 
 def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
@@ -190,6 +193,9 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
         allowed = "allowed: auto, cpu, cuda, cuda:N"
     else:
         allowed = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
+        allowed = allowed.replace("a integer", "a whole number")
+    if isinstance(error["input"], Mapping):
+        return f"{key}: {allowed}"
     value = OmegaConf.to_yaml({"v": error["input"]})[3:].strip() if error["input"] is not None else "null"
     return f"{key}={value}: {allowed}"
 

@@ -9,7 +9,6 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kdsweep.result import Result
 from kdsweep.training.events import EpochEnded, Event, StageFinished, Waiting
 
 SECONDS_BETWEEN_LINES = 2.0
@@ -61,19 +60,6 @@ class Display:
     def line(self, text: str) -> None:
         if not self.quiet:
             self.console.print(text)
-
-    def job_ended(self, result: Result, jobs: int | None) -> None:
-        """In a sweep a line per job; of a single one the figures."""
-        if result.error:
-            figures = "failed"
-        else:
-            student = result.networks["student"]
-            also = [role for role, network in result.networks.items() if role != "student" and not network["reused"]]
-            how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
-            figures = f"val {result.val()['val/accuracy']:.2%}  test {student['test']['accuracy']:.2%}  {how}"
-            figures += f" (first {' and '.join(also)})" if also else ""
-        if self.quiet:
-            self.console.print(f"[{result.number + 1}/{jobs}] {result.name}  {figures}", markup=False)
 
     def _epoch(self, event: EpochEnded) -> None:
         accuracy, loss = event.metrics["val/accuracy"], event.metrics["train/loss"]

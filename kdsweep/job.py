@@ -13,6 +13,7 @@ from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError
 from kdsweep.models.build import check, source_digest
+from kdsweep.report.summary import cost_table, sweep_line, sweep_table
 from kdsweep.result import Result
 from kdsweep.stage import Plan, Stage, plan
 from kdsweep.store import Store
@@ -53,7 +54,10 @@ def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | N
     finally:
         result.seconds = time.perf_counter() - start
         result.save(folder)
-        display.job_ended(result, sweep.jobs if sweep else None)
+        if sweep:
+            display.console.print(sweep_line(result, sweep.jobs), markup=False)
+        elif not result.error:
+            display.console.print("", sweep_table([result], []), "", cost_table(result), sep="\n")
 
 
 def prepare(config: Config) -> Job:

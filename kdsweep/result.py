@@ -46,4 +46,9 @@ class Result:
     def name(self) -> str:
         """The swept values as people write them: T=4 α=0.5."""
         signs = {"temperature": "T", "alpha": "α"}
-        return " ".join(f"{signs.get(key, key)}={value}" for key, value in self.swept.items())
+        return " ".join(f"{signs.get(key, key)}={self.shown(key)}" for key in self.swept)
+
+    def shown(self, key: str) -> str:
+        """A swept value as text, numbers to four digits."""
+        value = self.swept[key]
+        return f"{value:.4g}" if isinstance(value, float) else str(value)

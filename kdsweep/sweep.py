@@ -32,11 +32,11 @@ JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is che
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs if it is known."""
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs."""
 
     run_id: str
     keys: list[str]
-    jobs: int | None
+    jobs: int
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

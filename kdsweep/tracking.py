@@ -30,10 +30,10 @@ class Tracker:
         # MLflow tries for minutes by default; whoever set these knows better
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        for chatty in ("mlflow", "alembic", "urllib3"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
         self.uri = config.uri
         self.locks = store.root / "locks"
         try:
@@ -41,8 +41,7 @@ class Tracker:
                 self.client = MlflowClient(self.uri)
                 self.experiment_id = self._experiment(config.experiment)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise KdsweepError(f"tracking.uri={config.uri}: MLflow does not answer: {reason}") from error
+            raise _silent(config.uri, error) from error
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -82,7 +81,7 @@ class Run:
             self.client.set_tag(self.id, LOCK_TAG, str(self._lock.lock_file))
             self.client.log_batch(self.id, params=[Param(key, str(value)) for key, value in params.items()])
         except Exception as error:
-            raise KdsweepError(f"tracking.uri={tracker.uri}: MLflow does not answer: {error}") from error
+            raise _silent(tracker.uri, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -150,8 +149,17 @@ class Run:
             call()
         except Exception as error:
             self.lost = True
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("MLflow is lost, the job goes on without it: %s", reason)
+            log.warning("MLflow is lost, the job goes on without it: %s", _reason(error))
+
+
+def _silent(uri: str, error: Exception) -> KdsweepError:
+    return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of MLflow's messages, without the chain of retries."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(" with exception ")[0].split(". ")[0][:300]
 
 
 def _of(role: str, metric: str) -> str:

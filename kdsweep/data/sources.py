@@ -163,21 +163,27 @@ def _download(name: str, source: Source, root: Path) -> None:
                 getattr(datasets, str(source.download))(str(root), download=True)
     except (URLError, RuntimeError, OSError, EOFError, tarfile.TarError) as error:
         expected = ", ".join(_missing(source, root)) or "files that are whole"
+        reason = str(error).splitlines()[0].rstrip(":")
         raise DataError(
-            f"dataset.root={root}: {name} is not there and cannot be downloaded ({error}).\n"
+            f"dataset.root={root}: {name} is not there and cannot be downloaded ({reason})\n"
             f"Expected in {root.absolute()}: {expected}"
             + (" (raw or .gz)" if source.read is not _read_cifar10 else "")
         ) from error
 
 
 def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of a part with `share` of every class, rounded, and of the rest, each in rising order.
+    """Indices of a part with `share` of all images and of every class, and of the rest, each rising.
 
+    Classes get their share rounded down, and those with the largest rests one more until the whole is right.
     RandomState's stream is frozen by numpy: a seed draws the same split everywhere.
     """
     random = np.random.RandomState(seed)
+    values, counts = np.unique(labels, return_counts=True)
+    exact = share * counts
+    quotas = np.floor(exact).astype(int)
+    largest_rests = np.argsort(quotas - exact, kind="stable")
+    quotas[largest_rests[: round(share * len(labels)) - quotas.sum()]] += 1
     part = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        part[members[: round(share * len(members))]] = True
+    for value, quota in zip(values, quotas, strict=True):
+        part[random.permutation(np.flatnonzero(labels == value))[:quota]] = True
     return np.flatnonzero(part), np.flatnonzero(~part)

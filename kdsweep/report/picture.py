@@ -48,7 +48,7 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
 
     lines: dict[str, dict[Any, list[float]]] = {}
     for result in results:
-        name = ", ".join(f"{key}={result.swept[key]}" for key in others if key != along)
+        name = ", ".join(f"{key}={result.shown(key)}" for key in others if key != along)
         points = lines.setdefault(name, {})
         points.setdefault(result.swept.get(along, result.seed), []).append(100 * _accuracy(result, "student"))
 
@@ -59,10 +59,11 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     place = {x: x if along in numeric else i for i, x in enumerate(positions)}
     for i, (name, points) in enumerate(lines.items()):
         xs = [x for x in positions if x in points]
+        spread = [stdev(points[x]) if len(points[x]) > 1 else 0 for x in xs]
         axes.errorbar(
             [place[x] for x in xs],
             [mean(points[x]) for x in xs],
-            [stdev(points[x]) if len(points[x]) > 1 else 0 for x in xs],
+            spread if any(spread) else None,
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
             linestyle=("-", "--", ":", "-.")[i // len(COLOURS) % 4],
@@ -74,9 +75,10 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
 
     if along == "temperature":
         axes.set_xscale("log", base=2)
-    axes.set_xticks([place[x] for x in positions] if len(positions) <= 12 else axes.get_xticks())
-    if len(positions) <= 12:
-        axes.set_xticklabels([f"{x:g}" if isinstance(x, int | float) else str(x) for x in positions])
+        axes.xaxis.set_major_formatter("{x:g}")
+    labels = [f"{x:.3g}" if _is_number(x) else str(x) for x in positions]
+    if along not in numeric or (len(labels) <= 12 and max(map(len, labels)) <= 3):
+        axes.set_xticks([place[x] for x in positions], labels)
         axes.minorticks_off()
     seeds = len({result.seed for result in results})
     axes.set(xlabel=LABELS.get(along, along), ylabel="test accuracy (%)")

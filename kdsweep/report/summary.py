@@ -32,6 +32,19 @@ def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> 
     return files
 
 
+def sweep_line(result: Result, jobs: int) -> str:
+    """The line that a job of a sweep leaves on the screen."""
+    if result.error:
+        figures = "failed"
+    else:
+        student = result.networks["student"]
+        first = [role for role, each in result.networks.items() if role != "student" and not each["reused"]]
+        how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
+        val, test = _accuracies(result, "student")
+        figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
+    return f"[{result.number + 1}/{jobs}] {result.name}  {figures}"
+
+
 def ranked(results: Sequence[Result]) -> list[Result]:
     """Best first: by validation accuracy, equals by validation cross-entropy."""
     return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
@@ -40,7 +53,7 @@ def ranked(results: Sequence[Result]) -> list[Result]:
 def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
     """A row per job, and below them the teacher and the student alone that they are compared with."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in swept:
+    for column in swept or [""]:
         table.add_column(column, justify="right")
     for column in ("val %", "test %", "vs alone", "vs teacher", "time", ""):
         table.add_column(column, justify="right")
@@ -48,7 +61,7 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
     for i, result in enumerate(rows):
         student = result.networks["student"]
         table.add_row(
-            *(str(result.swept[key]) for key in swept),
+            *([result.shown(key) for key in swept] or ["student"]),
             *_accuracies(result, "student"),
             _difference(result, "scratch"),
             _difference(result, "teacher"),
@@ -60,7 +73,7 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
     for role, name in (("scratch", "alone"), ("teacher", "teacher")):
         for result in {r.networks[role]["key"]: r for r in results if role in r.networks}.values():
             label = f"{name}, seed {result.seed}" if "seed" in swept else name
-            labels = [label, *[""] * (len(swept) - 1)] if swept else []
+            labels = [label, *[""] * (len(swept) - 1)]
             network = result.networks[role]
             versus = ("", _difference(result, "teacher", role)) if role == "scratch" else ("", "")
             table.add_row(*labels, *_accuracies(result, role), *versus, seconds(network["seconds"]), "", style="dim")

@@ -70,7 +70,7 @@ def fit(
             if not math.isfinite(metrics["train/loss"]):
                 raise TrainingError(
                     f"the loss became {metrics['train/loss']} in epoch {progress.epoch + 1}: "
-                    f"lower training.learning_rate={recipe.learning_rate}"
+                    f"lower training.learning_rate={recipe.learning_rate:g}"
                 )
             better = progress.record(metrics, recipe.monitor, time.perf_counter() - start)
             checkpoint.save(progress, better)
