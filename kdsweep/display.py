@@ -1,15 +1,18 @@
 """What a person sees while a job runs: one live line on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
+from multiprocessing import current_process
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kdsweep.training.events import EpochEnded, Event, StageFinished, Waiting
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 2.0
 
@@ -27,7 +30,8 @@ class Display:
         self.quiet = quiet
         self.live: Progress | None = None
         self.last_line = time.monotonic()
-        if self.console.is_terminal:
+        # workers share the terminal, where only one live display fits
+        if self.console.is_terminal and current_process().name == "MainProcess":
             self.live = Progress(
                 TextColumn("  {task.description:<8}"),
                 BarColumn(bar_width=24),
@@ -43,7 +47,7 @@ class Display:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self.live:
             self.live.stop()
 
@@ -58,6 +62,7 @@ class Display:
                 self.line(f"  {event.role:<8} {_finished(event)}")
 
     def line(self, text: str) -> None:
+        log.info(text.strip())
         if not self.quiet:
             self.console.print(text)
 
@@ -90,7 +95,9 @@ def _finished(event: StageFinished) -> str:
 
 def relative(path: Path) -> str:
     """A path as seen from the working directory, where it is below it."""
-    return str(path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path)
+    return str(
+        path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
+    )
 
 
 def seconds(value: float) -> str:

@@ -104,7 +104,9 @@ def _obtain_and_evaluate(job: Job, tracked: Run, display: Display, result: Resul
     result.objective = result.val()[job.config.objective]
 
 
-def _figures(workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished) -> dict[str, Any]:
+def _figures(
+    workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished
+) -> dict[str, Any]:
     evaluation = workshop.evaluation(stage, teacher)
     best = trained.history[trained.best_epoch - 1]
     return {
@@ -124,11 +126,19 @@ def _identity(config: Config, result: Result, sweep: Sweep | None) -> dict[str, 
     """Name, tags and params of the MLflow run: few and short, what one compares by."""
     params: dict[str, Any] = {"dataset": config.dataset.name, "student": config.student.name}
     if config.method.name != "scratch":
-        taught = {"temperature": config.temperature, "alpha": config.alpha, "chain_length": config.chain_length}
+        taught = {
+            "temperature": config.temperature,
+            "alpha": config.alpha,
+            "chain_length": config.chain_length,
+        }
         params |= {"teacher": config.teacher.name, **taught}
     params |= {"method": config.method.name, "seed": config.seed} | result.swept
     tags = {"mlflow.parentRunId": sweep.run_id} if sweep else {}
-    return {"name": result.name or f"{config.method.name} {config.student.name}", "tags": tags, "params": params}
+    return {
+        "name": result.name or f"{config.method.name} {config.student.name}",
+        "tags": tags,
+        "params": params,
+    }
 
 
 def _track(tracked: Run, result: Result, folder: Path) -> None:

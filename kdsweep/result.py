@@ -50,5 +50,5 @@ class Result:
 
     def shown(self, key: str) -> str:
         """A swept value as text, numbers to four digits."""
-        value = self.swept[key]
+        value = self.swept.get(key, "")
         return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,9 @@
 """The store: a folder of finished things, each under its content key, each made once.
 
-    <root>/<key>/             files of the entry and their SHA256SUMS (`sha256sum -c` reads it)
-    <root>/unfinished/<key>/  what a maker needs to go on after it was killed
-    <root>/damaged/           entries that failed their checksums
-    <root>/locks/             one lock per key: whoever else needs it waits, then finds it
+<root>/<key>/             files of the entry and their SHA256SUMS (`sha256sum -c` reads it)
+<root>/unfinished/<key>/  what a maker needs to go on after it was killed
+<root>/damaged/           entries that failed their checksums
+<root>/locks/             one lock per key: whoever else needs it waits, then finds it
 """
 
 import hashlib
@@ -116,8 +116,8 @@ def _seal(folder: Path) -> None:
 def _damage(entry: Path) -> str | None:
     """What is wrong with an entry, or None."""
     try:
-        sums = dict(reversed(line.split("  ", 1)) for line in (entry / SUMS).read_text().splitlines())
-        wrong = [name for name, checksum in sums.items() if _checksum(entry / name) != checksum]
+        sums = [line.split("  ", 1) for line in (entry / SUMS).read_text().splitlines()]
+        wrong = [name for checksum, name in sums if _checksum(entry / name) != checksum]
     except (OSError, ValueError) as error:
         return str(error)
     if not sums:

@@ -49,7 +49,10 @@ class Sweep:
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values that a job's overrides give to the swept keys."""
-    parsed = {each.get_key_element(): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))}
+    parsed = {
+        each.get_key_element(): each.value()
+        for each in OverridesParser.create().parse_overrides(list(overrides))
+    }
     values = {key: parsed.get(key) for key in keys}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
 
@@ -88,7 +91,8 @@ class SweepCallback(Callback):
         sweep = Sweep(self.run.id, keys, len(jobs) if trials is None else trials)
         sweep.save(Path(config.hydra.sweep.dir))
         taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
-        print(f"{sweep.jobs} jobs over {', '.join(keys) or 'nothing'}: {first.student.name} {taught}, {first.dataset.name}")
+        what = f"{first.student.name} {taught}, {first.dataset.name}"
+        print(f"{sweep.jobs} jobs over {', '.join(keys) or 'nothing'}: {what}", flush=True)
 
     def _end(self, run: "Run", folder: Path, error: BaseException | None) -> None:
         from kdsweep.report.summary import summarize

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
@@ -67,15 +66,20 @@ class Run:
     Once it has begun, a tracking server that is lost is said and does not stop the job.
     """
 
-    def __init__(self, tracker: Tracker, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tracker: Tracker, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
+    ) -> None:
         from mlflow.entities import Param
 
         self.client = tracker.client
         self.lost = False
         self._metrics: list[tuple[str, float, int, int]] = []
+        self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
         self._flushed = time.monotonic()
         try:
-            self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=dict(tags)).info.run_id
+            self.id = self.client.create_run(
+                tracker.experiment_id, run_name=name, tags=dict(tags)
+            ).info.run_id
             self._lock = FileLock(tracker.locks / f"{self.id}.lock")
             self._lock.acquire()
             self.client.set_tag(self.id, LOCK_TAG, str(self._lock.lock_file))
@@ -86,7 +90,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:  # fmt: skip
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.end("FINISHED")
         elif isinstance(error, Exception):
@@ -109,8 +113,8 @@ class Run:
             case EpochEnded():
                 self._epoch(event.role, event.epoch, event.metrics)
             case StageFinished():
-                if event.reused:
-                    for epoch, metrics in enumerate(event.history, start=1):
+                for epoch, metrics in enumerate(event.history, start=1):
+                    if (event.role, epoch) not in self._seen:  # trained by another job, or before a kill
                         self._epoch(event.role, epoch, metrics)
                 for name, value in event.history[event.best_epoch - 1].items():
                     if name.startswith("val/"):
@@ -119,6 +123,7 @@ class Run:
             self.flush()
 
     def _epoch(self, role: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._seen.add((role, epoch))
         for name, value in metrics.items():
             self.metric(_of(role, name), value, epoch)
 

@@ -96,7 +96,12 @@ class Workshop:
             self.emit(EpochEnded(role, epoch, stage.training.epochs, metrics, seconds))
 
         fitted = fit(
-            stage, self.dataset, self._teaching(stage), self.device, self.store.unfinished(stage.key), on_epoch
+            stage,
+            self.dataset,
+            self._teaching(stage),
+            self.device,
+            self.store.unfinished(stage.key),
+            on_epoch,
         )
         save_file(fitted.weights, folder / WEIGHTS)
         record = {
@@ -110,7 +115,7 @@ class Workshop:
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
 
     def _teaching(self, stage: Stage) -> "Teaching":
-        """What the stage's teacher says about a batch: its stored logits, or the network under augmentation."""
+        """What the teacher says of a batch: its stored logits or, under augmentation, the network itself."""
         import torch
 
         if not stage.parents:

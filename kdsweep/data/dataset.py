@@ -33,7 +33,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width of an image."""
-        return self.train.images.shape[1:]  # type: ignore[return-value]
+        return self.train.images.shape[1:]
 
     def split(self, name: str) -> Split:
         splits: dict[str, Split] = {"train": self.train, "val": self.val, "test": self.test}
@@ -65,9 +65,8 @@ def load(recipe: config.Dataset) -> Dataset:
         )
     test = Split(arrays.test_images[: recipe.test_limit], arrays.test_labels[: recipe.test_limit])
     mean, std = _statistics(images[train], recipe.normalize)
-    return Dataset(
-        Split(images[train], labels[train]), Split(images[val], labels[val]), test, classes, mean, std, fingerprint
-    )  # fmt: skip
+    splits = (Split(images[train], labels[train]), Split(images[val], labels[val]), test)
+    return Dataset(*splits, classes, mean, std, fingerprint)
 
 
 def _statistics(images: Images, normalize: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -67,10 +67,8 @@ def _read_idx(folder: str) -> Callable[[Path], Arrays]:
         train_images, train_labels, test_images, test_labels = arrays
         if len(train_images) != len(train_labels) or len(test_images) != len(test_labels):
             raise DataError(f"{root / folder}: images and labels differ in number; download the files anew")
-        return Arrays(
-            train_images[:, None], train_labels.astype(np.int64),
-            test_images[:, None], test_labels.astype(np.int64),
-        )  # fmt: skip
+        labels = (train_labels.astype(np.int64), test_labels.astype(np.int64))
+        return Arrays(train_images[:, None], labels[0], test_images[:, None], labels[1])
 
     return read
 
@@ -120,13 +118,27 @@ SOURCES = {
     "mnist": _torchvision_idx("MNIST", DIGITS),
     "fashion_mnist": _torchvision_idx(
         "FashionMNIST",
-        ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        (
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
     ),
     "cifar10": Source(
         (3, 32, 32),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         _read_cifar10,
-        tuple(f"cifar-10-batches-py/{name}" for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")),
+        tuple(
+            f"cifar-10-batches-py/{name}"
+            for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+        ),
         download="CIFAR10",
     ),
 }

@@ -42,7 +42,9 @@ def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
         cause = error.__cause__ or error
         raise ConfigError(f"model._target_={model['_target_']}: {_one_line(cause)}") from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"model._target_={model['_target_']}: gave {type(network).__name__}, not an nn.Module")
+        raise ConfigError(
+            f"model._target_={model['_target_']}: gave {type(network).__name__}, not an nn.Module"
+        )
     return network
 
 

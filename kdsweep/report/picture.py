@@ -41,22 +41,19 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
 
     Several seeds give a mean and its standard deviation; teacher and student alone are level lines.
     """
-    others = [key for key in swept if key != "seed"]
-    numeric = [key for key in others if all(_is_number(result.swept[key]) for result in results)]
-    along = next((key for key in ("temperature", "alpha", *numeric) if key in numeric), None)
-    along = along or (others[0] if others else "seed")
-
+    along, is_number = _axis(results, swept)
+    others = [key for key in swept if key not in (along, "seed")]
     lines: dict[str, dict[Any, list[float]]] = {}
     for result in results:
-        name = ", ".join(f"{key}={result.shown(key)}" for key in others if key != along)
-        points = lines.setdefault(name, {})
-        points.setdefault(result.swept.get(along, result.seed), []).append(100 * _accuracy(result, "student"))
+        x = result.swept[along] if is_number else result.shown(along)
+        points = lines.setdefault(", ".join(f"{key}={result.shown(key)}" for key in others), {})
+        points.setdefault(x, []).append(100 * _accuracy(result, "student"))
+    positions = list(dict.fromkeys(x for points in lines.values() for x in points))
+    if is_number:
+        positions.sort()
+    place = {x: x if is_number else i for i, x in enumerate(positions)}
 
     figure, axes = _figure(7.2, 4.6)
-    positions = sorted({x for points in lines.values() for x in points}, key=lambda x: (isinstance(x, str), x))
-    if along not in numeric:
-        positions = list(dict.fromkeys(positions))
-    place = {x: x if along in numeric else i for i, x in enumerate(positions)}
     for i, (name, points) in enumerate(lines.items()):
         xs = [x for x in positions if x in points]
         spread = [stdev(points[x]) if len(points[x]) > 1 else 0 for x in xs]
@@ -76,8 +73,8 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     if along == "temperature":
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    labels = [f"{x:.3g}" if _is_number(x) else str(x) for x in positions]
-    if along not in numeric or (len(labels) <= 12 and max(map(len, labels)) <= 3):
+    labels = [f"{x:.3g}" if is_number else x for x in positions]
+    if not is_number or (len(labels) <= 12 and max(map(len, labels)) <= 3):
         axes.set_xticks([place[x] for x in positions], labels)
         axes.minorticks_off()
     seeds = len({result.seed for result in results})
@@ -86,6 +83,16 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
     figure.savefig(file)
+
+
+def _axis(results: Sequence[Result], swept: Sequence[str]) -> tuple[str, bool]:
+    """The swept key to draw along, and whether its values are numbers."""
+    numbers = [key for key in swept if all(_is_number(result.swept[key]) for result in results)]
+    for key in ("temperature", "alpha", *(key for key in numbers if key != "seed")):
+        if key in numbers:
+            return key, True
+    others = [key for key in swept if key != "seed"]
+    return (others[0], False) if others else ("seed", "seed" in swept)
 
 
 def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:

@@ -76,7 +76,9 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
             labels = [label, *[""] * (len(swept) - 1)]
             network = result.networks[role]
             versus = ("", _difference(result, "teacher", role)) if role == "scratch" else ("", "")
-            table.add_row(*labels, *_accuracies(result, role), *versus, seconds(network["seconds"]), "", style="dim")
+            table.add_row(
+                *labels, *_accuracies(result, role), *versus, seconds(network["seconds"]), "", style="dim"
+            )
     return table
 
 
@@ -98,7 +100,10 @@ def cost_table(result: Result) -> Table:
         )
     if len(shown) == 2:
         teacher, student = (result.networks[role]["cost"] for role in shown)
-        ratios = (teacher[name] / max(student[name], 1e-9) for name in ("parameters", "flops", "bytes", "latency_ms"))
+        ratios = (
+            teacher[name] / max(student[name], 1e-9)
+            for name in ("parameters", "flops", "bytes", "latency_ms")
+        )
         table.add_row("ratio", *(f"{ratio:.2f}×" for ratio in ratios), "", style="dim")
     return table
 

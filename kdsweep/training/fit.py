@@ -17,7 +17,7 @@ from kdsweep.errors import TrainingError
 from kdsweep.models.build import build
 from kdsweep.objectives import bind
 from kdsweep.stage import Stage
-from kdsweep.training.checkpoint import Checkpoint, Progress
+from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.network import Inputs, logits, place, selection_metrics
 from kdsweep.training.optimizers import make_optimizer, make_schedule
 
@@ -121,7 +121,7 @@ def _step(
 
 
 def _batches(count: int, size: int, order: torch.Generator) -> list[Tensor]:
-    """The indices of an epoch in a new order; a last batch of one is left out, BatchNorm can't learn from it."""
+    """The indices of an epoch in a new order, without a last batch of one: BatchNorm cannot learn from it."""
     batches = list(torch.randperm(count, generator=order).split(size))
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
 

@@ -49,5 +49,3 @@ def selection_metrics(outputs: Tensor, labels: Tensor) -> dict[str, float]:
     loss = nn.functional.cross_entropy(outputs, labels)
     accuracy = outputs.argmax(dim=1).eq(labels).double().mean()
     return {"val/accuracy": accuracy.item(), "val/cross_entropy": loss.item()}
-
-
