@@ -1,6 +1,6 @@
 """The schema of a job's config. Nothing is loaded or trained before `parse` has accepted it."""
 
-import difflib
+import json
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, unknown_key
 
 Monitor = Literal["val/accuracy", "val/cross_entropy"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -196,7 +196,7 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
         allowed = allowed.replace("a integer", "a whole number")
     if isinstance(error["input"], Mapping):
         return f"{key}: {allowed}"
-    value = OmegaConf.to_yaml({"v": error["input"]})[3:].strip() if error["input"] is not None else "null"
+    value = error["input"] if isinstance(error["input"], str) else json.dumps(error["input"])
     return f"{key}={value}: {allowed}"
 
 
@@ -215,12 +215,3 @@ def _siblings(path: list[int | str], values: Mapping[Any, Any]) -> list[str]:
     for part in path[:-1]:
         values = values[part]
     return [str(key) for key in values if key != path[-1]]
-
-
-def unknown_key(key: str, known: list[str]) -> str:
-    """The line for a key that does not exist, with the nearest one that does."""
-    *parents, last = key.split(".")
-    prefix = "".join(f"{part}." for part in parents)
-    near = difflib.get_close_matches(last, known, n=1)
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(sorted(known))}"
-    return f"{key}: no such key; {hint}"

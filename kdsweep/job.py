@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from kdsweep.config import Config, parse
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, explain
 from kdsweep.models.build import check, source_digest
 from kdsweep.report.summary import cost_table, sweep_line, sweep_table
 from kdsweep.result import Result
@@ -49,7 +49,7 @@ def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | N
             _obtain_and_evaluate(job, tracked, display, result)
             _track(tracked, result, folder)
     except BaseException as error:
-        result.error = str(error) or type(error).__name__
+        result.error = explain(error)
         raise
     finally:
         result.seconds = time.perf_counter() - start

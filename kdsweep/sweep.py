@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.errors import ConfigError, KdsweepError, tell
 from kdsweep.result import Result
 
 if TYPE_CHECKING:
@@ -61,13 +61,14 @@ class SweepCallback(Callback):
     def __init__(self) -> None:
         self.run: Run | None = None
 
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # launchers send it to their workers, which have no part in the parent run
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             self._start(config)
-        except KdsweepError as error:  # Hydra turns a callback's exceptions into warnings
-            if config.get("debug"):
-                raise SystemExit(1) from error
-            print(f"kdsweep: {error}", file=sys.stderr)
+        except Exception as error:  # which Hydra would turn into a warning
+            tell(error)
             raise SystemExit(1) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

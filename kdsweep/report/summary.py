@@ -19,7 +19,7 @@ def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> 
     """Show the table of the finished jobs, write it, the CSV and the picture; the files."""
     if not results:
         return []
-    table, costs = sweep_table(results, swept), cost_table(results[0])
+    table, costs = sweep_table(results, swept), cost_table(ranked(results)[0])
     files = [folder / "sweep.txt", folder / "sweep.csv", folder / "sweep.png"]
     with files[0].open("w") as stream:
         Console(file=stream, width=200).print(table, costs, sep="\n\n")
@@ -51,34 +51,39 @@ def ranked(results: Sequence[Result]) -> list[Result]:
 
 
 def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
-    """A row per job, and below them the teacher and the student alone that they are compared with."""
+    """A row per job; below, the students alone and the teachers that they are compared with.
+
+    Those are shared by jobs, and show the swept values that all of these have in common.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in swept or [""]:
-        table.add_column(column, justify="right")
-    for column in ("val %", "test %", "vs alone", "vs teacher", "time", ""):
-        table.add_column(column, justify="right")
-    rows = ranked(results)
-    for i, result in enumerate(rows):
-        student = result.networks["student"]
+    versus = {"scratch": "vs alone", "teacher": "vs teacher"}
+    versus = {role: head for role, head in versus.items() if any(role in each.networks for each in results)}
+    table.add_column("")
+    for head in (*swept, "val %", "test %", *versus.values(), "time", ""):
+        table.add_column(head, justify="right")
+
+    def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
+        result, network = sharing[0], sharing[0].networks[role]
+        values = [{each.shown(key) for each in sharing} for key in swept]
         table.add_row(
-            *([result.shown(key) for key in swept] or ["student"]),
-            *_accuracies(result, "student"),
-            _difference(result, "scratch"),
-            _difference(result, "teacher"),
-            seconds(student["seconds"]),
-            "reused" if student["reused"] else "trained",
-            style="bold" if i == 0 and len(rows) > 1 else None,
-            end_section=i == len(rows) - 1,
+            label,
+            *(value.pop() if len(value) == 1 else "" for value in values),
+            *_accuracies(result, role),
+            *(_difference(result, role, other) for other in versus),
+            seconds(network["seconds"]),
+            "reused" if all(each.networks[role]["reused"] for each in sharing) else "trained",
+            style=style,
         )
-    for role, name in (("scratch", "alone"), ("teacher", "teacher")):
-        for result in {r.networks[role]["key"]: r for r in results if role in r.networks}.values():
-            label = f"{name}, seed {result.seed}" if "seed" in swept else name
-            labels = [label, *[""] * (len(swept) - 1)]
-            network = result.networks[role]
-            versus = ("", _difference(result, "teacher", role)) if role == "scratch" else ("", "")
-            table.add_row(
-                *labels, *_accuracies(result, role), *versus, seconds(network["seconds"]), "", style="dim"
-            )
+
+    for i, result in enumerate(ranked(results)):
+        add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
+    for role, label in (("scratch", "alone"), ("teacher", "teacher")):
+        sharing: dict[str, list[Result]] = {}
+        for result in results:
+            if role in result.networks:
+                sharing.setdefault(result.networks[role]["key"], []).append(result)
+        for group in sharing.values():
+            add(role, label, group, "dim")
     return table
 
 
@@ -141,7 +146,9 @@ def _accuracies(result: Result, role: str) -> tuple[str, str]:
     return f"{100 * result.val(role)['val/accuracy']:.2f}", f"{100 * (result.test(role) or 0):.2f}"
 
 
-def _difference(result: Result, other: str, role: str = "student") -> str:
-    """In points of test accuracy."""
+def _difference(result: Result, role: str, other: str) -> str:
+    """In points of test accuracy; a teacher is not compared."""
     own, theirs = result.test(role), result.test(other)
-    return "" if own is None or theirs is None else f"{100 * (own - theirs):+.2f}"
+    if own is None or theirs is None or role in (other, "teacher"):
+        return ""
+    return f"{100 * (own - theirs):+.2f}"

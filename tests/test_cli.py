@@ -1,0 +1,268 @@
+"""The command as it is installed: help, one job, sweeps, searches, mistakes."""
+
+import csv
+import re
+
+import mlflow
+import pytest
+from conftest import TINY, Command
+from mlflow import MlflowClient
+
+
+def client(folder) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+def runs(folder, filter_string: str = "") -> list[mlflow.entities.Run]:
+    tracker = client(folder)
+    experiment = tracker.get_experiment_by_name("kdsweep")
+    return tracker.search_runs([experiment.experiment_id], filter_string, order_by=["attributes.start_time"])
+
+
+def sweep_folder(tmp_path):
+    (file,) = tmp_path.glob("multirun/*/*/sweep.json")
+    return file.parent
+
+
+def artifacts(folder, run: mlflow.entities.Run) -> set[str]:
+    return {each.path for each in client(folder).list_artifacts(run.info.run_id)}
+
+
+def test_help_names_groups_and_examples(kdsweep: Command):
+    shown = kdsweep("--help").stdout
+    assert "kdsweep -m temperature=1,2,4,16,32,64" in shown
+    for group in ("dataset: cifar10, digits, fashion_mnist, mnist", "method: kd, scratch", "student: mlp"):
+        assert group in shown
+    assert 'eval "$(kdsweep --shell-completion install=bash)"' in shown
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--shell-completion", "query=bash"]])
+def test_answers_import_nothing_heavy(kdsweep: Command, arguments):
+    shown = kdsweep(*arguments, PYTHONPROFILEIMPORTTIME="1", COMP_LINE="kdsweep ", COMP_POINT="8").stderr
+    imported = {
+        line.rpartition("|")[2].strip() for line in shown.splitlines() if line.startswith("import time")
+    }
+    assert "kdsweep.cli" in imported
+    assert not imported & {
+        "torch",
+        "torchvision",
+        "mlflow",
+        "sklearn",
+        "matplotlib",
+        "torchmetrics",
+        "pandas",
+    }
+
+
+def test_shell_completion_completes_groups_and_keys(kdsweep: Command):
+    def complete(line: str) -> list[str]:
+        return kdsweep(
+            "--shell-completion", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))
+        ).stdout.split()
+
+    assert complete("kdsweep dataset=") == [
+        f"dataset={n}" for n in ("cifar10", "digits", "fashion_mnist", "mnist")
+    ]
+    assert "temperature=" in complete("kdsweep temp")
+
+
+def test_one_job(kdsweep: Command, tmp_path):
+    shown = kdsweep(*TINY).stdout
+    for role in ("teacher", "scratch", "student"):
+        assert re.search(rf"{role} +trained +val [\d.]+%", shown)
+    assert "parameters" in shown
+    (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED"
+    expected = {"temperature": "4.0", "alpha": "0.5", "chain_length": "1", "seed": "0", "dataset": "digits",
+                "teacher": "mnist_cnn", "student": "mlp", "method": "kd"}  # fmt: skip
+    assert run.data.params == expected
+    metrics = run.data.metrics
+    for name in (
+        "val/accuracy", "best/val/accuracy", "train/loss", "teacher/val/accuracy", "scratch/train/loss",
+        *(f"{role}test/{figure}" for role in ("", "teacher/", "scratch/")
+          for figure in ("accuracy", "macro_f1", "roc_auc", "cross_entropy", "calibration_error")),
+        "test/agreement", "scratch/test/agreement", "teacher/cost/flops",
+        *(f"cost/{figure}" for figure in ("parameters", "flops", "bytes", "latency_ms")),
+    ):  # fmt: skip
+        assert name in metrics, name
+    history = client(tmp_path).get_metric_history(run.info.run_id, "val/accuracy")
+    assert [point.step for point in history] == [1, 2]
+    assert artifacts(tmp_path, run) == {"weights.safetensors", "confusion.png", "config.yaml"}
+
+
+def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
+    sweep = ("-m", "temperature=1,4", "alpha=0.1,0.5", "seed=range(2)", *TINY)
+    first = kdsweep(*sweep).stdout
+    assert "8 jobs over temperature, alpha, seed: mlp taught by mnist_cnn, digits" in first
+    assert re.search(r"\[1/8\] T=1 α=0.1 seed=0 .* trained in .*, after teacher and scratch", first)
+    assert len(re.findall(r"^\[\d/8\]", first, re.M)) == 8
+    folder = sweep_folder(tmp_path)
+
+    with (folder / "sweep.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 8
+    table = (folder / "sweep.txt").read_text().splitlines()
+    shown = [float(line.split()[4]) for line in table[1:9]]
+    assert (
+        shown
+        == sorted(shown, reverse=True)
+        == sorted((round(100 * float(r["val_accuracy"]), 2) for r in rows), reverse=True)
+    )
+    assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+    parent, *children = runs(tmp_path)
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert len(children) == 8
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+    assert artifacts(tmp_path, parent) == {"sweep.txt", "sweep.csv", "sweep.png"}
+    by_values = {
+        (c.data.params["temperature"], c.data.params["alpha"], c.data.params["seed"]): c for c in children
+    }
+    assert len(by_values) == 8
+    for row in rows:
+        metrics = by_values[row["temperature"], row["alpha"], row["seed"]].data.metrics
+        assert float(row["val_accuracy"]) == metrics["best/val/accuracy"]
+        assert float(row["test_accuracy"]) == metrics["test/accuracy"]
+        assert float(row["teacher_accuracy"]) == metrics["teacher/test/accuracy"]
+
+    # two teachers, two students alone, eight students: nothing was trained twice
+    stages = sorted(tmp_path.glob("kdsweep-store/*/stage.json"))
+    assert len(stages) == 12
+    again = kdsweep(*sweep).stdout
+    assert again.count("reused") >= 16 and "trained" not in again
+    assert sorted(tmp_path.glob("kdsweep-store/*/stage.json")) == stages
+    assert len(runs(tmp_path)) == 18
+
+
+def test_parallel_jobs_train_a_shared_stage_once(kdsweep: Command, tmp_path):
+    kdsweep("-m", "hardware=cpu_parallel", "hardware.jobs=2", "temperature=1,4", *TINY)
+    assert len(list(tmp_path.glob("kdsweep-store/*/stage.json"))) == 4
+    parent, *children = runs(tmp_path)
+    assert [child.info.status for child in children] == ["FINISHED"] * 2
+    reused = sorted(metrics for metrics in (child.data.tags["kdsweep.reused"] for child in children))
+    assert reused == ["false", "false"]
+    assert parent.info.status == "FINISHED"
+
+
+def test_without_baseline_and_alone(kdsweep: Command, tmp_path):
+    shown = kdsweep("baseline=false", *TINY).stdout
+    assert "scratch" not in shown
+    shown = kdsweep("method=scratch", *TINY).stdout
+    assert "teacher" not in shown
+    alone = runs(tmp_path, "params.method = 'scratch'")[0]
+    assert "temperature" not in alone.data.params
+
+
+def test_the_scratch_baseline_is_the_scratch_method(kdsweep: Command, tmp_path):
+    kdsweep(*TINY)
+    assert re.search(r"student +reused", kdsweep("method=scratch", *TINY).stdout)
+
+
+def test_a_network_of_ones_own(kdsweep: Command, tmp_path):
+    (tmp_path / "my_net.py").write_text(
+        "from torch import nn\n\n"
+        "def linear(num_classes, in_channels, image_size, bias):\n"
+        "    pixels = in_channels * image_size[0] * image_size[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes, bias=bias))\n"
+    )
+    student = tmp_path / "my_conf" / "student"
+    student.mkdir(parents=True)
+    (student / "mine.yaml").write_text("name: mine\nmodel:\n  _target_: my_net.linear\n  bias: false\n")
+    # what remains of TINY is for the networks that kdsweep brings
+    tiny = [each for each in TINY if not each.startswith("student")]
+    shown = kdsweep("--config-dir", "my_conf", "student=mine", *tiny).stdout
+    assert re.search(r"student +640 ", shown), "64 × 10 weights"
+    (tmp_path / "my_net.py").write_text(
+        (tmp_path / "my_net.py").read_text().replace("bias=bias", "bias=True")
+    )
+    shown = kdsweep("--config-dir", "my_conf", "student=mine", *tiny).stdout
+    assert re.search(r"student +trained", shown), "an edited network is another one"
+    assert re.search(r"student +650 ", shown)
+
+
+def test_optuna_gets_the_objective(kdsweep: Command, tmp_path):
+    shown = kdsweep(
+        "-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.sampler.seed=0", "temperature=tag(log,interval(1,64))", *TINY,
+    ).stdout  # fmt: skip
+    best = float(re.search(r"Best value: ([\d.]+)", shown)[1])
+    children = [run for run in runs(tmp_path) if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == 3
+    assert best == max(run.data.metrics["best/val/accuracy"] for run in children)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["temprature=4"], "kdsweep: temprature: no such key; did you mean temperature?"),
+        (["student=nope"], "kdsweep: student/nope: no such option; allowed: mlp"),
+        (["temperature=-1"], "kdsweep: temperature=-1: must be greater than 0"),
+        (["hardware=gpu", "hardware.device=cuda:99"], "kdsweep: hardware.device=cuda:99: "),
+        (["+student.model.width=3"], "kdsweep: student.model._target_=kdsweep.models.mlp.MLP: TypeError: "),
+        (["store=mlflow.db/x"], "kdsweep: store=mlflow.db/x: cannot be made a folder: "),
+        (
+            ["tracking.uri=http://127.0.0.1:1"],
+            "kdsweep: tracking.uri=http://127.0.0.1:1: MLflow does not answer: ",
+        ),
+        (["tracking.uri=nonsense://x"], "kdsweep: tracking.uri=nonsense://x: MLflow does not answer: "),
+        (["--config-dir", "nowhere"], "kdsweep: Additional config directory "),
+    ],
+)
+def test_a_mistake_is_told_in_a_line_or_two(kdsweep: Command, tmp_path, arguments, told):
+    (tmp_path / "mlflow.db").write_bytes(b"") if "store=mlflow.db/x" in arguments else None
+    done = kdsweep(*arguments, status=1)
+    lines = done.stderr.strip().splitlines()
+    assert lines[0].startswith(told)
+    assert len(lines) <= 2
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("way", [{"arguments": ["debug=true"]}, {"HYDRA_FULL_ERROR": "1"}])
+def test_the_traceback_comes_back_on_demand(kdsweep: Command, way):
+    arguments = way.pop("arguments", [])
+    assert "Traceback" in kdsweep("temperature=-1", *arguments, status=1, **way).stderr
+
+
+def test_a_sweep_with_a_mistake_starts_nothing(kdsweep: Command, tmp_path):
+    told = kdsweep("-m", "temperature=1,-2", "alpha=0.5,3", *TINY, status=1).stderr
+    assert told.splitlines() == [
+        "kdsweep: nothing was started",
+        "alpha=3: must be less than or equal to 1",
+        "temperature=-2: must be greater than 0",
+    ]
+    assert not (tmp_path / "mlflow.db").exists()
+    assert not list(tmp_path.glob("kdsweep-store/*/stage.json"))
+
+
+def test_the_ends_of_a_searched_interval_are_checked(kdsweep: Command):
+    told = kdsweep("-m", "hydra/sweeper=optuna", "alpha=interval(0,2)", *TINY, status=1).stderr
+    assert "alpha=2.0: must be less than or equal to 1" in told
+
+
+def test_a_failing_job_leaves_the_others(kdsweep: Command, tmp_path):
+    done = kdsweep(
+        "-m",
+        "training.learning_rate=1e30,0.001",
+        "baseline=false",
+        "teacher.training.learning_rate=0.001",
+        *TINY,
+        status=1,
+    )
+    assert re.search(r"\[1/2\] training.learning_rate=1e\+30  failed", done.stdout)
+    assert re.search(r"\[2/2\] training.learning_rate=0.001  val", done.stdout)
+    assert "job 0 (training.learning_rate=1e+30) failed: the loss became" in done.stderr
+    assert "Traceback" not in done.stderr
+    parent, *children = runs(tmp_path)
+    assert [run.info.status for run in (parent, *children)] == ["FAILED", "FAILED", "FINISHED"]
+    assert "the loss became" in children[0].data.tags["kdsweep.error"]
+
+
+def test_a_damaged_stage_is_trained_again_with_a_warning(kdsweep: Command, tmp_path):
+    kdsweep("method=scratch", *TINY)
+    (weights,) = tmp_path.glob("kdsweep-store/*/weights.safetensors")
+    right = weights.read_bytes()
+    weights.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    done = kdsweep("method=scratch", *TINY)
+    assert "damaged (checksum of weights.safetensors)" in done.stderr
+    assert re.search(r"student +trained", done.stdout)
+    assert weights.read_bytes() == right

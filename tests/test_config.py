@@ -1,0 +1,107 @@
+"""Composition and schema: every option of every group, and every mistake told at once."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from kdsweep.config import Config, parse
+from kdsweep.errors import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf"
+OPTIONS = sorted(
+    f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.rglob("*.yaml") if file.parent != CONF
+)
+
+
+def composed(*overrides: str):
+    with initialize_config_module("kdsweep.conf"):
+        return compose("config", list(overrides))
+
+
+def mistakes(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        parse(composed(*overrides))
+    return str(error.value).splitlines()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes_and_is_accepted(option):
+    parse(composed(option))
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=str)
+def test_every_file_begins_with_a_command_that_composes(file):
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# kdsweep"), f"{file} must begin with the command that uses it"
+    words = lines[0].removeprefix("# kdsweep").split("   ")[0].split()
+    parse(composed(*(word.replace("1,2,4,16,32,64", "4") for word in words if word != "-m")))
+
+
+def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
+    config = parse(composed("training.epochs=7", "training.batch_size=32", "teacher.training.epochs=9"))
+    assert (config.training.epochs, config.teacher.training.epochs) == (7, 9)
+    assert config.teacher.training.batch_size == 32
+    assert config.teacher.training.model_copy(update={"epochs": 7}) == config.training
+
+
+def test_all_mistakes_are_told_together():
+    assert mistakes(
+        "temperature=-1", "alpha=1.5", "training.epochs=0", "dataset.val_fraction=2", "+new=1"
+    ) == [
+        "temperature=-1: must be greater than 0",
+        "alpha=1.5: must be less than or equal to 1",
+        "dataset.val_fraction=2: must be less than 1",
+        "training.epochs=0: must be greater than or equal to 1",
+        "new: no such key; allowed: " + ", ".join(sorted(Config.model_fields)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("temperature=hot", "temperature=hot: must be a number"),
+        ("temperature=0", "temperature=0: must be greater than 0"),
+        ("alpha=nan", "alpha=NaN: must be a finite number"),
+        ("alpha=true", "alpha=true: must be a number"),
+        ("seed=1.5", "seed=1.5: must be a whole number"),
+        ("seed=-1", "seed=-1: must be greater than or equal to 0"),
+        ("chain_length=2", "chain_length=2: must be 1: the teacher teaches the student directly"),
+        ("objective=test/accuracy", "objective=test/accuracy: allowed: val/accuracy, val/cross_entropy"),
+        ("method.name=dkd", "method.name=dkd: allowed: kd, scratch"),
+        ("+method.beta=1", "method.beta: no such key; allowed: name, scale_by_temperature_squared"),
+        ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),
+        ("hardware.device=tpu", "hardware.device=tpu: allowed: auto, cpu, cuda, cuda:N"),
+        ("hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for one per core"),
+        ("dataset.name=imagenet", "dataset.name=imagenet: allowed: digits, mnist, fashion_mnist, cifar10"),
+        (
+            "student.model._target_=Net",
+            "student.model: needs _target_, an import path such as my_networks.Small",
+        ),
+        (
+            "training.schedule=multistep",
+            "training.milestones=[]: schedule=multistep needs epochs here, such as [15,25]",
+        ),
+        (
+            "training.milestones=[3,2]",
+            "training.milestones=[3, 2]: must be epochs, 1 or more, in rising order",
+        ),
+        ("store=null", "store=null: must be a string"),
+        ("student.name=???", "student.name is missing (???): give student.name=…"),
+    ],
+)
+def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line):
+    assert mistakes(override) == [line]
+
+
+def test_nesterov_needs_momentum():
+    assert mistakes("training=sgd", "training.nesterov=true", "training.momentum=0") == [
+        "training.nesterov=true: needs momentum > 0"
+    ]
+
+
+def test_threads_are_shared_between_jobs():
+    cores = parse(composed()).hardware.cpu_threads
+    assert parse(composed("hardware=cpu_parallel")).hardware.cpu_threads == 1
+    assert parse(composed("hardware.jobs=2")).hardware.cpu_threads == max(1, cores // 2)
+    assert parse(composed("hardware.threads=3")).hardware.cpu_threads == 3

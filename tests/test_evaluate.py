@@ -1,0 +1,61 @@
+"""Figures of the test split against scikit-learn and formulas in float64."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+
+from kdsweep.training.evaluate import CALIBRATION_BINS, evaluate
+
+
+@pytest.fixture
+def outputs() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 5
+    logits = torch.randn(200, 5, generator=generator)
+    logits[torch.arange(200), labels] += 1.0
+    return logits, labels
+
+
+def test_figures(outputs):
+    logits, labels = outputs
+    figures = evaluate(logits, labels, None)
+    probabilities = torch.softmax(logits.double(), 1).numpy()
+    truth, predicted = labels.numpy(), probabilities.argmax(1)
+    assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert figures["macro_f1"] == pytest.approx(metrics.f1_score(truth, predicted, average="macro"), abs=1e-6)
+    assert figures["roc_auc"] == pytest.approx(
+        metrics.roc_auc_score(truth, probabilities, multi_class="ovr"), abs=1e-6
+    )
+    assert figures["cross_entropy"] == pytest.approx(metrics.log_loss(truth, probabilities), abs=1e-6)
+    assert figures["confusion"] == metrics.confusion_matrix(truth, predicted).tolist()
+    assert "agreement" not in figures
+
+
+def test_calibration_error_is_guos(outputs):
+    logits, labels = outputs
+    probabilities = torch.softmax(logits.double(), 1).numpy()
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels.numpy()
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    expected = sum(
+        (bins == i).mean() * abs(right[bins == i].mean() - confidence[bins == i].mean())
+        for i in np.unique(bins)
+    )
+    assert evaluate(logits, labels, None)["calibration_error"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_agreement_is_the_share_of_equal_predictions(outputs):
+    logits, labels = outputs
+    other = logits.flip(0)
+    expected = (logits.argmax(1) == other.argmax(1)).double().mean().item()
+    assert evaluate(logits, labels, other)["agreement"] == pytest.approx(expected)
+
+
+def test_a_class_without_test_images_is_left_out_of_the_area(outputs):
+    logits, labels = outputs
+    kept = labels != 4
+    logits, labels = logits[kept], labels[kept]
+    probabilities = torch.softmax(logits, 1)
+    each = [metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in range(4)]
+    assert evaluate(logits, labels, None)["roc_auc"] == pytest.approx(np.mean(each), abs=1e-6)
+    assert evaluate(logits[:1], labels[:1], None)["roc_auc"] is None

@@ -1,0 +1,112 @@
+"""Networks: exact sizes, any image, and messages for those that do not fit."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsweep.errors import ConfigError
+from kdsweep.models.build import build, check, source_digest
+from kdsweep.models.cost import cost
+from kdsweep.models.mlp import MLP
+from kdsweep.models.mnist_cnn import MnistCNN
+
+MNIST = (10, 1, (28, 28))
+CNN_MODEL = {"_target_": "kdsweep.models.mnist_cnn.MnistCNN"}
+MLP_MODEL = {"_target_": "kdsweep.models.mlp.MLP", "hidden": [784, 784]}
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_parameters_on_mnist_are_exact():
+    assert parameters(MnistCNN(*MNIST)) == 1_625_866
+    assert parameters(MLP(*MNIST)) == 1_238_730
+
+
+def test_cost_on_mnist():
+    teacher = cost(CNN_MODEL, 10, (1, 28, 28))
+    assert teacher["parameters"] == 1_625_866
+    assert teacher["flops"] / 1e6 == pytest.approx(32.57, abs=0.005)
+    assert teacher["bytes"] == 4 * 1_625_866
+    assert teacher["latency_ms"] > 0
+    student = cost(MLP_MODEL, 10, (1, 28, 28))
+    assert student["flops"] == 2 * (784 * 784 * 2 + 784 * 10)
+
+
+@given(
+    st.integers(2, 7),
+    st.integers(1, 4),
+    st.integers(2, 19),
+    st.integers(2, 19),
+    st.sampled_from([MLP, MnistCNN]),
+)
+def test_networks_adapt_to_classes_channels_and_size(classes, channels, height, width, network):
+    logits = network(classes, channels, (height, width))(torch.rand(3, channels, height, width))
+    assert logits.shape == (3, classes)
+
+
+def test_mnist_cnn_pads_as_keras_does():
+    """Stride-1 pooling with `same` padding: each pixel is the largest of itself, right, below and both."""
+    network = MnistCNN(2, 1, (4, 4))
+    pool = torch.nn.Sequential(*list(network)[2:4])
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    expected = torch.tensor([[5, 6, 7, 7], [9, 10, 11, 11], [13, 14, 15, 15], [13, 14, 15, 15.0]])
+    assert torch.equal(pool(image)[0, 0], expected)
+
+
+GIVEN = "num_classes, in_channels, image_size"
+
+
+def write_network(folder, body: str, monkeypatch) -> dict:
+    folder.mkdir(exist_ok=True)
+    name = f"net_{abs(hash(body))}"
+    (folder / f"{name}.py").write_text(f"from torch import nn\n\n{body}\n")
+    monkeypatch.chdir(folder)
+    return {"_target_": f"{name}.Net"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("Net = 3", "_target_=net_"),
+        (f"def Net({GIVEN}): return 7", "gave int, not an nn.Module"),
+        ("def Net(num_classes): return nn.Flatten()", "unexpected keyword argument"),
+        (f"def Net({GIVEN}): return nn.Linear(5, 5)", "does not take images of 1×8×8"),
+        (
+            f"def Net({GIVEN}): return nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
+            r"must be logits of shape \(2, 3\)",
+        ),
+        (f"def Net({GIVEN}): return nn.Sequential(nn.AvgPool2d(8), nn.Flatten())", "must be logits"),
+        (
+            f"def Net({GIVEN}): return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(3))",
+            "no parameters to train",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_is_told(tmp_path, monkeypatch, body, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        check(write_network(tmp_path, body, monkeypatch), 3, (1, 8, 8))
+    assert "\n" not in str(error.value)
+
+
+def test_own_network_is_found_in_the_working_directory(tmp_path, monkeypatch):
+    body = (
+        "def Net(num_classes, in_channels, image_size, width=4):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, num_classes))"
+    )
+    model = write_network(tmp_path, body, monkeypatch)
+    check(model, 3, (1, 8, 8))
+    assert parameters(build({**model, "width": 2}, 3, (1, 8, 8))) == 64 * 2 + 2 + 2 * 3 + 3
+
+
+def test_own_source_is_part_of_the_recipe(tmp_path, monkeypatch):
+    model = write_network(tmp_path, "Net = nn.Identity", monkeypatch)
+    before = source_digest(model)
+    file = next(tmp_path.glob("*.py"))
+    file.write_text(file.read_text() + "# edited\n")
+    assert before and source_digest(model) != before
+    assert source_digest(CNN_MODEL) is None
+    assert source_digest({"_target_": "torch.nn.Linear"}) is None
+    assert source_digest({"_target_": "nowhere.Net"}) is None

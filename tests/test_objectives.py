@@ -1,0 +1,111 @@
+"""The losses against formulas written out in float64 numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsweep.objectives.cross_entropy import cross_entropy
+from kdsweep.objectives.kd import kd
+
+temperatures = st.floats(0.5, 64)
+alphas = st.floats(0, 1)
+seeds = st.integers(0, 2**31 - 1)
+
+
+def random_batch(
+    seed: int, rows: int = 7, classes: int = 5
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = 4 * torch.randn(2, rows, classes, generator=generator, dtype=torch.float64)
+    return student, teacher, torch.randint(0, classes, (rows,), generator=generator)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def reference(student, teacher, labels, temperature: float, alpha: float, squared: bool) -> float:
+    """Hinton's loss from its definition, one image at a time."""
+    student, teacher = student.numpy(), teacher.numpy()
+    hard = softmax(student)
+    p, q = softmax(teacher / temperature), softmax(student / temperature)
+    losses = []
+    for i, label in enumerate(labels.tolist()):
+        divergence = sum(p[i, c] * (np.log(p[i, c]) - np.log(q[i, c])) for c in range(student.shape[1]))
+        factor = temperature**2 if squared else 1
+        losses.append(alpha * -np.log(hard[i, label]) + (1 - alpha) * factor * divergence)
+    return float(np.mean(losses))
+
+
+@given(seeds, temperatures, alphas, st.booleans())
+def test_kd_is_its_formula(seed, temperature, alpha, squared):
+    batch = random_batch(seed)
+    loss = kd(*batch, temperature=temperature, alpha=alpha, scale_by_temperature_squared=squared)["loss"]
+    assert loss.item() == pytest.approx(reference(*batch, temperature, alpha, squared), rel=1e-9, abs=1e-12)
+
+
+@given(seeds, temperatures)
+def test_alpha_one_is_cross_entropy(seed, temperature):
+    batch = random_batch(seed)
+    torch.testing.assert_close(
+        kd(*batch, temperature=temperature, alpha=1.0)["loss"], cross_entropy(*batch)["loss"]
+    )
+
+
+@given(seeds, temperatures)
+def test_a_student_like_its_teacher_learns_nothing_from_it(seed, temperature):
+    _, teacher, labels = random_batch(seed)
+    assert kd(teacher, teacher, labels, temperature=temperature, alpha=0.0)["loss"].item() == pytest.approx(
+        0, abs=1e-9
+    )
+
+
+@given(seeds)
+def test_high_temperature_matches_centred_logits(seed):
+    """As T grows, T² · KL tends to ‖(s - s̄) - (t - t̄)‖² / 2C (Hinton et al., section 2.1)."""
+    student, teacher, labels = random_batch(seed)
+    difference = student - teacher
+    limit = (difference - difference.mean(1, keepdim=True)).pow(2).sum(1).mean() / (2 * student.shape[1])
+    loss = kd(student, teacher, labels, temperature=1e4, alpha=0.0)["loss"]
+    torch.testing.assert_close(loss, limit, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_gradient(temperature, squared):
+    student, teacher, labels = random_batch(0)
+    student.requires_grad_()
+
+    def loss(logits: torch.Tensor) -> torch.Tensor:
+        return kd(
+            logits, teacher, labels, temperature=temperature, alpha=0.3, scale_by_temperature_squared=squared
+        )["loss"]
+
+    assert torch.autograd.gradcheck(loss, student)
+
+
+def test_several_students_at_once_with_their_own_temperature_and_alpha():
+    """Under vmap, temperature and alpha being tensors, each gets the loss that it gets alone."""
+    students = torch.stack([random_batch(seed)[0] for seed in range(3)])
+    _, teacher, labels = random_batch(9)
+    settings = torch.tensor([[1.0, 0.1], [4.0, 0.5], [16.0, 0.9]], dtype=torch.float64)
+
+    def loss(student, setting):
+        return kd(student, teacher, labels, temperature=setting[0], alpha=setting[1])["loss"]
+
+    together = torch.func.vmap(loss)(students, settings)
+    alone = [
+        kd(s, teacher, labels, temperature=t, alpha=a)["loss"]
+        for s, (t, a) in zip(students, settings.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(together, torch.stack(alone))
+
+
+def test_parts_are_unweighted():
+    student, teacher, labels = random_batch(1)
+    parts = kd(student, teacher, labels, temperature=2.0, alpha=0.25)
+    torch.testing.assert_close(parts["loss"], 0.25 * parts["labels"] + 0.75 * parts["teacher"])
+    torch.testing.assert_close(parts["labels"], cross_entropy(student, teacher, labels)["loss"])

@@ -1,0 +1,118 @@
+"""Processes that are killed, interrupted, started twice."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import COMMAND, environment
+from safetensors import safe_open
+from test_cli import runs
+
+LONG = ("method=scratch", "training.epochs=40", "training.batch_size=16", "student.model.hidden=[128]")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def epochs_done(folder: Path) -> int:
+    for file in folder.glob("kdsweep-store/unfinished/*/checkpoint.safetensors"):
+        with safe_open(file, framework="pt") as stored:
+            return json.loads(stored.metadata()["progress"])["epoch"]
+    return 0
+
+
+def stop_in_training(
+    process: subprocess.Popen[str], folder: Path, sign: signal.Signals, after: int = 3
+) -> None:
+    deadline = time.monotonic() + 120
+    while epochs_done(folder) < after:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(sign)
+    process.wait(timeout=60)
+
+
+def stage(folder: Path) -> tuple[bytes, dict]:
+    (file,) = folder.glob("kdsweep-store/*/weights.safetensors")
+    return file.read_bytes(), json.loads((file.parent / "stage.json").read_text())
+
+
+def test_killed_training_goes_on_to_the_same_weights(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    process = start(killed, *LONG)
+    stop_in_training(process, killed, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    done = epochs_done(killed)
+    assert 3 <= done < 40
+
+    again = start(killed, *LONG)
+    seen = []
+    while again.poll() is None:
+        seen.append(epochs_done(killed))
+        time.sleep(0.01)
+    assert again.returncode == 0, again.communicate()
+    assert all(epochs >= done for epochs in seen if epochs), "it began anew"
+    assert start(whole, *LONG).wait() == 0
+
+    (weights, record), (expected, uninterrupted) = stage(killed), stage(whole)
+    assert weights == expected
+    assert record["history"] == uninterrupted["history"]
+    assert not list(killed.glob("kdsweep-store/unfinished/*"))
+    first, second = runs(killed)
+    assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
+
+
+def test_killed_sweep_trains_only_what_is_missing(tmp_path):
+    sweep = ("-m", "seed=range(3)", *LONG)
+    process = start(tmp_path, *sweep)
+    for line in process.stdout:
+        if line.startswith("[1/3]"):
+            break
+    stop_in_training(process, tmp_path, signal.SIGKILL)
+    finished = {file: file.stat().st_mtime_ns for file in tmp_path.glob("kdsweep-store/*/stage.json")}
+    assert len(finished) == 1
+    again = start(tmp_path, *sweep)
+    shown, errors = again.communicate()
+    assert again.returncode == 0, errors
+    assert [line.split()[-1] == "reused" for line in shown.splitlines() if line.startswith("[")] == [
+        True,
+        False,
+        False,
+    ]
+    assert all(file.stat().st_mtime_ns == before for file, before in finished.items())
+    assert {run.info.status for run in runs(tmp_path)} == {"KILLED", "FINISHED"}
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [(), ("-m", "seed=0,1")])
+def test_interrupted_runs_are_killed_not_running(tmp_path, sign, arguments):
+    process = start(tmp_path, *arguments, *LONG)
+    stop_in_training(process, tmp_path, sign)
+    errors = process.communicate()[1]
+    assert process.returncode == 2
+    assert "interrupted; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    statuses = [run.info.status for run in runs(tmp_path)]
+    assert statuses == ["KILLED"] * (2 if arguments else 1)
+
+
+def test_two_at_once_train_it_once(tmp_path):
+    both = [start(tmp_path, *LONG) for _ in range(2)]
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted(("reused" in shown) for shown, _ in outputs) == [False, True]
+    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 2

@@ -1,0 +1,94 @@
+"""Keys: equal for equal recipes, different for different ones, everywhere."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from conftest import CNN, MLP, RECIPE, make_stage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdsweep.config import Augment
+from kdsweep.stage import Objective, canonical, digest
+
+scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.text(max_size=3)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+def same(a, b) -> bool:
+    """Equality of descriptions: numbers by value, but True is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@given(values, values)
+def test_one_key_for_equal_descriptions_and_no_others(a, b):
+    assert (digest({"v": a}) == digest({"v": b})) == same(a, b)
+
+
+@given(values)
+def test_numbers_and_sequences_have_one_form(value):
+    assert canonical(value) == canonical(canonical(value))
+    assert digest({"a": 4.0, "b": (1, 2)}) == digest({"b": [1, 2], "a": 4})
+
+
+def test_key_does_not_drift():
+    """A store must be found again by every later version, or FORMAT be raised."""
+    stage = make_stage()
+    taught = make_stage(objective=Objective("kd", {"temperature": 4.0, "alpha": 0.5}), parents=(stage,))
+    assert stage.key == "8dfcb143f0a883d9932437bcb9c0d39c"
+    assert taught.key == "66b90c65df6e09032513de65572b7766"
+
+
+def test_key_is_the_same_in_another_process():
+    code = "from conftest import make_stage; print(make_stage().key)"
+    for hash_seed in ("0", "1"):
+        printed = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=__file__.rpartition("/")[0],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert printed.stdout.strip() == make_stage().key
+
+
+def test_everything_that_shapes_the_weights_is_in_the_key():
+    teacher = make_stage(CNN)
+    kd = Objective("kd", {"temperature": 4.0, "alpha": 0.5})
+    base = make_stage(objective=kd, parents=(teacher,))
+    changed = [
+        replace(base, data={**base.data, "fingerprint": "other"}),
+        make_stage(objective=kd, parents=(teacher,), augment=Augment(crop_padding=1, horizontal_flip=False)),
+        replace(base, model={**MLP, "hidden": [17]}),
+        replace(base, model={**MLP, "source": "edited"}),
+        replace(base, objective=Objective("kd", {"temperature": 5.0, "alpha": 0.5})),
+        replace(base, objective=Objective("kd", {"temperature": 4.0, "alpha": 0.6})),
+        replace(base, seed=1),
+        replace(base, parents=()),
+        replace(base, parents=(make_stage(CNN, seed=1),)),
+    ]
+    for name, value in {
+        "epochs": 5, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.1,
+        "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2], "gamma": 0.5,
+        "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False,
+    }.items():  # fmt: skip
+        changed.append(replace(base, training=RECIPE.model_copy(update={name: value})))
+    assert len(changed) - 9 == len(type(RECIPE).model_fields)
+    keys = {base.key, *(stage.key for stage in changed)}
+    assert len(keys) == 1 + len(changed)
+
+
+def test_a_stage_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        make_stage().seed = 1

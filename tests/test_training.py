@@ -1,0 +1,264 @@
+"""The training loop: reproducible, resumable, selecting on validation alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CNN, MLP, make_dataset, make_stage
+
+from kdsweep.config import Augment, Hardware
+from kdsweep.errors import TrainingError
+from kdsweep.stage import Objective, Stage
+from kdsweep.store import Store
+from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.network import Inputs, logits, selection_metrics
+from kdsweep.workshop import Workshop
+
+DATASET = make_dataset()
+CPU = torch.device("cpu")
+KD = Objective("kd", {"temperature": 4.0, "alpha": 0.5, "scale_by_temperature_squared": True})
+MOVING = Augment(crop_padding=1, horizontal_flip=True)
+
+
+def train(
+    stage: Stage, folder: Path, on_epoch=lambda *event: None, teaching=lambda indices, inputs: None
+) -> Fitted:
+    return fit(stage, DATASET, teaching, CPU, folder, on_epoch)
+
+
+def assert_same(first: Fitted, second: Fitted) -> None:
+    """Bit for bit, and by the same way."""
+    assert first.weights.keys() == second.weights.keys()
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+    assert first.history == second.history
+    assert first.best_epoch == second.best_epoch
+
+
+VARIANTS = {
+    "adam, dropout": make_stage(CNN),
+    "sgd, multistep, augmented": make_stage(
+        CNN, optimizer="sgd", schedule="multistep", milestones=[2], nesterov=True, augment=MOVING
+    ),
+    "adamw, cosine": make_stage(MLP, optimizer="adamw", schedule="cosine", weight_decay=0.1),
+    "exponential, last": make_stage(MLP, schedule="exponential", gamma=0.5, keep="last"),
+    "patience": make_stage(MLP, epochs=30, patience=3, monitor="val/cross_entropy"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_same_stage_same_weights_whatever_ran_before(tmp_path, name):
+    first = train(VARIANTS[name], tmp_path / "a")
+    torch.manual_seed(12345)
+    torch.rand(7)
+    assert_same(first, train(VARIANTS[name], tmp_path / "b"))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_interrupted_training_goes_on_bit_for_bit(tmp_path, name, killed_after):
+    stage = VARIANTS[name]
+    whole = train(stage, tmp_path / "whole")
+    seen = []
+
+    def kill(epoch: int, metrics: object, seconds: float) -> None:
+        seen.append(epoch)
+        if epoch == killed_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, tmp_path / "resumed", kill)
+    killed_after = 10**9
+    assert_same(whole, train(stage, tmp_path / "resumed", kill))
+    assert seen == list(range(1, len(whole.history) + 1)), "no epoch was trained twice"
+
+
+def test_training_leaves_the_global_generator_as_it_was(tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    train(make_stage(CNN), tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    one, other = (train(make_stage(seed=seed), tmp_path / str(seed)) for seed in (0, 1))
+    assert not torch.equal(one.weights["1.weight"], other.weights["1.weight"])
+
+
+def test_a_damaged_checkpoint_is_left_aside(tmp_path, caplog):
+    stage = make_stage()
+    whole = train(stage, tmp_path / "whole")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "checkpoint.safetensors").write_bytes(b"nonsense")
+    assert_same(whole, train(stage, tmp_path / "bad"))
+    assert "cannot be read" in caplog.text
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path):
+    stage = make_stage(CNN, learning_rate=0.02, epochs=8)
+    fitted = train(stage, tmp_path)
+    scores = [(epoch["val/accuracy"], -epoch["val/cross_entropy"]) for epoch in fitted.history]
+    assert fitted.best_epoch == 1 + max(range(len(scores)), key=scores.__getitem__)
+    shortened = train(
+        make_stage(CNN, learning_rate=0.02, epochs=fitted.best_epoch, keep="last"), tmp_path / "s"
+    )
+    assert all(torch.equal(fitted.weights[name], shortened.weights[name]) for name in fitted.weights)
+
+
+def test_last_weights_are_those_of_the_last_epoch(tmp_path):
+    fitted = train(make_stage(keep="last", learning_rate=0.02), tmp_path)
+    assert fitted.best_epoch == len(fitted.history) == 4
+
+
+def test_early_stopping_waits_for_patience(tmp_path):
+    wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
+    stage = make_stage(epochs=100, patience=3, monitor="val/cross_entropy")
+    fitted = fit(stage, wrong, lambda i, x: None, CPU, tmp_path, lambda *event: None)
+    assert len(fitted.history) == fitted.best_epoch + 3 < 100
+
+
+def test_test_images_play_no_part(tmp_path):
+    stage, split = make_stage(), DATASET.test
+    other = replace(DATASET, test=replace(split, images=255 - split.images, labels=split.labels * 0))
+    first = train(stage, tmp_path / "a")
+    assert_same(first, fit(stage, other, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None))
+
+
+def test_augmentation_never_touches_the_data(tmp_path):
+    before = [DATASET.split(name).images.copy() for name in ("train", "val", "test")]
+    train(make_stage(augment=MOVING), tmp_path)
+    for name, images in zip(("train", "val", "test"), before, strict=True):
+        assert np.array_equal(DATASET.split(name).images, images)
+
+
+def test_a_loss_that_is_no_number_ends_it(tmp_path):
+    with pytest.raises(
+        TrainingError, match=r"loss became (nan|inf) in epoch 1: lower training\.learning_rate"
+    ):
+        train(make_stage(learning_rate=1e30), tmp_path)
+
+
+def test_a_last_batch_of_one_is_left_out(tmp_path):
+    stage = make_stage(
+        {"_target_": "test_training.WithBatchNorm"}, batch_size=len(DATASET.train.labels) - 1, epochs=1
+    )
+    train(stage, tmp_path)
+
+
+class WithBatchNorm(torch.nn.Sequential):
+    """Notes in which mode it is called; BatchNorm refuses one image in train mode."""
+
+    modes: list[bool] = []  # noqa: RUF012
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__(
+            torch.nn.Flatten(),
+            torch.nn.Linear(64, 8),
+            torch.nn.BatchNorm1d(8),
+            torch.nn.Linear(8, num_classes),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.modes.append(self.training)
+        return super().forward(images)
+
+
+NORMED = {"_target_": "test_training.WithBatchNorm"}
+
+
+def workshop(folder: Path) -> tuple[Workshop, list[object]]:
+    events: list[object] = []
+    hardware = Hardware(device="cpu", threads=1, jobs=1)
+    return Workshop(Store(folder), DATASET, hardware, events.append), events
+
+
+def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
+    """Under augmentation the teacher sees every batch: its weights and BatchNorm statistics must not move."""
+    from kdsweep import workshop as module
+
+    placed = []
+    original = module.Workshop._network
+
+    def network(self, stage):
+        placed.append(original(self, stage))
+        return placed[-1]
+
+    monkeypatch.setattr(module.Workshop, "_network", network)
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(NORMED)
+    student = make_stage(MLP, KD, (teacher,), augment=MOVING)
+    shop.obtain("teacher", teacher)
+    WithBatchNorm.modes.clear()
+    shop.obtain("student", student)
+    assert WithBatchNorm.modes and not any(WithBatchNorm.modes)
+    (asked,) = placed
+    stored = original(shop, teacher).state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in asked.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in asked.parameters())
+
+
+def test_the_student_trains_in_train_mode_in_every_epoch(tmp_path):
+    WithBatchNorm.modes.clear()
+    train(make_stage(NORMED, epochs=3, batch_size=30), tmp_path)
+    assert WithBatchNorm.modes == [True, True, False] * 3  # two batches, then validation
+
+
+def test_stored_logits_are_what_the_teacher_says(tmp_path):
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(CNN)
+    shop.obtain("teacher", teacher)
+    stored = shop._teaching(make_stage(MLP, KD, (teacher,)))
+    asked = shop._teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
+    inputs = Inputs(DATASET.train, DATASET, CPU)
+    some = torch.tensor([5, 0, 17])
+    images = inputs.normalized(inputs.images[some])
+    torch.testing.assert_close(stored(some, images), asked(some, images))
+
+
+def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(CNN, epochs=10)
+    by_alpha = {}
+    shop.obtain("teacher", teacher)
+    for alpha in (0.0, 1.0):
+        student = make_stage(
+            MLP, Objective("kd", {"temperature": 2.0, "alpha": alpha}), (teacher,), epochs=15
+        )
+        shop.obtain("student", student)
+        divergence = torch.nn.functional.kl_div(
+            shop._logits(student, "train").log_softmax(1),
+            shop._logits(teacher, "train").softmax(1),
+            reduction="batchmean",
+        )
+        by_alpha[alpha] = divergence.item()
+    assert by_alpha[0.0] < by_alpha[1.0]
+
+
+def test_the_workshop_makes_everything_once(tmp_path):
+    shop, events = workshop(tmp_path)
+    teacher = make_stage(CNN)
+    student = make_stage(MLP, KD, (teacher,))
+    for _ in range(2):
+        for role, stage in (("teacher", teacher), ("student", student)):
+            shop.obtain(role, stage)
+            evaluation = shop.evaluation(stage, teacher)
+            shop.cost(stage)
+    finished = [(event.role, event.reused) for event in events if hasattr(event, "reused")]
+    assert finished == [("teacher", False), ("student", False), ("teacher", True), ("student", True)]
+    assert (evaluation / "confusion.png").stat().st_size > 1000
+    entries = [path for path in tmp_path.iterdir() if (path / "SHA256SUMS").exists()]
+    # two stages, two evaluations, two costs; logits of both on test, of the teacher on train
+    assert len(entries) == 9
+
+
+def test_selection_metrics_are_of_the_validation_split(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    val = Inputs(DATASET.val, DATASET, CPU)
+    outputs = logits(network, val)
+    metrics = selection_metrics(outputs, val.labels)
+    probabilities = outputs.double().softmax(1).numpy()
+    expected = -np.log(probabilities[np.arange(24), DATASET.val.labels]).mean()
+    assert metrics["val/cross_entropy"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["val/accuracy"] == (probabilities.argmax(1) == DATASET.val.labels).mean()
