@@ -64,8 +64,10 @@ class Checkpoint:
     def save(self, progress: Progress, better: bool) -> None:
         """Replace the checkpoint in one step; with `better`, the weights of now are the best."""
         weights = _contiguous(self.network.state_dict())
-        if better:
-            self._best = {name: tensor.clone() for name, tensor in weights.items()}
+        if better:  # into the same memory every time, which is faster than into new
+            self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in weights.items()}
+            for name, tensor in weights.items():
+                self._best[name].copy_(tensor)
         tensors = {
             **_prefixed("network", weights),
             **_prefixed("best", self._best),

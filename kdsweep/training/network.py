@@ -15,8 +15,7 @@ class Inputs:
         self.images = torch.tensor(split.images, device=device)
         self.labels = torch.tensor(split.labels, device=device)
         # (pixel / 255 - mean) / std as one multiplication and one addition
-        scale = 1 / (255 * dataset.std)
-        self._scale = torch.tensor(scale, device=device)[:, None, None]
+        self._scale = torch.tensor(1 / (255 * dataset.std), device=device)[:, None, None]
         self._shift = torch.tensor(-dataset.mean / dataset.std, device=device)[:, None, None]
 
     def __len__(self) -> int:

@@ -1,0 +1,108 @@
+"""How much kdsweep's training costs over a bare loop on the same tensors and stored logits.
+
+    python benchmarks/overhead.py [--images 54000] [--epochs 3] [--rounds 3]
+
+Both train the `mlp` student of `mnist_kd` (T = 4, alpha = 0.5, batch 256, Adam) on images of MNIST's shape, in
+turn, in one process; pixels are random, which the speed does not depend on. kdsweep's epoch includes what the
+bare loop does not have: normalisation of uint8 images, validation and a checkpoint. Prints the ratio of the
+fastest epochs, for what else the machine does only adds.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdsweep.config import parse
+from kdsweep.data import Dataset
+from kdsweep.data.dataset import Split
+from kdsweep.models.mlp import MLP
+from kdsweep.stage import plan
+from kdsweep.training.fit import fit
+
+T, ALPHA, BATCH = 4.0, 0.5, 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=54_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+
+    dataset = random_images(options.images)
+    teacher = torch.randn(options.images, 10, generator=torch.Generator().manual_seed(0))
+    images = torch.tensor(dataset.train.images).float() / 255
+    labels = torch.tensor(dataset.train.labels)
+    ours: list[float] = []
+    bare: list[float] = []
+    for _ in range(options.rounds):
+        ours += kdsweep_epochs(dataset, teacher, options.epochs)
+        bare += bare_epochs(images, labels, teacher, options.epochs)
+    print(f"images {options.images}, epochs {len(ours)} each, threads {torch.get_num_threads()}")
+    print(f"bare loop  {min(bare):.3f} s per epoch")
+    print(f"kdsweep    {min(ours):.3f} s per epoch")
+    print(f"ratio      {min(ours) / min(bare):.3f}")
+
+
+def random_images(count: int) -> Dataset:
+    """MNIST's shape and its share of validation images."""
+    random = np.random.RandomState(0)
+
+    def split(size: int) -> Split:
+        return Split(random.randint(0, 256, (size, 1, 28, 28)).astype(np.uint8), np.arange(size) % 10)
+
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    classes = tuple("0123456789")
+    return Dataset(split(count), split(count // 9), split(1), classes, zero, one, "random")
+
+
+def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float]:
+    """Seconds of each epoch, from the end of the one before."""
+    with initialize_config_module("kdsweep.conf"):
+        config = parse(compose("config", ["experiment=mnist_kd", f"training.epochs={epochs}"]))
+    stage = plan(config, dataset.fingerprint, {}).student
+    ends = []
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        fit(
+            stage,
+            dataset,
+            lambda indices, inputs: teacher[indices],
+            torch.device("cpu"),
+            Path(folder),
+            lambda *event: ends.append(time.perf_counter()),
+        )
+    return [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
+
+
+def bare_epochs(images: Tensor, labels: Tensor, teacher: Tensor, epochs: int) -> list[float]:
+    network = MLP(10, 1, (28, 28))
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+    seconds = []
+    for _ in range(epochs):
+        start = time.perf_counter()
+        for batch in torch.randperm(len(images)).split(BATCH):
+            outputs = network(images[batch])
+            soft = F.kl_div(
+                F.log_softmax(outputs / T, dim=1),
+                F.log_softmax(teacher[batch] / T, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            loss = ALPHA * F.cross_entropy(outputs, labels[batch]) + (1 - ALPHA) * T**2 * soft
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
