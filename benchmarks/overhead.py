@@ -2,10 +2,10 @@
 
     python benchmarks/overhead.py [--images 54000] [--epochs 3] [--rounds 3]
 
-Both train the `mlp` student of `mnist_kd` (T = 4, alpha = 0.5, batch 256, Adam) on images of MNIST's shape, in
-turn, in one process; pixels are random, which the speed does not depend on. kdsweep's epoch includes what the
-bare loop does not have: normalisation of uint8 images, validation and a checkpoint. Prints the ratio of the
-fastest epochs, for what else the machine does only adds.
+Both train the `mlp` student of `mnist_kd` (T = 4, alpha = 0.5, batch 256, Adam) on images of MNIST's shape,
+in turn, in one process; pixels are random, which the speed does not depend on. kdsweep's epoch includes what
+the bare loop does not have: normalisation of uint8 images, validation and a checkpoint. Prints the ratio of
+the fastest epochs, for what else the machine does only adds.
 """
 
 import argparse

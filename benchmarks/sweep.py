@@ -3,9 +3,10 @@
     python benchmarks/sweep.py [--root data] [--images 20000] [--epochs 12]
 
 The sweep is T = 1, 2, 4, 16, 32, 64 of `mnist_kd` on the first images of MNIST (random images of its shape
-without --root), its teacher trained before and its logits stored, as after any first student. The naive script has a DataLoader with per-image transforms and asks
-the teacher on every step; its epochs cost the same, so some are timed, in the same run, and counted for all.
-kdsweep's time is the whole command's: start, checks, six trainings, evaluation, MLflow, table.
+without --root); its teacher was trained before, and its logits stored, as after any first student. The naive
+script has a DataLoader with per-image transforms and asks the teacher on every step; its epochs cost the same,
+so some are timed, in the same run, and counted for all. kdsweep's time is the whole command's: start, checks,
+six trainings, evaluation, MLflow, table.
 """
 
 import argparse
@@ -68,8 +69,9 @@ def raw_files(root: Path | None, folder: Path, images: int) -> Path:
 def kdsweep_sweep(folder: Path, root: Path, images: int, epochs: int) -> float:
     """Seconds of the command, with its teacher (of one epoch: better is not slower) in the store."""
     command = [
-        str(Path(sys.executable).parent / "kdsweep"), "experiment=mnist_kd", f"dataset.root={root}", "baseline=false",
-        f"dataset.train_limit={images}", f"training.epochs={epochs}", "teacher.training.epochs=1",
+        str(Path(sys.executable).parent / "kdsweep"), "experiment=mnist_kd", "baseline=false",
+        f"dataset.root={root}", f"dataset.train_limit={images}",
+        f"training.epochs={epochs}", "teacher.training.epochs=1",
     ]  # fmt: skip
     quiet = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
     # a student of one epoch, none of the sweep's, has the teacher trained

@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.errors import ConfigError, KdsweepError, tell
+from kdsweep.errors import ConfigError, KdsweepError, explain, tell
 from kdsweep.result import Result
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ class Sweep:
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values that a job's overrides give to the swept keys."""
-    parsed = {
-        each.get_key_element(): each.value()
-        for each in OverridesParser.create().parse_overrides(list(overrides))
-    }
+    parsed = {_key(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))}
     values = {key: parsed.get(key) for key in keys}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
 
@@ -72,12 +69,18 @@ class SweepCallback(Callback):
             raise SystemExit(1) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if self.run is not None:
+        if self.run is None:
+            return
+        try:
             self._end(self.run, Path(config.hydra.sweep.dir), sys.exc_info()[1])
+        except Exception as error:
+            self.run.end("FAILED", explain(error))
+            tell(error)
+            raise SystemExit(1) from None
 
     def _start(self, config: DictConfig) -> None:
         overrides = _overrides(config)
-        keys = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+        keys = [_key(override) for override in overrides if override.is_sweep_override()]
         jobs = _combinations(overrides)
         first = _check(config, jobs)
 
@@ -119,6 +122,11 @@ def _overrides(config: DictConfig) -> list[Override]:
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(arguments)
+
+
+def _key(override: Override) -> str:
+    """The overridden key or group, without the + that adds it."""
+    return override.get_key_element().lstrip("+")
 
 
 def _combinations(overrides: Sequence[Override]) -> list[list[str]]:

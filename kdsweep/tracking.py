@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -76,14 +78,13 @@ class Run:
         self._metrics: list[tuple[str, float, int, int]] = []
         self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
         self._flushed = time.monotonic()
+        self._lock = FileLock(tracker.locks / f"run-{uuid4().hex}.lock")
+        self._lock.acquire()  # before the run is there, so that it is never without
+        tags = {**tags, LOCK_TAG: str(self._lock.lock_file)}
         try:
-            self.id = self.client.create_run(
-                tracker.experiment_id, run_name=name, tags=dict(tags)
-            ).info.run_id
-            self._lock = FileLock(tracker.locks / f"{self.id}.lock")
-            self._lock.acquire()
-            self.client.set_tag(self.id, LOCK_TAG, str(self._lock.lock_file))
-            self.client.log_batch(self.id, params=[Param(key, str(value)) for key, value in params.items()])
+            self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags).info.run_id
+            named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
+            self.client.log_batch(self.id, params=named)
         except Exception as error:
             raise _silent(tracker.uri, error) from error
 

@@ -1,0 +1,171 @@
+"""MLflow runs tell the truth, whatever ends them, and losing MLflow loses no training."""
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import Command, environment
+from filelock import FileLock
+from test_resume import LONG, epochs_done, start
+
+from kdsweep.config import Tracking
+from kdsweep.errors import KdsweepError, TrainingError
+from kdsweep.store import Store
+from kdsweep.tracking import LOCK_TAG, Run, Tracker
+from kdsweep.training.events import EpochEnded, StageFinished
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> Tracker:
+    return Tracker(
+        Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="test"), Store(tmp_path / "store")
+    )
+
+
+def begin(tracker: Tracker) -> Run:
+    return Run(tracker, "name", {}, {"temperature": 4.0})
+
+
+def state(tracker: Tracker, run: Run):
+    return tracker.client.get_run(run.id)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [(None, "FINISHED"), (TrainingError("the loss became nan"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+)
+def test_the_state_of_a_run_is_true(tracker, ending, status):
+    run = begin(tracker)
+    assert state(tracker, run).info.status == "RUNNING"
+    if ending is None:
+        with run:
+            pass
+    else:
+        with pytest.raises(type(ending)), run:
+            raise ending
+    stored = state(tracker, run)
+    assert stored.info.status == status
+    assert stored.data.tags.get("kdsweep.error") == ("the loss became nan" if status == "FAILED" else None)
+
+
+def test_epochs_are_logged_once_by_role(tracker):
+    history = [{"val/accuracy": 0.5, "train/loss": 2.0}, {"val/accuracy": 0.75, "train/loss": 1.0}]
+    with begin(tracker) as run:
+        run.show(EpochEnded("student", 2, 2, history[1], 0.1))  # its first epoch came before a kill
+        run.show(StageFinished("student", "key", False, 1.0, history, 2))
+        run.show(StageFinished("teacher", "key", True, 1.0, history, 1))
+    for name, best in (("val/accuracy", 0.75), ("teacher/val/accuracy", 0.5)):
+        points = tracker.client.get_metric_history(run.id, name)
+        assert sorted((point.step, point.value) for point in points) == [(1, 0.5), (2, 0.75)]
+        role = name.removesuffix("val/accuracy")
+        assert state(tracker, run).data.metrics[f"{role}best/val/accuracy"] == best
+
+
+def test_losing_mlflow_is_said_once_and_made_up_for(tracker, monkeypatch, caplog):
+    original = tracker.client.log_batch
+    with begin(tracker) as run, caplog.at_level(logging.WARNING):
+        monkeypatch.setattr(
+            tracker.client, "log_batch", lambda *a, **k: (_ for _ in ()).throw(OSError("gone"))
+        )
+        for epoch in range(1, 4):
+            run.metric("val/accuracy", 0.1 * epoch, epoch)
+            run.flush()
+        assert caplog.text.count("MLflow is lost, the job goes on without it: gone") == 1
+        monkeypatch.setattr(tracker.client, "log_batch", original)
+    assert len(tracker.client.get_metric_history(run.id, "val/accuracy")) == 3
+    assert state(tracker, run).info.status == "FINISHED"
+
+
+def test_only_dead_runs_are_closed(tracker):
+    living, dead, foreign = begin(tracker), begin(tracker), begin(tracker)
+    dead._lock.release()
+    Path(dead._lock.lock_file).touch()
+    tracker.client.set_tag(foreign.id, LOCK_TAG, "/another/machine.lock")
+    # a lock held by this process can be taken again only through another object
+    assert not FileLock(living._lock.lock_file, timeout=0).is_locked
+    tracker.close_dead_runs()
+    assert [state(tracker, run).info.status for run in (living, dead, foreign)] == [
+        "RUNNING",
+        "KILLED",
+        "RUNNING",
+    ]
+    living.end("FINISHED")
+    foreign.end("FINISHED")
+
+
+def test_a_deleted_experiment_comes_back(tracker, tmp_path):
+    tracker.client.delete_experiment(tracker.experiment_id)
+    again = Tracker(Tracking(uri=tracker.uri, experiment="test"), Store(tmp_path / "store"))
+    assert again.experiment_id == tracker.experiment_id
+
+
+def test_a_database_that_is_none_is_told(tmp_path):
+    (tmp_path / "mlflow.db").write_text("no database")
+    with pytest.raises(KdsweepError, match=r"tracking\.uri=sqlite:.*MLflow does not answer"):
+        Tracker(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="test"), Store(tmp_path / "store"))
+
+
+@pytest.fixture
+def server(tmp_path: Path):
+    """A real MLflow server on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        str(Path(sys.executable).parent / "mlflow"),
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(
+        [*command, "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1"],
+        cwd=tmp_path, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
+            break
+        except OSError:
+            time.sleep(0.1)
+
+    def stop() -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+    yield f"http://127.0.0.1:{port}", stop
+    stop()
+
+
+@pytest.mark.slow
+def test_a_server_takes_a_sweep_and_may_be_lost_in_training(kdsweep: Command, tmp_path, server):
+    from mlflow import MlflowClient
+
+    uri, stop = server
+    kdsweep("-m", "seed=0,1", "training.epochs=1", "baseline=false", f"tracking.uri={uri}")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("kdsweep")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    assert {each.path for each in client.list_artifacts(runs[0].info.run_id)} >= {"weights.safetensors"}
+
+    process = start(tmp_path, *LONG, "training.epochs=400", f"tracking.uri={uri}")
+    while epochs_done(tmp_path) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    stop()
+    shown, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert re.search(r"student +trained", shown)
+    assert "MLflow is lost, the job goes on without it" in errors
+    assert "Traceback" not in errors
