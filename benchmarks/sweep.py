@@ -4,9 +4,9 @@
 
 The sweep is T = 1, 2, 4, 16, 32, 64 of `mnist_kd` on the first images of MNIST (random images of its shape
 without --root); its teacher was trained before, and its logits stored, as after any first student. The naive
-script has a DataLoader with per-image transforms and asks the teacher on every step; its epochs cost the same,
-so some are timed, in the same run, and counted for all. kdsweep's time is the whole command's: start, checks,
-six trainings, evaluation, MLflow, table.
+script has a DataLoader with per-image transforms and asks the teacher on every step; its epochs cost the
+same, so some are timed, in the same run, and counted for all. kdsweep's time is the whole command's: start,
+checks, six trainings, evaluation, MLflow, table.
 """
 
 import argparse
