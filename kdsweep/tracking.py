@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LOCK_TAG = "kdsweep.lock"
 SECONDS_BETWEEN_FLUSHES = 1.0
+SECONDS_BEFORE_ASKING_AGAIN = 60.0
 METRICS_PER_BATCH = 1000  # MLflow takes no more at once
 
 
@@ -65,7 +66,8 @@ class Tracker:
 class Run:
     """One MLflow run as a context: its state is true whatever ends it.
 
-    Once it has begun, a tracking server that is lost is said and does not stop the job.
+    Once it has begun, a tracking server that is lost is said and does not stop the job; should it come back,
+    it gets the metrics that it missed.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Run:
         from mlflow.entities import Param
 
         self.client = tracker.client
-        self.lost = False
+        self._silent_until = 0.0  # after MLflow was lost: when it is asked again
         self._metrics: list[tuple[str, float, int, int]] = []
         self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
         self._flushed = time.monotonic()
@@ -100,7 +102,7 @@ class Run:
             self.end("KILLED")
 
     def end(self, status: str, reason: str | None = None) -> None:
-        self.lost = False  # a server that is back gets what it missed
+        self._silent_until = 0.0
         self.flush()
         if reason:
             self._try(lambda: self.client.set_tag(self.id, "kdsweep.error", reason[:5000]))
@@ -135,12 +137,11 @@ class Run:
         from mlflow.entities import Metric
 
         self._flushed = time.monotonic()
-        batch = [Metric(*metric) for metric in self._metrics]
-        for start in range(0, len(batch), METRICS_PER_BATCH):
-            part = batch[start : start + METRICS_PER_BATCH]
-            self._try(lambda part=part: self.client.log_batch(self.id, metrics=part))  # type: ignore[misc]
-        if not self.lost:
-            self._metrics.clear()
+        while self._metrics:
+            part = [Metric(*metric) for metric in self._metrics[:METRICS_PER_BATCH]]
+            if not self._try(lambda part=part: self.client.log_batch(self.id, metrics=part)):  # type: ignore[misc]
+                break
+            del self._metrics[: len(part)]
 
     def tag(self, name: str, value: str) -> None:
         self._try(lambda: self.client.set_tag(self.id, name, value))
@@ -148,14 +149,17 @@ class Run:
     def artifact(self, file: Path) -> None:
         self._try(lambda: self.client.log_artifact(self.id, str(file)))
 
-    def _try(self, call: Callable[[], Any]) -> None:
-        if self.lost:
-            return
+    def _try(self, call: Callable[[], Any]) -> bool:
+        """Whether MLflow took it."""
+        if time.monotonic() < self._silent_until:
+            return False
         try:
             call()
         except Exception as error:
-            self.lost = True
+            self._silent_until = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
             log.warning("MLflow is lost, the job goes on without it: %s", _reason(error))
+            return False
+        return True
 
 
 def _silent(uri: str, error: Exception) -> KdsweepError:

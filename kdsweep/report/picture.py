@@ -81,7 +81,7 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     axes.set(xlabel=LABELS.get(along, along), ylabel="test accuracy (%)")
     axes.set_title(f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(file)
 
 
