@@ -60,7 +60,7 @@ def random_images(count: int) -> Dataset:
 
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     classes = tuple("0123456789")
-    return Dataset(split(count), split(count // 9), split(1), classes, zero, one, "random")
+    return Dataset(split(count), split(count // 9), split(1), classes, zero, one, "random", "random")
 
 
 def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float]:

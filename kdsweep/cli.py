@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from kdsweep.errors import tell
+from kdsweep.errors import KdsweepError, tell
 
 FAILED, INTERRUPTED = 1, 2
 
@@ -37,10 +37,14 @@ def main() -> None:
 def run(composed: DictConfig) -> float | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     from kdsweep.job import run_job
-    from kdsweep.result import Result
-    from kdsweep.sweep import Sweep, swept_values
+    from kdsweep.result import Result, Sweep
+    from kdsweep.sweep import swept_values
 
     context = HydraConfig.get()
+    if context.job.chdir:
+        raise KdsweepError(
+            "hydra.job.chdir=true: must be false, paths are relative to where kdsweep is started"
+        )
     folder = Path(context.runtime.output_dir)
     if context.mode == RunMode.MULTIRUN:
         sweep = Sweep.load(Path(context.sweep.dir))
@@ -51,6 +55,6 @@ def run(composed: DictConfig) -> float | None:
     try:
         run_job(composed, folder, result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first
-        tell(error)
+        tell(error, composed.get("debug"))
         sys.exit(FAILED)
     return result.objective

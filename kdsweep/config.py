@@ -57,6 +57,19 @@ class Training(Section):
     patience: int | None = Field(ge=1)
     mixed_precision: bool
 
+    def effective(self) -> dict[str, Any]:
+        """What is used of it, so that two recipes that train alike are one."""
+        unused = set()
+        if self.optimizer != "sgd":
+            unused |= {"momentum", "nesterov"}
+        if self.schedule != "multistep":
+            unused |= {"milestones"}
+        if self.schedule not in ("multistep", "exponential"):
+            unused |= {"gamma"}
+        if self.keep == "last" and self.patience is None:
+            unused |= {"monitor"}
+        return self.model_dump(exclude=unused)
+
     @field_validator("nesterov")
     @classmethod
     def _nesterov_needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
@@ -108,7 +121,7 @@ Method = Annotated[Distillation | Scratch, Field(discriminator="name")]
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(ge=1)
-    jobs: int
+    jobs: int = 1
 
     @field_validator("jobs")
     @classmethod

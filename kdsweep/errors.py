@@ -29,9 +29,14 @@ class TrainingError(KdsweepError):
     """A training that cannot go on, such as one whose loss is no longer a number."""
 
 
-def tell(error: Exception) -> None:
+def wants_traceback(debug: bool | None) -> bool:
+    """Whether tracebacks are asked for: by the config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
+    return bool(debug) or _TRACEBACKS
+
+
+def tell(error: Exception, debug: bool | None = None) -> None:
     """Say on stderr what a person needs to know of `error`; with debug=true, its traceback too."""
-    if _TRACEBACKS:
+    if wants_traceback(debug):
         traceback.print_exception(error)
     print(f"kdsweep: {explain(error)}", file=sys.stderr)
 

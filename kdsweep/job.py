@@ -1,6 +1,7 @@
 """The story of one job: config → plan → obtain, link by link → evaluate → track."""
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,18 @@ from omegaconf import DictConfig
 from kdsweep.config import Config, parse
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
-from kdsweep.errors import ConfigError, explain
-from kdsweep.models.build import check, source_digest
+from kdsweep.errors import ConfigError, KdsweepError, explain
+from kdsweep.models.build import check
+from kdsweep.models.source import source_digest
 from kdsweep.report.summary import cost_table, sweep_line, sweep_table
-from kdsweep.result import Result
+from kdsweep.result import INTERRUPTED, Result, Sweep
 from kdsweep.stage import Plan, Stage, plan
 from kdsweep.store import Store
-from kdsweep.sweep import Sweep
 from kdsweep.tracking import Run, Tracker
 from kdsweep.training.events import Event, StageFinished
-from kdsweep.workshop import WEIGHTS, Workshop
+from kdsweep.workshop import Workshop
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,12 @@ def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | N
         config = parse(composed)
         result.seed = config.seed
         job = prepare(config)
-        tracker = Tracker(config.tracking, job.store)
-        if sweep is None:
-            tracker.close_dead_runs()
-        with Run(tracker, **_identity(config, result, sweep)) as tracked, display:
+        with _begin(job, result, sweep) as tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, display, result)
             _track(tracked, result, folder)
     except BaseException as error:
-        result.error = explain(error)
+        result.error = explain(error) if isinstance(error, Exception) else INTERRUPTED
         raise
     finally:
         result.seconds = time.perf_counter() - start
@@ -64,7 +64,7 @@ def prepare(config: Config) -> Job:
     """Load the data and plan the stages. Raises DataError or ConfigError for what cannot be run here."""
     dataset = load(config.dataset)
     networks = {"teacher": config.teacher.model, "student": config.student.model}
-    sources = {role: source for role, model in networks.items() if (source := source_digest(model))}
+    sources = {role: source_digest(model) for role, model in networks.items()}
     job = Job(config, dataset, plan(config, dataset.fingerprint, sources), Store(config.store))
     _check_machine_and_networks(job)
     return job
@@ -108,22 +108,27 @@ def _figures(
     workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished
 ) -> dict[str, Any]:
     evaluation = workshop.evaluation(stage, teacher)
+    weights = workshop.weights(stage)
     best = trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
-        "weights": str(workshop.store.root / stage.key / WEIGHTS),
+        "weights": str(weights),
         "confusion": str(evaluation / "confusion.png"),
         "reused": trained.reused,
         "seconds": trained.seconds,
         "best_epoch": trained.best_epoch,
         "val": {name: value for name, value in best.items() if name.startswith("val/")},
         "test": json.loads((evaluation / "evaluation.json").read_text()),
-        "cost": workshop.cost(stage),
+        "cost": {**workshop.cost(stage), "bytes": weights.stat().st_size},
     }
 
 
-def _identity(config: Config, result: Result, sweep: Sweep | None) -> dict[str, Any]:
-    """Name, tags and params of the MLflow run: few and short, what one compares by."""
+def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
+    """The job's MLflow run, its params few and short: what one compares by.
+
+    A sweep that began with MLflow goes on without it; a job that stands alone needs it.
+    """
+    config = job.config
     params: dict[str, Any] = {"dataset": config.dataset.name, "student": config.student.name}
     if config.method.name != "scratch":
         taught = {
@@ -132,17 +137,22 @@ def _identity(config: Config, result: Result, sweep: Sweep | None) -> dict[str, 
             "chain_length": config.chain_length,
         }
         params |= {"teacher": config.teacher.name, **taught}
-    params |= {"method": config.method.name, "seed": config.seed} | result.swept
-    tags = {"mlflow.parentRunId": sweep.run_id} if sweep else {}
-    return {
-        "name": result.name or f"{config.method.name} {config.student.name}",
-        "tags": tags,
-        "params": params,
-    }
+    params |= {"method": config.method.name, "seed": config.seed}
+    if sweep is None:
+        tracker = Tracker(config.tracking, job.store)
+        tracker.close_dead_runs()
+        return Run(tracker, f"{config.method.name} {config.student.name}", params)
+    try:
+        tracker = Tracker(config.tracking, job.store)
+        return Run(tracker, result.name, result.swept | params, {"mlflow.parentRunId": sweep.run_id})
+    except KdsweepError as error:
+        log.warning("%s; the job goes on without it", error)
+        return Run(None)
 
 
 def _track(tracked: Run, result: Result, folder: Path) -> None:
     """The final figures; the student's by their plain names, the others' under their role."""
+    tracked.ask_again()
     for role, network in result.networks.items():
         prefix = "" if role == "student" else f"{role}/"
         for group in ("test", "cost"):
@@ -152,5 +162,6 @@ def _track(tracked: Run, result: Result, folder: Path) -> None:
     student = result.networks["student"]
     tracked.tag("kdsweep.stage", student["key"])
     tracked.tag("kdsweep.reused", str(student["reused"]).lower())
-    for file in (student["weights"], student["confusion"], folder / ".hydra" / "config.yaml"):
-        tracked.artifact(Path(file))
+    for file in (Path(student["weights"]), Path(student["confusion"]), folder / ".hydra" / "config.yaml"):
+        if file.exists():  # Hydra may be told to keep no config
+            tracked.artifact(file)

@@ -1,11 +1,32 @@
-"""What a job leaves behind for the summary of its sweep: result.json in its folder."""
+"""What a sweep and its jobs tell each other, as files in the sweep's folder: any launcher will do."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-FILE = "result.json"
+SWEEP, RESULT = "sweep.json", "result.json"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs."""
+
+    run_id: str
+    keys: list[str]
+    jobs: int
+
+    def save(self, folder: Path) -> None:
+        """Begin the sweep in `folder`, where the results of an earlier one no longer count."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.rglob(RESULT):
+            old.unlink()
+        (folder / SWEEP).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / SWEEP).read_text()))
 
 
 @dataclass
@@ -26,12 +47,14 @@ class Result:
     error: str | None = None
 
     def save(self, folder: Path) -> None:
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=1))
+        new = folder / f"{RESULT}.new"
+        new.write_text(json.dumps(asdict(self), indent=1))
+        new.replace(folder / RESULT)
 
     @classmethod
     def load_all(cls, folder: Path) -> list[Self]:
         """The results of every job below `folder`, in the order of the jobs."""
-        results = [cls(**json.loads(file.read_text())) for file in folder.rglob(FILE)]
+        results = [cls(**json.loads(file.read_text())) for file in folder.rglob(RESULT)]
         return sorted(results, key=lambda result: result.number)
 
     def test(self, role: str, figure: str = "accuracy") -> float | None:

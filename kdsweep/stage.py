@@ -45,8 +45,8 @@ class Objective:
 class Stage:
     """One network to train. Two stages with one key have the same weights.
 
-    `data` is the training data's content and use, `model` an import path with options (and the digest of
-    its source if it is the user's own), `parents` the stages that teach it.
+    `data` is the training data's content and use, `model` an import path with options, `source` the digest of
+    its code if that is the user's own, `parents` the stages that teach it.
     """
 
     data: Mapping[str, Any]
@@ -55,13 +55,15 @@ class Stage:
     objective: Objective
     seed: int
     parents: tuple["Stage", ...] = ()
+    source: str | None = None
 
     def describe(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "data": dict(self.data),
             "model": dict(self.model),
-            "training": self.training.model_dump(),
+            "source": self.source,
+            "training": self.training.effective(),
             "objective": {"name": self.objective.name, **self.objective.options},
             "seed": self.seed,
             "parents": [parent.key for parent in self.parents],
@@ -86,18 +88,17 @@ class Plan:
         return {role: stage for role, stage in roles.items() if stage is not None}
 
 
-def plan(config: Config, fingerprint: str, sources: Mapping[str, str]) -> Plan:
+def plan(config: Config, fingerprint: str, sources: Mapping[str, str | None]) -> Plan:
     """The stages that `config` needs.
 
-    `fingerprint` is the content of the data set; `sources` maps the roles whose network is the user's own
-    code to the digest of that code, since editing it makes another network.
+    `fingerprint` is the content of the training images; `sources` maps roles to the digest of their network's
+    code if that is the user's own, since editing it makes another network.
     """
     data = _training_data(config.dataset, fingerprint)
 
     def stage(role: str, training: Training, objective: Objective, *parents: Stage) -> Stage:
         network = config.teacher if role == "teacher" else config.student
-        source = {"source": sources[role]} if role in sources else {}
-        return Stage(data, {**network.model, **source}, training, objective, config.seed, parents)
+        return Stage(data, network.model, training, objective, config.seed, parents, sources.get(role))
 
     alone = Objective("cross_entropy")
     if not isinstance(config.method, Distillation):

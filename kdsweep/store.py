@@ -35,14 +35,9 @@ class Store:
             raise KdsweepError(f"store={root}: cannot be made a folder: {error.strerror}") from error
 
     def find(self, key: str) -> Path | None:
-        """The finished entry of `key`, its checksums verified; None if there is none or it was damaged."""
+        """The finished entry of `key`, its checksums verified; None if there is none or it is damaged."""
         entry = self.root / key
-        if not entry.is_dir():
-            return None
-        if entry in _verified:
-            return entry
-        if problem := _damage(entry):
-            self._set_aside(entry, problem)
+        if not entry.is_dir() or (entry not in _verified and _damage(entry)):
             return None
         _verified.add(entry)
         return entry
@@ -60,7 +55,8 @@ class Store:
         with self._lock(key, waiting):
             if entry := self.find(key):
                 return entry, True
-            with tempfile.TemporaryDirectory(prefix=f".{key[:8]}-", dir=self.root) as folder:
+            self._clear(key)
+            with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder:
                 made = Path(folder) / key
                 made.mkdir()
                 make(made)
@@ -87,14 +83,17 @@ class Store:
         finally:
             lock.release()
 
-    def _set_aside(self, entry: Path, problem: str) -> None:
-        aside = Path(tempfile.mkdtemp(prefix=f"{entry.name}-", dir=self.root / "damaged"))
-        try:
-            entry.replace(aside / entry.name)
-        except FileNotFoundError:  # another process was quicker
-            aside.rmdir()
-            return
-        log.warning("store: %s was damaged (%s); set aside in %s, made anew", entry.name[:8], problem, aside)
+    def _clear(self, key: str) -> None:
+        """Under the key's lock: put a damaged entry aside, and away what a killed maker left."""
+        for left in self.root.glob(f".{key}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        entry = self.root / key
+        if entry.is_dir():
+            aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
+            log.warning(
+                "store: %s is damaged (%s); set aside in %s, made anew", key[:8], _damage(entry), aside
+            )
+            entry.replace(aside / key)
 
 
 def _checksum(file: Path) -> str:

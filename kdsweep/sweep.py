@@ -1,14 +1,12 @@
 """A sweep as a whole: every job checked before the first one trains, its MLflow parent run, its summary.
 
-Hydra's sweeper and launcher do the sweeping; this is the callback around them. Sweep and jobs find each other
-in the sweep's folder, so that any launcher will do. Hydra imports this module at every start: keep it light.
+Hydra's sweeper and launcher do the sweeping; this is the callback around them. Hydra imports this module at
+every start: keep it light.
 """
 
 import itertools
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,32 +17,14 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.errors import ConfigError, KdsweepError, explain, tell
-from kdsweep.result import Result
+from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
+from kdsweep.result import Result, Sweep
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
     from kdsweep.tracking import Run
 
-FILE = "sweep.json"
 JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs."""
-
-    run_id: str
-    keys: list[str]
-    jobs: int
-
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(**json.loads((folder / FILE).read_text()))
 
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
@@ -65,17 +45,17 @@ class SweepCallback(Callback):
         try:
             self._start(config)
         except Exception as error:  # which Hydra would turn into a warning
-            tell(error)
+            tell(error, config.get("debug"))
             raise SystemExit(1) from None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.run is None:
             return
         try:
-            self._end(self.run, Path(config.hydra.sweep.dir), sys.exc_info()[1])
+            self._end(self.run, config, sys.exc_info()[1])
         except Exception as error:
             self.run.end("FAILED", explain(error))
-            tell(error)
+            tell(error, config.debug)
             raise SystemExit(1) from None
 
     def _start(self, config: DictConfig) -> None:
@@ -90,7 +70,7 @@ class SweepCallback(Callback):
         tracker = Tracker(first.tracking, Store(first.store))
         tracker.close_dead_runs()
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
-        self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec}, params={})
+        self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec})
         trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
         sweep = Sweep(self.run.id, keys, len(jobs) if trials is None else trials)
         sweep.save(Path(config.hydra.sweep.dir))
@@ -98,23 +78,26 @@ class SweepCallback(Callback):
         what = f"{first.student.name} {taught}, {first.dataset.name}"
         print(f"{sweep.jobs} jobs over {', '.join(keys) or 'nothing'}: {what}", flush=True)
 
-    def _end(self, run: "Run", folder: Path, error: BaseException | None) -> None:
+    def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         from kdsweep.report.summary import summarize
 
-        sweep = Sweep.load(folder)
-        results = Result.load_all(folder)
-        failed = [result for result in results if result.error]
-        for file in summarize([result for result in results if not result.error], sweep.keys, folder):
+        folder = Path(config.hydra.sweep.dir)
+        sweep, results = Sweep.load(folder), Result.load_all(folder)
+        for file in summarize(results, sweep.keys, folder):
             run.artifact(file)
+        if run.tracker:
+            run.tracker.close_dead_runs()  # of workers that were killed
+        if isinstance(error, KeyboardInterrupt):
+            return run.end("KILLED")
+        failed = [result for result in results if result.error]
         for result in failed:
             print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
-        if isinstance(error, KeyboardInterrupt):
-            run.end("KILLED")
-        elif failed:
-            run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
-            raise SystemExit(1)
-        else:
-            run.end("FAILED" if error else "FINISHED", str(error) if error else None)
+        if not failed:
+            return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
+        run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
+        if isinstance(error, Exception) and wants_traceback(config.debug):
+            return None  # Hydra raises it
+        raise SystemExit(1)
 
 
 def _overrides(config: DictConfig) -> list[Override]:
@@ -153,7 +136,7 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "Config":
     from kdsweep.job import prepare
 
     loader = GlobalHydra.instance().config_loader()
-    problems: dict[str, int] = {}
+    problems: list[str] = []
     configs = []
     for job in jobs:
         composed = loader.load_sweep_config(config, list(job))
@@ -163,8 +146,7 @@ def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "Config":
             configs.append(parse(composed))
             prepare(configs[-1])
         except KdsweepError as error:
-            for line in str(error).splitlines():
-                problems[line] = problems.get(line, 0) + 1
+            problems += str(error).splitlines()
     if problems:
-        raise ConfigError("nothing was started\n" + "\n".join(problems))
+        raise ConfigError("\n".join(["nothing was started", *dict.fromkeys(problems)]))
     return configs[0]

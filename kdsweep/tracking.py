@@ -5,8 +5,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Self
 from uuid import uuid4
 
@@ -52,37 +53,56 @@ class Tracker:
         return found.experiment_id if found else str(self.client.create_experiment(name))
 
     def close_dead_runs(self) -> None:
-        """Mark as KILLED what a killed process left RUNNING: a living one holds its run's lock."""
-        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
-        for run in running:
-            lock = Path(run.data.tags.get(LOCK_TAG, ""))
-            if not lock.is_file():
+        """Close what a dead process of this machine left RUNNING: a living one holds its run's lock.
+
+        It was KILLED, unless it only could not tell MLflow how it ended.
+        """
+        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+            host, _, lock = run.data.tags.get(LOCK_TAG, ":").partition(":")
+            if host != gethostname():
                 continue
-            with suppress(Timeout), FileLock(lock, timeout=0):
-                self.client.set_terminated(run.info.run_id, "KILLED")
-                lock.unlink(missing_ok=True)
+            with suppress(Timeout, OSError), _free(Path(lock)):
+                told = Path(lock).with_suffix(".status")
+                self.client.set_terminated(run.info.run_id, told.read_text() if told.exists() else "KILLED")
+                told.unlink(missing_ok=True)
+                Path(lock).unlink(missing_ok=True)
+
+
+def _free(lock: Path) -> AbstractContextManager[object]:
+    """The lock if nobody holds it, else Timeout; a lock that is gone with its store is held by nobody."""
+    return FileLock(lock, timeout=0) if lock.exists() else nullcontext()
 
 
 class Run:
     """One MLflow run as a context: its state is true whatever ends it.
 
     Once it has begun, a tracking server that is lost is said and does not stop the job; should it come back,
-    it gets the metrics that it missed.
+    it gets the metrics that it missed. Without tracker, all calls do nothing.
     """
 
     def __init__(
-        self, tracker: Tracker, name: str, tags: Mapping[str, str], params: Mapping[str, Any]
+        self,
+        tracker: Tracker | None,
+        name: str = "",
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
-        from mlflow.entities import Param
-
-        self.client = tracker.client
+        self.tracker = tracker
+        self.id = ""
         self._silent_until = 0.0  # after MLflow was lost: when it is asked again
         self._metrics: list[tuple[str, float, int, int]] = []
         self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
         self._flushed = time.monotonic()
+        if tracker:
+            self._begin(tracker, name, params or {}, tags or {})
+
+    def _begin(self, tracker: Tracker, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        self.client = tracker.client
         self._lock = FileLock(tracker.locks / f"run-{uuid4().hex}.lock")
         self._lock.acquire()  # before the run is there, so that it is never without
-        tags = {**tags, LOCK_TAG: str(self._lock.lock_file)}
+        tags = {**tags, LOCK_TAG: f"{gethostname()}:{self._lock.lock_file}"}
         try:
             self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags).info.run_id
             named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
@@ -102,13 +122,21 @@ class Run:
             self.end("KILLED")
 
     def end(self, status: str, reason: str | None = None) -> None:
-        self._silent_until = 0.0
+        if not self.id:
+            return
+        self.ask_again()
         self.flush()
         if reason:
             self._try(lambda: self.client.set_tag(self.id, "kdsweep.error", reason[:5000]))
-        self._try(lambda: self.client.set_terminated(self.id, status))
+        lock = Path(self._lock.lock_file)
+        if not self._try(lambda: self.client.set_terminated(self.id, status)):
+            lock.with_suffix(".status").write_text(status)  # for whoever finds the run dead
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+    def ask_again(self) -> None:
+        """Forget that MLflow was lost."""
+        self._silent_until = 0.0
 
     def show(self, event: Event) -> None:
         """Per-epoch metrics: the student's under their own names, other roles' under `<role>/…`."""
@@ -151,7 +179,7 @@ class Run:
 
     def _try(self, call: Callable[[], Any]) -> bool:
         """Whether MLflow took it."""
-        if time.monotonic() < self._silent_until:
+        if not self.id or time.monotonic() < self._silent_until:
             return False
         try:
             call()

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep import __version__
-from kdsweep.config import Hardware
+from kdsweep.config import Augment, Hardware
 from kdsweep.data import Dataset
-from kdsweep.stage import Stage, digest
+from kdsweep.errors import TrainingError
+from kdsweep.stage import FORMAT, Stage, digest
 from kdsweep.store import Store
 from kdsweep.training.events import Emit, EpochEnded, StageFinished, Waiting
 
@@ -64,13 +65,14 @@ class Workshop:
 
         description = {
             "evaluation": stage.key,
+            "format": FORMAT,
             "teacher": teacher.key if teacher else None,
             "test": self._test_images(),
         }
         return self.store.obtain(digest(description), make)[0]
 
     def cost(self, stage: Stage) -> dict[str, float]:
-        """Parameters, FLOPs, bytes and latency of the stage's network, measured once per network."""
+        """Parameters, FLOPs and latency of the stage's network, measured once per network."""
 
         def make(folder: Path) -> None:
             from kdsweep.models.cost import cost
@@ -80,6 +82,8 @@ class Workshop:
 
         description = {
             "cost": stage.model,
+            "source": stage.source,
+            "format": FORMAT,
             "classes": len(self.dataset.classes),
             "shape": self.dataset.shape,
         }
@@ -95,14 +99,11 @@ class Workshop:
         def on_epoch(epoch: int, metrics: dict[str, float], seconds: float) -> None:
             self.emit(EpochEnded(role, epoch, stage.training.epochs, metrics, seconds))
 
-        fitted = fit(
-            stage,
-            self.dataset,
-            self._teaching(stage),
-            self.device,
-            self.store.unfinished(stage.key),
-            on_epoch,
-        )
+        unfinished, teaching = self.store.unfinished(stage.key), self._teaching(stage)
+        try:
+            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch)
+        except TrainingError as error:
+            raise TrainingError(f"{role}: {error}") from error
         save_file(fitted.weights, folder / WEIGHTS)
         record = {
             "key": stage.key,
@@ -121,7 +122,7 @@ class Workshop:
         if not stage.parents:
             return lambda indices, inputs: None
         (teacher,) = stage.parents
-        if not any(stage.data["augment"].values()):
+        if not Augment.model_validate(stage.data["augment"]).random:
             stored = self._logits(teacher, "train").to(self.device)
             return lambda indices, inputs: stored[indices]
         network = self._network(teacher).eval().requires_grad_(False)
@@ -144,7 +145,9 @@ class Workshop:
 
         # a stage's own description holds its training and validation images
         images = self._test_images() if split == "test" else {}
-        entry, _ = self.store.obtain(digest({"logits": stage.key, "split": split, **images}), make)
+        entry, _ = self.store.obtain(
+            digest({"logits": stage.key, "format": FORMAT, "split": split, **images}), make
+        )
         return load_file(entry / "logits.safetensors")["logits"]
 
     def _network(self, stage: Stage) -> "nn.Module":
@@ -158,7 +161,7 @@ class Workshop:
         return place(network, self.device)
 
     def _test_images(self) -> dict[str, Any]:
-        return {"fingerprint": self.dataset.fingerprint, "count": len(self.dataset.test.labels)}
+        return {"images": self.dataset.test_fingerprint, "count": len(self.dataset.test.labels)}
 
     @cached_property
     def device(self) -> "torch.device":

@@ -61,7 +61,7 @@ def make_dataset(
 
     channels = shape[0]
     ones = np.ones(channels, np.float32)
-    return Dataset(split(train), split(val), split(test), ("a", "b", "c"), 0 * ones, ones, "made")
+    return Dataset(split(train), split(val), split(test), ("a", "b", "c"), 0 * ones, ones, "made", "made")
 
 
 RECIPE = Training(

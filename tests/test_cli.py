@@ -120,7 +120,7 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     }
     assert len(by_values) == 8
     for row in rows:
-        metrics = by_values[row["temperature"], row["alpha"], row["seed"]].data.metrics
+        metrics = by_values[f"{row['temperature']}.0", row["alpha"], row["seed"]].data.metrics
         assert float(row["val_accuracy"]) == metrics["best/val/accuracy"]
         assert float(row["test_accuracy"]) == metrics["test/accuracy"]
         assert float(row["teacher_accuracy"]) == metrics["teacher/test/accuracy"]
@@ -205,6 +205,8 @@ def test_optuna_gets_the_objective(kdsweep: Command, tmp_path):
             "kdsweep: tracking.uri=http://127.0.0.1:1: MLflow does not answer: ",
         ),
         (["tracking.uri=nonsense://x"], "kdsweep: tracking.uri=nonsense://x: MLflow does not answer: "),
+        (["hydra.job.chdir=true"], "kdsweep: hydra.job.chdir=true: must be false"),
+        (["hardware.jobs=2"], "kdsweep: hardware.jobs: no such key"),
         (["--config-dir", "nowhere"], "kdsweep: Additional config directory "),
     ],
 )
@@ -250,11 +252,24 @@ def test_a_failing_job_leaves_the_others(kdsweep: Command, tmp_path):
     )
     assert re.search(r"\[1/2\] training.learning_rate=1e\+30  failed", done.stdout)
     assert re.search(r"\[2/2\] training.learning_rate=0.001  val", done.stdout)
-    assert "job 0 (training.learning_rate=1e+30) failed: the loss became" in done.stderr
+    assert "job 0 (training.learning_rate=1e+30) failed: student: the loss is no longer finite" in done.stderr
     assert "Traceback" not in done.stderr
     parent, *children = runs(tmp_path)
     assert [run.info.status for run in (parent, *children)] == ["FAILED", "FAILED", "FINISHED"]
-    assert "the loss became" in children[0].data.tags["kdsweep.error"]
+    assert "the loss is no longer finite" in children[0].data.tags["kdsweep.error"]
+
+
+def test_debug_shows_where_a_job_of_a_sweep_failed(kdsweep: Command):
+    done = kdsweep("-m", "training.learning_rate=1e30", "method=scratch", "debug=true", *TINY, status=1)
+    assert "TrainingError: student: the loss is no longer finite" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp_path):
+    kdsweep("-m", "hydra.sweep.dir=out", "temperature=1,2,4", "method=scratch", *TINY)
+    kdsweep("-m", "hydra.sweep.dir=out", "alpha=0.1,0.5", "method=scratch", *TINY)
+    with (tmp_path / "out" / "sweep.csv").open() as stream:
+        assert [row["alpha"] for row in csv.DictReader(stream)] == ["0.1", "0.5"]
 
 
 def test_a_damaged_stage_is_trained_again_with_a_warning(kdsweep: Command, tmp_path):
@@ -263,6 +278,6 @@ def test_a_damaged_stage_is_trained_again_with_a_warning(kdsweep: Command, tmp_p
     right = weights.read_bytes()
     weights.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
     done = kdsweep("method=scratch", *TINY)
-    assert "damaged (checksum of weights.safetensors)" in done.stderr
+    assert "is damaged (checksum of weights.safetensors)" in done.stderr
     assert re.search(r"student +trained", done.stdout)
     assert weights.read_bytes() == right

@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_together():
         ("+method.beta=1", "method.beta: no such key; allowed: name, scale_by_temperature_squared"),
         ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),
         ("hardware.device=tpu", "hardware.device=tpu: allowed: auto, cpu, cuda, cuda:N"),
-        ("hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for one per core"),
+        ("+hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for one per core"),
         ("dataset.name=imagenet", "dataset.name=imagenet: allowed: digits, mnist, fashion_mnist, cifar10"),
         (
             "student.model._target_=Net",
@@ -103,5 +103,7 @@ def test_nesterov_needs_momentum():
 def test_threads_are_shared_between_jobs():
     cores = parse(composed()).hardware.cpu_threads
     assert parse(composed("hardware=cpu_parallel")).hardware.cpu_threads == 1
-    assert parse(composed("hardware.jobs=2")).hardware.cpu_threads == max(1, cores // 2)
+    assert parse(composed("hardware=cpu_parallel", "hardware.jobs=2")).hardware.cpu_threads == max(
+        1, cores // 2
+    )
     assert parse(composed("hardware.threads=3")).hardware.cpu_threads == 3

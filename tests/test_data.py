@@ -67,6 +67,7 @@ def test_idx_files_raw_and_zipped_are_one_data_set(tmp_path, name, folder):
     write_idx(tmp_path / "gz" / folder / "raw", zipped=True)
     raw, zipped = (load(recipe(name=name, root=str(tmp_path / kind))) for kind in ("raw", "gz"))
     assert raw.fingerprint == zipped.fingerprint
+    assert raw.test_fingerprint == zipped.test_fingerprint != raw.fingerprint
     assert raw.shape == (1, 28, 28)
     everything = np.concatenate([raw.train.images, raw.val.images])[:, 0]
     assert sorted(map(bytes, everything)) == sorted(map(bytes, images))
@@ -82,6 +83,7 @@ def test_cifar10_is_read_channels_first(tmp_path, monkeypatch):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     pixels = np.arange(20 * 3 * 32 * 32, dtype=np.int64).reshape(20, -1) % 251
+    (folder / "batches.meta").write_bytes(b"")
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         content = {"data": pixels.astype(np.uint8), "labels": [i % 10 for i in range(20)]}
         (folder / name).write_bytes(pickle.dumps(content))
@@ -106,7 +108,9 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
     assert len(message.splitlines()) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"not idx at all", gzip.compress(b"abc")[:10]])
+@pytest.mark.parametrize(
+    "damage", [b"", b"not idx at all", gzip.compress(b"abc")[:10], gzip.compress(b"a" * 99)[:15] + b"x" * 30]
+)
 def test_damaged_files_are_named(tmp_path, damage):
     folder = tmp_path / "MNIST" / "raw"
     write_idx(folder, zipped=True)

@@ -1,6 +1,7 @@
 """Processes that are killed, interrupted, started twice."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -22,6 +23,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -32,15 +34,14 @@ def epochs_done(folder: Path) -> int:
     return 0
 
 
-def stop_in_training(
-    process: subprocess.Popen[str], folder: Path, sign: signal.Signals, after: int = 3
-) -> None:
+def stop_in_training(process: subprocess.Popen[str], folder: Path, sign: signal.Signals) -> None:
+    """Signal the process, and Ctrl-C its workers too, as a terminal does."""
     deadline = time.monotonic() + 120
-    while epochs_done(folder) < after:
+    while epochs_done(folder) < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(sign)
+    os.killpg(process.pid, sign) if sign == signal.SIGINT else process.send_signal(sign)
     process.wait(timeout=60)
 
 
@@ -108,6 +109,20 @@ def test_interrupted_runs_are_killed_not_running(tmp_path, sign, arguments):
     assert "Traceback" not in errors
     statuses = [run.info.status for run in runs(tmp_path)]
     assert statuses == ["KILLED"] * (2 if arguments else 1)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_parallel_sweeps_leave_no_process_and_no_run(tmp_path, sign):
+    process = start(tmp_path, "-m", "hardware=cpu_parallel", "hardware.jobs=2", "seed=0,1", *LONG)
+    stop_in_training(process, tmp_path, sign)
+    errors = process.communicate()[1]
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
+    group = subprocess.run(
+        ["ps", "-o", "args=", "--sid", str(process.pid)], capture_output=True, text=True
+    ).stdout
+    assert "python" not in group
 
 
 def test_two_at_once_train_it_once(tmp_path):

@@ -67,6 +67,14 @@ def test_damage_is_set_aside_and_made_anew(tmp_path, caplog, damage):
     assert "damaged" in caplog.text
 
 
+def test_what_a_killed_maker_left_is_cleared(tmp_path):
+    (tmp_path / ".key-left").mkdir(parents=True)
+    (tmp_path / ".other-left").mkdir()
+    Store(tmp_path).obtain("key", write("made"))
+    assert not (tmp_path / ".key-left").exists()
+    assert (tmp_path / ".other-left").exists()
+
+
 def test_sums_are_those_of_sha256sum(tmp_path):
     entry, _ = Store(tmp_path).obtain("key", write("abc"))
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  file\n"

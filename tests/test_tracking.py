@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from conftest import Command, environment
-from filelock import FileLock
 from test_resume import LONG, epochs_done, start
 
 from kdsweep.config import Tracking
@@ -30,7 +29,7 @@ def tracker(tmp_path: Path) -> Tracker:
 
 
 def begin(tracker: Tracker) -> Run:
-    return Run(tracker, "name", {}, {"temperature": 4.0})
+    return Run(tracker, "name", {"temperature": 4.0})
 
 
 def state(tracker: Tracker, run: Run):
@@ -39,7 +38,7 @@ def state(tracker: Tracker, run: Run):
 
 @pytest.mark.parametrize(
     ("ending", "status"),
-    [(None, "FINISHED"), (TrainingError("the loss became nan"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
+    [(None, "FINISHED"), (TrainingError("no longer finite"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
 )
 def test_the_state_of_a_run_is_true(tracker, ending, status):
     run = begin(tracker)
@@ -52,7 +51,7 @@ def test_the_state_of_a_run_is_true(tracker, ending, status):
             raise ending
     stored = state(tracker, run)
     assert stored.info.status == status
-    assert stored.data.tags.get("kdsweep.error") == ("the loss became nan" if status == "FAILED" else None)
+    assert stored.data.tags.get("kdsweep.error") == ("no longer finite" if status == "FAILED" else None)
 
 
 def test_epochs_are_logged_once_by_role(tracker):
@@ -83,21 +82,42 @@ def test_losing_mlflow_is_said_once_and_made_up_for(tracker, monkeypatch, caplog
     assert state(tracker, run).info.status == "FINISHED"
 
 
+def die(run: Run) -> Path:
+    """As a killed process: its lock is free, and still there."""
+    lock = Path(run._lock.lock_file)
+    run._lock.release()
+    lock.touch()
+    return lock
+
+
 def test_only_dead_runs_are_closed(tracker):
-    living, dead, foreign = begin(tracker), begin(tracker), begin(tracker)
-    dead._lock.release()
-    Path(dead._lock.lock_file).touch()
-    tracker.client.set_tag(foreign.id, LOCK_TAG, "/another/machine.lock")
-    # a lock held by this process can be taken again only through another object
-    assert not FileLock(living._lock.lock_file, timeout=0).is_locked
+    living, dead, without_store, foreign = (begin(tracker) for _ in range(4))
+    die(dead)
+    die(without_store).unlink()
+    tracker.client.set_tag(foreign.id, LOCK_TAG, "another-machine:/store/locks/run.lock")
     tracker.close_dead_runs()
-    assert [state(tracker, run).info.status for run in (living, dead, foreign)] == [
-        "RUNNING",
-        "KILLED",
-        "RUNNING",
-    ]
+    statuses = [state(tracker, run).info.status for run in (living, dead, without_store, foreign)]
+    assert statuses == ["RUNNING", "KILLED", "KILLED", "RUNNING"]
     living.end("FINISHED")
     foreign.end("FINISHED")
+
+
+def test_a_run_that_could_not_tell_its_end_is_closed_truly(tracker, monkeypatch):
+    with monkeypatch.context() as lost:
+        lost.setattr(tracker.client, "set_terminated", lambda *a, **k: (_ for _ in ()).throw(OSError("gone")))
+        with begin(tracker) as run:
+            pass
+    assert state(tracker, run).info.status == "RUNNING"
+    tracker.close_dead_runs()
+    assert state(tracker, run).info.status == "FINISHED"
+
+
+def test_without_mlflow_a_run_does_nothing():
+    with Run(None) as run:
+        run.metric("val/accuracy", 1.0)
+        run.tag("name", "value")
+        run.flush()
+    assert run.id == ""
 
 
 def test_a_deleted_experiment_comes_back(tracker, tmp_path):

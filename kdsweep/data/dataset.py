@@ -28,7 +28,8 @@ class Dataset:
     classes: tuple[str, ...]
     mean: NDArray[np.float32]  # [C], of pixels in [0, 1]
     std: NDArray[np.float32]  # [C]
-    fingerprint: str
+    fingerprint: str  # of the training images and labels, before limits and splits
+    test_fingerprint: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -41,20 +42,25 @@ class Dataset:
 
 
 @lru_cache(maxsize=1)
-def _read(name: str, root: str) -> tuple[Arrays, str]:
-    """The arrays, once per process, and a digest of their content."""
+def _read(name: str, root: str) -> tuple[Arrays, str, str]:
+    """The arrays, once per process, and digests of what is for training and what for testing."""
     arrays = read(name, root)
+    train = _content(arrays.train_images, arrays.train_labels)
+    return arrays, train, _content(arrays.test_images, arrays.test_labels)
+
+
+def _content(images: Images, labels: Labels) -> str:
     content = hashlib.sha256()
-    for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
+    for array in (images, labels):
         content.update(str((array.dtype.name, array.shape)).encode())
         content.update(np.ascontiguousarray(array).data)
-    return arrays, content.hexdigest()[:32]
+    return content.hexdigest()[:32]
 
 
 @lru_cache(maxsize=2)
 def load(recipe: config.Dataset) -> Dataset:
     """The data set that `recipe` describes. Raises DataError, or what the files are missing."""
-    arrays, fingerprint = _read(recipe.name, recipe.root)
+    arrays, *fingerprints = _read(recipe.name, recipe.root)
     classes = SOURCES[recipe.name].classes
     images, labels = arrays.train_images[: recipe.train_limit], arrays.train_labels[: recipe.train_limit]
     val, train = stratified_split(labels, recipe.val_fraction, recipe.split_seed)
@@ -66,7 +72,7 @@ def load(recipe: config.Dataset) -> Dataset:
     test = Split(arrays.test_images[: recipe.test_limit], arrays.test_labels[: recipe.test_limit])
     mean, std = _statistics(images[train], recipe.normalize)
     splits = (Split(images[train], labels[train]), Split(images[val], labels[val]), test)
-    return Dataset(*splits, classes, mean, std, fingerprint)
+    return Dataset(*splits, classes, mean, std, *fingerprints)
 
 
 def _statistics(images: Images, normalize: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,10 +1,11 @@
-"""Where images come from: a source knows its classes and shape, and reads its files into arrays."""
+"""Where images come from: a source knows its classes, and reads its files into arrays."""
 
 import gzip
 import importlib.util
 import tarfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
@@ -36,11 +37,10 @@ class Source:
     `download` fetches where they are missing.
     """
 
-    shape: tuple[int, int, int]
     classes: tuple[str, ...]
     read: Callable[[Path], Arrays]
     files: tuple[str, ...] = ()
-    download: str | None = field(default=None)
+    download: str | None = None
 
 
 DIGITS = tuple("0123456789")
@@ -89,7 +89,7 @@ def _idx(file: Path) -> Images:
         if kind != 8 or content[:2] != b"\0\0":
             raise ValueError("not an IDX file of bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise DataError(f"{file} cannot be read ({error}); delete it and fetch it anew") from error
 
 
@@ -110,11 +110,11 @@ def _read_cifar10(root: Path) -> Arrays:
 def _torchvision_idx(name: str, classes: tuple[str, ...]) -> Source:
     folder = f"{name}/raw"
     files = tuple(f"{folder}/{file}" for file in IDX_FILES)
-    return Source((1, 28, 28), classes, _read_idx(folder), files, download=name)
+    return Source(classes, _read_idx(folder), files, download=name)
 
 
 SOURCES = {
-    "digits": Source((1, 8, 8), DIGITS, _read_digits),
+    "digits": Source(DIGITS, _read_digits),
     "mnist": _torchvision_idx("MNIST", DIGITS),
     "fashion_mnist": _torchvision_idx(
         "FashionMNIST",
@@ -132,12 +132,11 @@ SOURCES = {
         ),
     ),
     "cifar10": Source(
-        (3, 32, 32),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         _read_cifar10,
         tuple(
             f"cifar-10-batches-py/{name}"
-            for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+            for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
         ),
         download="CIFAR10",
     ),
@@ -175,7 +174,7 @@ def _download(name: str, source: Source, root: Path) -> None:
                 getattr(datasets, str(source.download))(str(root), download=True)
     except (URLError, RuntimeError, OSError, EOFError, tarfile.TarError) as error:
         expected = ", ".join(_missing(source, root)) or "files that are whole"
-        reason = str(error).splitlines()[0].rstrip(":")
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise DataError(
             f"dataset.root={root}: {name} is not there and cannot be downloaded ({reason})\n"
             f"Expected in {root.absolute()}: {expected}"

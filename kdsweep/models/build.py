@@ -1,9 +1,6 @@
 """From a network's description in the config to the network, with messages for what does not fit."""
 
-import hashlib
-import importlib.util
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +23,10 @@ def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
     from torch import nn
 
     channels, *image_size = shape
-    _import_from_here()
-    options = {name: value for name, value in model.items() if name != "source"}
+    import_from_here()
     try:
         network = instantiate(
-            options,
+            dict(model),
             num_classes=num_classes,
             in_channels=channels,
             image_size=tuple(image_size),
@@ -49,7 +45,10 @@ def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
 
 
 def check(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> None:
-    """Raise ConfigError unless the network takes two images of `shape` and gives logits [2, num_classes]."""
+    """Raise ConfigError unless the network takes two images of `shape` and gives logits [2, num_classes].
+
+    Memory is laid out as in training, channels last, which a network that uses `view` may not take.
+    """
     import torch
 
     tried = (repr(model), num_classes, shape)
@@ -57,9 +56,11 @@ def check(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
         return
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = build(model, num_classes, shape).eval()
+        network.to(memory_format=torch.channels_last)
+        images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
         size = "×".join(map(str, shape))
         try:
-            logits = network(torch.zeros(2, *shape))
+            logits = network(images)
         except Exception as error:
             raise ConfigError(
                 f"model._target_={model['_target_']}: does not take images of {size}: {_one_line(error)}"
@@ -75,30 +76,7 @@ def check(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
     _fitting.add(tried)
 
 
-def source_digest(model: Mapping[str, Any]) -> str | None:
-    """The content of the file that defines a user's own network; None for one that is installed.
-
-    Nothing is imported but the packages above the module.
-    """
-    _import_from_here()
-    module, found = str(model["_target_"]), None
-    while found is None and "." in module:
-        module = module.rpartition(".")[0]
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, AttributeError, ValueError):
-            continue
-    if found is None or found.origin is None or not Path(found.origin).is_file():
-        return None
-    file = Path(found.origin).resolve()
-    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib")]
-    ours = Path(__file__).resolve().parent.parent
-    if any(file.is_relative_to(folder) for folder in (*installed, ours)):
-        return None
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
-
-
-def _import_from_here() -> None:
+def import_from_here() -> None:
     """A console script does not look for modules in the working directory, where users keep theirs."""
     here = str(Path.cwd())
     if here not in sys.path:

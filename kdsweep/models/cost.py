@@ -14,7 +14,7 @@ RUNS = 30
 
 
 def cost(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> dict[str, float]:
-    """Parameters, FLOPs and latency in milliseconds of one image, and bytes of the weights.
+    """Parameters, and FLOPs and latency in milliseconds of one image.
 
     FLOPs are those of convolutions and matrix products, a multiplication and an addition being two. Latency
     is the median on one CPU thread.
@@ -34,7 +34,6 @@ def cost(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops": counter.get_total_flops(),
-        "bytes": sum(tensor.nbytes for tensor in network.state_dict().values()),
         "latency_ms": 1000 * median(seconds),
     }
 

@@ -1,6 +1,6 @@
 """Pictures, drawn by matplotlib without a screen. Colours are those of Okabe and Ito, told apart by all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 TEACHER, SCRATCH = "#000000", "#7F7F7F"
 MARKERS = "osD^vP"
+MOST_LINES = 12
+Points = dict[float, dict[int, float]]  # place along the axis to seed to accuracy in percent
 LABELS = {"temperature": "temperature T", "alpha": "alpha (weight of the labels)"}
 
 
@@ -39,43 +41,50 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file
 def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
     """Test accuracy against the swept parameter, a line for each combination of the other ones.
 
-    Several seeds give a mean and its standard deviation; teacher and student alone are level lines.
+    Several seeds give a mean and its standard deviation. Teacher and student alone are level lines where they
+    are the same for all jobs but for the seed.
     """
     along, is_number = _axis(results, swept)
     others = [key for key in swept if key not in (along, "seed")]
-    lines: dict[str, dict[Any, list[float]]] = {}
-    for result in results:
-        x = result.swept[along] if is_number else result.shown(along)
-        points = lines.setdefault(", ".join(f"{key}={result.shown(key)}" for key in others), {})
-        points.setdefault(x, []).append(100 * _accuracy(result, "student"))
-    positions = list(dict.fromkeys(x for points in lines.values() for x in points))
-    if is_number:
-        positions.sort()
-    place = {x: x if is_number else i for i, x in enumerate(positions)}
+    shown = [result.swept[along] if is_number else result.shown(along) for result in results]
+    ticks = sorted(set(shown)) if is_number else list(dict.fromkeys(shown))
+    places: list[Any] = shown if is_number else [ticks.index(value) for value in shown]
+
+    def lines(role: str) -> dict[str, Points]:
+        """By the other swept values: place along the axis to seed to accuracy."""
+        found: dict[str, Points] = {}
+        for result, place in zip(results, places, strict=True):
+            accuracy = result.test(role)
+            if accuracy is not None:
+                name = ", ".join(f"{key}={result.shown(key)}" for key in others)
+                found.setdefault(name, {}).setdefault(place, {})[result.seed] = 100 * accuracy
+        return found
 
     figure, axes = _figure(7.2, 4.6)
-    for i, (name, points) in enumerate(lines.items()):
-        xs = [x for x in positions if x in points]
-        spread = [stdev(points[x]) if len(points[x]) > 1 else 0 for x in xs]
-        axes.errorbar(
-            [place[x] for x in xs],
-            [mean(points[x]) for x in xs],
-            spread if any(spread) else None,
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle=("-", "--", ":", "-.")[i // len(COLOURS) % 4],
-            capsize=3,
-            label=f"student, {name}" if name else "student",
+    students = lines("student")
+    if len(students) > MOST_LINES:  # a search: each trial has values of its own
+        axes.scatter(
+            places, [100 * (result.test("student") or 0) for result in results], label="student", s=16
         )
-    _level(axes, results, "teacher", "teacher", TEACHER, "-")
-    _level(axes, results, "scratch", "student alone", SCRATCH, "--")
+    else:
+        _draw(axes, students, "student", "-")
+    for role, label, colour, style in (
+        ("teacher", "teacher", TEACHER, "-"),
+        ("scratch", "student alone", SCRATCH, "--"),
+    ):
+        compared = lines(role)
+        by_seed = _if_level(compared)
+        if by_seed:
+            _level(axes, list(by_seed.values()), label, colour, style)
+        elif len(compared) <= MOST_LINES:
+            _draw(axes, compared, label, ":" if role == "teacher" else "--")
 
     if along == "temperature":
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    labels = [f"{x:.3g}" if is_number else x for x in positions]
+    labels = [f"{value:.3g}" if is_number else value for value in ticks]
     if not is_number or (len(labels) <= 12 and max(map(len, labels)) <= 3):
-        axes.set_xticks([place[x] for x in positions], labels)
+        axes.set_xticks(ticks if is_number else range(len(ticks)), labels)
         axes.minorticks_off()
     seeds = len({result.seed for result in results})
     axes.set(xlabel=LABELS.get(along, along), ylabel="test accuracy (%)")
@@ -83,6 +92,44 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(file)
+
+
+def _draw(axes: "Axes", lines: Mapping[str, Points], label: str, style: str) -> None:
+    """A line for each of `lines`, with its deviation over the seeds."""
+    for i, (name, points) in enumerate(lines.items()):
+        places = sorted(points)
+        values = [list(points[place].values()) for place in places]
+        spread = [stdev(each) if len(each) > 1 else 0 for each in values]
+        axes.errorbar(
+            places,
+            [mean(each) for each in values],
+            spread if any(spread) else None,
+            color=COLOURS[i % len(COLOURS)],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=style,
+            capsize=3,
+            label=f"{label}, {name}" if name else label,
+        )
+
+
+def _if_level(lines: Mapping[str, Points]) -> dict[int, float] | None:
+    """Seed to accuracy, if that is the same everywhere; None if it is not."""
+    by_seed: dict[int, float] = {}
+    for points in lines.values():
+        for values in points.values():
+            for seed, value in values.items():
+                if by_seed.setdefault(seed, value) != value:
+                    return None
+    return by_seed
+
+
+def _level(axes: "Axes", values: Sequence[float], label: str, colour: str, style: str) -> None:
+    """A level line at the mean, with a band of the deviation over the seeds."""
+    centre = mean(values)
+    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=f"{label} ({centre:.2f})")
+    if len(values) > 1:
+        spread = stdev(values)
+        axes.axhspan(centre - spread, centre + spread, color=colour, alpha=0.08, linewidth=0)
 
 
 def _axis(results: Sequence[Result], swept: Sequence[str]) -> tuple[str, bool]:
@@ -100,24 +147,6 @@ def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
 
     figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
     return figure, figure.add_subplot()
-
-
-def _level(axes: "Axes", results: Sequence[Result], role: str, label: str, colour: str, style: str) -> None:
-    """A line at the mean accuracy of a network that the sweep shares, with a band over its seeds."""
-    by_seed = {result.seed: 100 * _accuracy(result, role) for result in results if role in result.networks}
-    if not by_seed:
-        return
-    centre, values = mean(by_seed.values()), list(by_seed.values())
-    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=f"{label} ({centre:.2f})")
-    if len(values) > 1:
-        spread = stdev(values)
-        axes.axhspan(centre - spread, centre + spread, color=colour, alpha=0.08, linewidth=0)
-
-
-def _accuracy(result: Result, role: str) -> float:
-    accuracy = result.test(role)
-    assert accuracy is not None
-    return accuracy
 
 
 def _is_number(value: Any) -> bool:

@@ -9,25 +9,26 @@ from rich.table import Table
 
 from kdsweep.display import console, relative, seconds
 from kdsweep.report.picture import draw_sweep
-from kdsweep.result import Result
+from kdsweep.result import INTERRUPTED, Result
 
 FIGURES = ("accuracy", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
 ROLES = ("student", "scratch", "teacher")
 
 
 def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> list[Path]:
-    """Show the table of the finished jobs, write it, the CSV and the picture; the files."""
-    if not results:
-        return []
-    table, costs = sweep_table(results, swept), cost_table(ranked(results)[0])
-    files = [folder / "sweep.txt", folder / "sweep.csv", folder / "sweep.png"]
-    with files[0].open("w") as stream:
+    """Show the table of the finished jobs, write it, the CSV of all jobs and the picture; the files."""
+    files = [folder / "sweep.csv", folder / "sweep.png", folder / "sweep.txt"]
+    write_csv(results, swept, files[0])
+    finished = [result for result in results if not result.error]
+    if not finished:
+        return files[:1]
+    table, costs = sweep_table(finished, swept), cost_table(ranked(finished)[0])
+    draw_sweep(finished, swept, files[1])
+    with files[2].open("w") as stream:
         Console(file=stream, width=200).print(table, costs, sep="\n\n")
-    write_csv(results, swept, files[1])
-    draw_sweep(results, swept, files[2])
     screen = console()
     screen.print("", table, "", costs, "", sep="\n")
-    for file in files[1:]:
+    for file in files[:2]:
         screen.print(f"  {relative(file)}")
     return files
 
@@ -35,7 +36,7 @@ def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> 
 def sweep_line(result: Result, jobs: int) -> str:
     """The line that a job of a sweep leaves on the screen."""
     if result.error:
-        figures = "failed"
+        figures = INTERRUPTED if result.error == INTERRUPTED else "failed"
     else:
         student = result.networks["student"]
         first = [role for role, each in result.networks.items() if role != "student" and not each["reused"]]

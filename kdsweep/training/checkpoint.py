@@ -104,7 +104,13 @@ class Checkpoint:
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    """As safetensors takes them: contiguous, and tied weights as copies."""
+    plain: dict[str, Tensor] = {}
+    seen = set()
+    for name, tensor in tensors.items():
+        plain[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
+        seen.add(tensor.data_ptr())
+    return plain
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -67,10 +67,10 @@ def fit(
             losses = _epoch(step, _batches(len(train), recipe.batch_size, order))
             schedule.step()
             metrics = {**losses, **selection_metrics(logits(network, val), val.labels)}
-            if not math.isfinite(metrics["train/loss"]):
+            if not all(map(math.isfinite, metrics.values())):
                 raise TrainingError(
-                    f"the loss became {metrics['train/loss']} in epoch {progress.epoch + 1}: "
-                    f"lower training.learning_rate={recipe.learning_rate:g}"
+                    f"the loss is no longer finite in epoch {progress.epoch + 1}; "
+                    f"lower the learning rate, {recipe.learning_rate:g}"
                 )
             better = progress.record(metrics, recipe.monitor, time.perf_counter() - start)
             checkpoint.save(progress, better)

@@ -62,4 +62,4 @@ def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, torch.Tenso
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter).copy_(value)
-        optimizer.state[parameter][slot] = value
+        optimizer.state[parameter][slot] = value.to(parameter.device)

@@ -1,0 +1,89 @@
+"""The code of a user's own network, which belongs to its recipe: an edited network is another one."""
+
+import ast
+import hashlib
+import importlib.util
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdsweep.models.build import import_from_here
+
+
+def source_digest(model: Mapping[str, Any]) -> str | None:
+    """The content of the files that define a user's own network, with all of theirs that these import.
+
+    None for a network that is installed, which an environment pins by version. Nothing is imported but the
+    packages above a module.
+    """
+    import_from_here()
+    files: dict[str, bytes] = {}
+    waiting = list(_targets(model))
+    while waiting:
+        found = _own_file(waiting.pop())
+        if found and found[0] not in files:
+            module, file = found
+            files[module] = file.read_bytes()
+            waiting += _imports(module, file)
+    if not files:
+        return None
+    content = hashlib.sha256()
+    for module in sorted(files):
+        content.update(f"{module} {len(files[module])}\n".encode() + files[module])
+    return content.hexdigest()[:32]
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """The import paths in a network's description, nested ones too."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("_target_"), str):
+            yield value["_target_"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _targets(item)
+
+
+def _own_file(name: str) -> tuple[str, Path] | None:
+    """The deepest module that the dotted `name` leads to, and its file, unless it is installed."""
+    found = None
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        module = ".".join(parts[:length])
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, AttributeError, ValueError):
+            break
+        if spec is None:
+            break
+        if spec.origin and Path(spec.origin).is_file():
+            file = Path(spec.origin).resolve()
+            if any(map(file.is_relative_to, _installed())):
+                return None
+            found = (module, file)
+        if spec.submodule_search_locations is None:  # no package, nothing lies deeper
+            break
+    return found
+
+
+def _installed() -> list[Path]:
+    ours = Path(__file__).resolve().parent.parent
+    return [ours, *(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))]
+
+
+def _imports(module: str, file: Path) -> Iterator[str]:
+    """The names that a file imports, as absolute dotted names."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:  # importing it will say so
+        return
+    parts = module.split(".")
+    package = parts if file.name == "__init__.py" else parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = [*above, *([node.module] if node.module else [])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)

@@ -1,0 +1,140 @@
+"""Table, CSV and picture of a sweep, from results made by hand."""
+
+import csv
+
+import matplotlib.image
+import pytest
+
+from kdsweep.report import picture
+from kdsweep.report.picture import draw_confusion, draw_sweep
+from kdsweep.report.summary import summarize
+from kdsweep.result import Result
+
+
+def network(key: str, accuracy: float, val: float = 0.5) -> dict:
+    cost = {"parameters": 1000, "flops": 2e6, "bytes": 4000, "latency_ms": 0.5}
+    return {
+        "key": key, "reused": False, "seconds": 1.0, "best_epoch": 1, "cost": cost, "test": {"accuracy": accuracy},
+        "val": {"val/accuracy": val, "val/cross_entropy": 1.0},
+    }  # fmt: skip
+
+
+def result(
+    number: int, swept: dict, student: float, scratch: float = 0.8, teacher: float = 0.9, val: float = 0.5
+):
+    seed = swept.get("seed", 0)
+    networks = {
+        "teacher": network(f"teacher {teacher} {seed}", teacher),
+        "scratch": network(f"scratch {scratch} {seed}", scratch),
+        "student": network(f"student {number}", student, val),
+    }
+    return Result(number, swept, seed, networks=networks)
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """The axes of each figure that is drawn."""
+    drawn = []
+    original = picture._figure
+
+    def figure(width, height):
+        made = original(width, height)
+        drawn.append(made[1])
+        return made
+
+    monkeypatch.setattr(picture, "_figure", figure)
+    return drawn
+
+
+def lines(axes) -> dict[str, tuple[list, list]]:
+    handles, labels = axes.get_legend_handles_labels()
+    data = [handle[0] if hasattr(handle, "lines") else handle for handle in handles]
+    return {
+        label: (list(line.get_xdata()), list(line.get_ydata()))
+        for label, line in zip(labels, data, strict=True)
+    }
+
+
+def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
+    results = [result(0, {"temperature": 1}, 0.85, val=0.6), result(1, {"temperature": 4}, 0.83, val=0.7)]
+    files = summarize(results, ["temperature"], tmp_path)
+    assert {file.name for file in files} == {"sweep.csv", "sweep.png", "sweep.txt"}
+    rows = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
+    assert rows[1] == ["student", "4", "70.00", "83.00", "+3.00", "-7.00", "1.0", "s", "trained"]
+    assert rows[2] == ["student", "1", "60.00", "85.00", "+5.00", "-5.00", "1.0", "s", "trained"]
+    assert rows[3] == ["alone", "50.00", "80.00", "-10.00", "1.0", "s", "trained"]
+    assert rows[4] == ["teacher", "50.00", "90.00", "1.0", "s", "trained"]
+
+
+def test_failed_jobs_stand_in_the_csv_alone(tmp_path):
+    failed = Result(1, {"temperature": 4}, error="the loss is no longer finite")
+    summarize([result(0, {"temperature": 1}, 0.85), failed], ["temperature"], tmp_path)
+    with (tmp_path / "sweep.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["error"] for row in rows] == ["", "the loss is no longer finite"]
+    assert [row["test_accuracy"] for row in rows] == ["0.85", ""]
+    assert (tmp_path / "sweep.txt").read_text().count("student ") == 2, "in the table and among the costs"
+
+
+def test_without_a_finished_job_there_is_only_the_csv(tmp_path):
+    assert [file.name for file in summarize([Result(0, {}, error="no")], [], tmp_path)] == ["sweep.csv"]
+
+
+def test_temperature_has_a_log_axis_and_level_baselines(tmp_path, axes):
+    results = [result(i, {"temperature": t}, 0.8 + t / 1000) for i, t in enumerate([1, 2, 4, 16, 32, 64])]
+    draw_sweep(results, ["temperature"], tmp_path / "sweep.png")
+    (drawn,) = axes
+    assert drawn.get_xscale() == "log"
+    assert [text.get_text() for text in drawn.get_xticklabels()] == ["1", "2", "4", "16", "32", "64"]
+    shown = lines(drawn)
+    assert shown["student"][0] == [1, 2, 4, 16, 32, 64]
+    assert shown["student"][1] == pytest.approx([100 * (0.8 + t / 1000) for t in (1, 2, 4, 16, 32, 64)])
+    assert shown["teacher (90.00)"][1] == [90, 90]
+    assert shown["student alone (80.00)"][1] == [80, 80]
+    assert matplotlib.image.imread(tmp_path / "sweep.png").std() > 0.05, "something is drawn"
+
+
+def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
+    results = [
+        result(0, {"temperature": 1, "alpha": 0.1, "seed": 0}, 0.80, scratch=0.70),
+        result(1, {"temperature": 1, "alpha": 0.1, "seed": 1}, 0.82, scratch=0.72),
+        result(2, {"temperature": 1, "alpha": 0.5, "seed": 0}, 0.90, scratch=0.70),
+        result(3, {"temperature": 1, "alpha": 0.5, "seed": 1}, 0.94, scratch=0.72),
+    ]
+    draw_sweep(results, ["temperature", "alpha", "seed"], tmp_path / "sweep.png")
+    shown = lines(axes[0])
+    assert shown["student, alpha=0.1"][1] == pytest.approx([81])
+    assert shown["student, alpha=0.5"][1] == pytest.approx([92])
+    assert shown["student alone (71.00)"][1] == pytest.approx([71, 71])
+    assert axes[0].get_title() == "mean and standard deviation of 2 seeds"
+
+
+def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
+    results = [result(i, {"training.epochs": e}, 0.8, scratch=0.7 + e / 100) for i, e in enumerate([1, 2])]
+    draw_sweep(results, ["training.epochs"], tmp_path / "sweep.png")
+    assert lines(axes[0])["student alone"] == ([1, 2], pytest.approx([71, 72]))
+    assert "teacher (90.00)" in lines(axes[0])
+
+
+@pytest.mark.parametrize(
+    ("swept", "values"),
+    [
+        (["student"], [{"student": "mlp"}, {"student": "mine"}]),
+        (["student.model.hidden"], [{"student.model.hidden": [16]}, {"student.model.hidden": [32, 16]}]),
+        (["seed"], [{"seed": 0}, {"seed": 1}]),
+        ([], [{}]),
+        (["temperature", "alpha"], [{"temperature": 1 + i / 7, "alpha": i / 20} for i in range(20)]),
+    ],
+)
+def test_whatever_was_swept_is_drawn(tmp_path, axes, swept, values):
+    results = [result(i, value, 0.8 + i / 100) for i, value in enumerate(values)]
+    draw_sweep(results, swept, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+    assert len(axes[0].get_legend_handles_labels()[1]) <= 6
+
+
+def test_confusion_matrices_of_few_and_many_classes(tmp_path):
+    draw_confusion([[5, 1], [0, 7]], ["cat", "dog"], tmp_path / "two.png")
+    many = [[int(i == j) for j in range(40)] for i in range(40)]
+    draw_confusion(many, [f"class {i}" for i in range(40)], tmp_path / "many.png")
+    assert (tmp_path / "two.png").exists() and (tmp_path / "many.png").exists()
