@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from kdsweep.errors import KdsweepError, tell
+from kdsweep.errors import tell
 
 FAILED, INTERRUPTED = 1, 2
 
@@ -38,13 +38,9 @@ def run(composed: DictConfig) -> float | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     from kdsweep.job import run_job
     from kdsweep.result import Result, Sweep
-    from kdsweep.sweep import swept_values
+    from kdsweep.sweep import refuse_chdir, swept_values
 
     context = HydraConfig.get()
-    if context.job.chdir:
-        raise KdsweepError(
-            "hydra.job.chdir=true: must be false, paths are relative to where kdsweep is started"
-        )
     folder = Path(context.runtime.output_dir)
     if context.mode == RunMode.MULTIRUN:
         sweep = Sweep.load(Path(context.sweep.dir))
@@ -53,6 +49,7 @@ def run(composed: DictConfig) -> float | None:
         return result.objective
     result = Result(0, {})
     try:
+        refuse_chdir(context)
         run_job(composed, folder, result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first
         tell(error, composed.get("debug"))

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
 
 
+def refuse_chdir(hydra: Any) -> None:
+    """Raise ConfigError if jobs would each begin in a folder of their own, where they share nothing."""
+    if hydra.job.chdir:
+        raise ConfigError(
+            "hydra.job.chdir=true: must be false, paths are relative to where kdsweep is started"
+        )
+
+
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values that a job's overrides give to the swept keys."""
     parsed = {_key(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))}
@@ -59,6 +67,7 @@ class SweepCallback(Callback):
             raise SystemExit(1) from None
 
     def _start(self, config: DictConfig) -> None:
+        refuse_chdir(config.hydra)
         overrides = _overrides(config)
         keys = [_key(override) for override in overrides if override.is_sweep_override()]
         jobs = _combinations(overrides)

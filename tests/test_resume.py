@@ -119,10 +119,9 @@ def test_interrupted_parallel_sweeps_leave_no_process_and_no_run(tmp_path, sign)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
     assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
-    group = subprocess.run(
-        ["ps", "-o", "args=", "--sid", str(process.pid)], capture_output=True, text=True
-    ).stdout
-    assert "python" not in group
+    listed = ["ps", "-o", "stat=,args=", "--sid", str(process.pid)]
+    left = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
+    assert all(line.startswith("Z") for line in left), left
 
 
 def test_two_at_once_train_it_once(tmp_path):
