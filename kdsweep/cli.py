@@ -22,7 +22,9 @@ def main() -> None:
     """The `kdsweep` command. Exit status 0: done, 1: a mistake or a failed job, 2: interrupted."""
     # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
+        if signal.getsignal(sign) == signal.SIG_DFL:  # but under nohup
+            signal.signal(sign, signal.default_int_handler)
     try:
         run()
     except KeyboardInterrupt:

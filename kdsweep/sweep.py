@@ -85,7 +85,8 @@ class SweepCallback(Callback):
         sweep.save(Path(config.hydra.sweep.dir))
         taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
         what = f"{first.student.name} {taught}, {first.dataset.name}"
-        print(f"{sweep.jobs} jobs over {', '.join(keys) or 'nothing'}: {what}", flush=True)
+        count = f"{sweep.jobs} job{'s'[: sweep.jobs != 1]}"
+        print(f"{count} over {', '.join(keys)}: {what}" if keys else f"{count}: {what}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         from kdsweep.report.summary import summarize
