@@ -85,7 +85,7 @@ class SweepCallback(Callback):
         sweep.save(Path(config.hydra.sweep.dir))
         taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
         what = f"{first.student.name} {taught}, {first.dataset.name}"
-        count = f"{sweep.jobs} job{'s'[: sweep.jobs != 1]}"
+        count = "1 job" if sweep.jobs == 1 else f"{sweep.jobs} jobs"
         print(f"{count} over {', '.join(keys)}: {what}" if keys else f"{count}: {what}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:

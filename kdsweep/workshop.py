@@ -124,7 +124,7 @@ class Workshop:
         (teacher,) = stage.parents
         if not Augment.model_validate(stage.data["augment"]).random:
             stored = self._logits(teacher, "train").to(self.device)
-            return lambda indices, inputs: stored[indices]
+            return lambda indices, inputs: stored.index_select(0, indices)
         network = self._network(teacher).eval().requires_grad_(False)
 
         def ask(indices: "Tensor", inputs: "Tensor") -> "Tensor":
