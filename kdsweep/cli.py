@@ -30,6 +30,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("kdsweep: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except SystemExit as stop:  # argparse leaves by 2, which is another thing here
+        sys.exit(FAILED if stop.code == 2 else stop.code)
     except Exception as error:
         tell(error)
         sys.exit(FAILED)

@@ -95,8 +95,7 @@ class SweepCallback(Callback):
         sweep, results = Sweep.load(folder), Result.load_all(folder)
         for file in summarize(results, sweep.keys, folder):
             run.artifact(file)
-        if run.tracker:
-            run.tracker.close_dead_runs()  # of workers that were killed
+        run.close_dead_siblings()
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")
         failed = [result for result in results if result.error]

@@ -56,21 +56,33 @@ class Tracker:
         """Close what a dead process of this machine left RUNNING: a living one holds its run's lock.
 
         It was KILLED, unless it only could not tell MLflow how it ended.
+        Raises KdsweepError if MLflow does not answer.
         """
-        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-            host, _, lock = run.data.tags.get(LOCK_TAG, ":").partition(":")
-            if host != gethostname():
-                continue
-            with suppress(Timeout, OSError), _free(Path(lock)):
-                told = Path(lock).with_suffix(".status")
-                self.client.set_terminated(run.info.run_id, told.read_text() if told.exists() else "KILLED")
-                told.unlink(missing_ok=True)
-                Path(lock).unlink(missing_ok=True)
+        try:
+            for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+                host, _, lock = run.data.tags.get(LOCK_TAG, ":").partition(":")
+                if host == gethostname():
+                    with suppress(Timeout, OSError), _free(Path(lock)):
+                        self._close(run.info.run_id, Path(lock))
+        except Exception as error:
+            raise _silent(self.uri, error) from error
+
+    def _close(self, run_id: str, lock: Path) -> None:
+        """With its lock in hand, so that a run which ended meanwhile is not told another end."""
+        told = lock.with_suffix(".status")
+        if self.client.get_run(run_id).info.status == "RUNNING":
+            self.client.set_terminated(run_id, told.read_text() if told.exists() else "KILLED")
+        told.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
 def _free(lock: Path) -> AbstractContextManager[object]:
     """The lock if nobody holds it, else Timeout; a lock that is gone with its store is held by nobody."""
-    return FileLock(lock, timeout=0) if lock.exists() else nullcontext()
+    try:
+        lock.stat()
+    except FileNotFoundError:
+        return nullcontext()
+    return FileLock(lock, timeout=0)
 
 
 class Run:
@@ -108,6 +120,7 @@ class Run:
             named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
             self.client.log_batch(self.id, params=named)
         except Exception as error:
+            self.end("FAILED", "MLflow did not take the params")
             raise _silent(tracker.uri, error) from error
 
     def __enter__(self) -> Self:
@@ -122,17 +135,22 @@ class Run:
             self.end("KILLED")
 
     def end(self, status: str, reason: str | None = None) -> None:
-        if not self.id:
+        if self.tracker is None:
             return
         self.ask_again()
         self.flush()
         if reason:
             self._try(lambda: self.client.set_tag(self.id, "kdsweep.error", reason[:5000]))
         lock = Path(self._lock.lock_file)
-        if not self._try(lambda: self.client.set_terminated(self.id, status)):
+        if self.id and not self._try(lambda: self.client.set_terminated(self.id, status)):
             lock.with_suffix(".status").write_text(status)  # for whoever finds the run dead
         self._lock.release()
         lock.unlink(missing_ok=True)
+
+    def close_dead_siblings(self) -> None:
+        """Close the runs of workers that were killed."""
+        if self.tracker is not None:
+            self._try(self.tracker.close_dead_runs)
 
     def ask_again(self) -> None:
         """Forget that MLflow was lost."""

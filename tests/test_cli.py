@@ -219,6 +219,10 @@ def test_a_mistake_is_told_in_a_line_or_two(kdsweep: Command, tmp_path, argument
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_an_unknown_flag_is_a_mistake_not_an_interruption(kdsweep: Command):
+    assert "--multirn" in kdsweep("--multirn", "temperature=1,2", status=1).stderr
+
+
 @pytest.mark.parametrize("way", [{"arguments": ["debug=true"]}, {"HYDRA_FULL_ERROR": "1"}])
 def test_the_traceback_comes_back_on_demand(kdsweep: Command, way):
     arguments = way.pop("arguments", [])

@@ -143,6 +143,29 @@ def test_own_source_is_part_of_the_recipe(tmp_path, monkeypatch):
     assert None not in digests
 
 
+def test_a_package_is_part_of_its_modules(tmp_path, monkeypatch):
+    package = tmp_path / "own_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("WIDTH = 3\n")
+    (package / "small.py").write_text("import own_nets\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = source_digest({"_target_": "own_nets.small.Small"})
+    (package / "__init__.py").write_text("WIDTH = 4\n")
+    assert source_digest({"_target_": "own_nets.small.Small"}) != before
+
+
+def test_a_package_that_is_broken_is_told_by_its_network(tmp_path, monkeypatch):
+    (tmp_path / "broken_nets").mkdir()
+    (tmp_path / "broken_nets" / "__init__.py").write_text("1 +\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = {"_target_": "broken_nets.small.Small"}
+    source_digest(model)
+    with pytest.raises(ConfigError, match=r"model\._target_=broken_nets\.small\.Small: "):
+        check(model, 3, (1, 8, 8))
+
+
 def test_installed_networks_have_no_source():
     for target in ("kdsweep.models.mlp.MLP", "torch.nn.Linear", "nowhere.Net"):
         assert source_digest({"_target_": target}) is None

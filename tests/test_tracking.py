@@ -112,6 +112,39 @@ def test_a_run_that_could_not_tell_its_end_is_closed_truly(tracker, monkeypatch)
     assert state(tracker, run).info.status == "FINISHED"
 
 
+def test_a_run_that_ends_meanwhile_keeps_its_end(tracker, monkeypatch):
+    run = begin(tracker)
+    search = tracker.client.search_runs
+
+    def search_then_end(*arguments, **options):
+        found = search(*arguments, **options)
+        run.end("FINISHED")
+        return found
+
+    monkeypatch.setattr(tracker.client, "search_runs", search_then_end)
+    tracker.close_dead_runs()
+    assert state(tracker, run).info.status == "FINISHED"
+
+
+def test_params_that_are_refused_leave_no_run_and_no_lock(tracker, monkeypatch):
+    monkeypatch.setattr(tracker.client, "log_batch", lambda *a, **k: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(KdsweepError):
+        begin(tracker)
+    (run,) = tracker.client.search_runs([tracker.experiment_id])
+    assert run.info.status == "FAILED"
+    assert not list(tracker.locks.glob("run-*"))
+
+
+def test_dead_runs_of_a_server_that_is_lost_are_told_in_a_line(tracker, monkeypatch):
+    monkeypatch.setattr(tracker.client, "search_runs", lambda *a, **k: (_ for _ in ()).throw(OSError("gone")))
+    with pytest.raises(KdsweepError, match="MLflow does not answer: gone"):
+        tracker.close_dead_runs()
+    run = begin(tracker)
+    run.close_dead_siblings()
+    run.end("FINISHED")
+    assert state(tracker, run).info.status == "FINISHED"
+
+
 def test_without_mlflow_a_run_does_nothing():
     with Run(None) as run:
         run.metric("val/accuracy", 1.0)

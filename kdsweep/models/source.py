@@ -21,11 +21,10 @@ def source_digest(model: Mapping[str, Any]) -> str | None:
     files: dict[str, bytes] = {}
     waiting = list(_targets(model))
     while waiting:
-        found = _own_file(waiting.pop())
-        if found and found[0] not in files:
-            module, file = found
-            files[module] = file.read_bytes()
-            waiting += _imports(module, file)
+        for module, file in _own_files(waiting.pop()):
+            if module not in files:
+                files[module] = file.read_bytes()
+                waiting += _imports(module, file)
     if not files:
         return None
     content = hashlib.sha256()
@@ -45,31 +44,32 @@ def _targets(value: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-def _own_file(name: str) -> tuple[str, Path] | None:
-    """The deepest module that the dotted `name` leads to, and its file, unless it is installed."""
-    found = None
+def _own_files(name: str) -> list[tuple[str, Path]]:
+    """The modules that the dotted `name` leads through, and their files, unless they are installed."""
+    found: list[tuple[str, Path]] = []
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
         module = ".".join(parts[:length])
         try:
             spec = importlib.util.find_spec(module)
-        except (ImportError, AttributeError, ValueError):
+        except Exception:  # a package that cannot be imported; building the network will say so
             break
         if spec is None:
             break
         if spec.origin and Path(spec.origin).is_file():
-            file = Path(spec.origin).resolve()
-            if any(map(file.is_relative_to, _installed())):
-                return None
-            found = (module, file)
+            if _is_installed(Path(spec.origin)):
+                return []
+            found.append((module, Path(spec.origin)))
         if spec.submodule_search_locations is None:  # no package, nothing lies deeper
             break
     return found
 
 
-def _installed() -> list[Path]:
-    ours = Path(__file__).resolve().parent.parent
-    return [ours, *(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))]
+def _is_installed(file: Path) -> bool:
+    if {"site-packages", "dist-packages"} & set(file.parts):
+        return True
+    ours, stdlib = Path(__file__).resolve().parent.parent, Path(sysconfig.get_path("stdlib")).resolve()
+    return any(map(file.resolve().is_relative_to, (ours, stdlib)))
 
 
 def _imports(module: str, file: Path) -> Iterator[str]:
