@@ -1,18 +1,32 @@
-"""The schema of a job's config. Nothing is loaded or trained before `parse` has accepted it."""
+"""The schema of a job's config."""
 
-import json
 import os
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
-
-from kdsweep.errors import ConfigError, unknown_key
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 Monitor = Literal["val/accuracy", "val/cross_entropy"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _is_trainable(value: int | str) -> int | str:
+    if value not in ("all", "head") and (isinstance(value, str) or value < 1):
+        raise PydanticCustomError("trainable", "allowed: all, head, or a number N of last layers")
+    return value
+
+
+Trainable = Annotated[int | str, AfterValidator(_is_trainable)]
+
+
+def _rises(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise PydanticCustomError("range", "must be [smallest, largest]")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[tuple[Positive, Positive], Field(strict=False), AfterValidator(_rises)]
 
 
 class Section(BaseModel):
@@ -24,25 +38,90 @@ class Section(BaseModel):
 class Augment(Section):
     crop_padding: int = Field(ge=0)
     horizontal_flip: bool
+    vertical_flip: bool
+    rotation: float = Field(ge=0, le=180)
+    shift: float = Field(ge=0, lt=1)
+    zoom: Range
+    brightness: Range
 
     @property
     def random(self) -> bool:
-        return self.crop_padding > 0 or self.horizontal_flip
+        """Whether an image looks different from epoch to epoch."""
+        return self != Augment.none()
+
+    @classmethod
+    def none(cls) -> "Augment":
+        return cls(
+            crop_padding=0,
+            horizontal_flip=False,
+            vertical_flip=False,
+            rotation=0,
+            shift=0,
+            zoom=(1, 1),
+            brightness=(1, 1),
+        )
 
 
-class Dataset(Section):
-    name: Literal["digits", "mnist", "fashion_mnist", "cifar10"]
+class _Dataset(Section):
+    name: str = Field(min_length=1)
     root: str
     train_limit: int | None = Field(ge=1)
     test_limit: int | None = Field(ge=1)
     val_fraction: float = Field(gt=0, lt=1)
     split_seed: int = Field(ge=0, lt=2**32)
+    positive_class: str | None
     normalize: Literal["unit", "standard"]
     augment: Augment
 
 
+class ArrayDataset(_Dataset):
+    """A data set whose files hold arrays of pixels."""
+
+    source: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
+
+
+class ImageDataset(_Dataset):
+    """A data set of image files, decoded and resized once."""
+
+    image_size: int = Field(ge=1)
+    resize: Literal["squash", "crop"]
+    on_corrupt: Literal["refuse", "skip"]
+    test_fraction: float = Field(gt=0, lt=1)
+
+
+class ImageFolder(ImageDataset):
+    """A folder per class, below folders of the splits or alone."""
+
+    source: Literal["image_folder"]
+    train_folder: str = Field(min_length=1)
+    val_folder: str = Field(min_length=1)
+    test_folder: str = Field(min_length=1)
+
+
+class ImageCsv(ImageDataset):
+    """A folder of images and a table of their labels."""
+
+    source: Literal["image_csv"]
+    csv: str = Field(min_length=1)
+    images: str = Field(min_length=1)
+    image_column: str
+    label_column: str
+    partition_column: str | None
+
+
+Dataset = Annotated[ArrayDataset | ImageFolder | ImageCsv, Field(discriminator="source")]
+
+
+class FineTuning(Section):
+    """A second phase of training; none with 0 epochs."""
+
+    epochs: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    trainable: Trainable
+
+
 class Training(Section):
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: float = Field(gt=0)
@@ -56,6 +135,8 @@ class Training(Section):
     monitor: Monitor
     patience: int | None = Field(ge=1)
     mixed_precision: bool
+    trainable: Trainable
+    fine_tuning: FineTuning
 
     def effective(self) -> dict[str, Any]:
         """What is used of it, so that two recipes that train alike are one."""
@@ -68,6 +149,8 @@ class Training(Section):
             unused |= {"gamma"}
         if self.keep == "last" and self.patience is None:
             unused |= {"monitor"}
+        if self.fine_tuning.epochs == 0:
+            unused |= {"fine_tuning"}
         return self.model_dump(exclude=unused)
 
     @field_validator("nesterov")
@@ -92,6 +175,7 @@ class Network(Section):
 
     name: str = Field(min_length=1)
     model: dict[str, Any]
+    weights: str | None = None
 
     @field_validator("model")
     @classmethod
@@ -106,16 +190,38 @@ class Teacher(Network):
     training: Training
 
 
+class Assistant(Network):
+    """A network between teacher and student; what it does not say is as for the student."""
+
+    training: Training
+    temperature: Positive | None = None
+    alpha: Fraction | None = None
+
+
+class Student(Network):
+    assistants: list[Assistant]
+
+
 class Distillation(Section):
-    name: Literal["kd"]
+    """How each link of a chain is taught by those before it."""
+
+    name: str = Field(min_length=1)
+    loss: Literal["kd", "logit_mse"]
     scale_by_temperature_squared: bool
+    between: Literal["nothing", "assistants", "generations"]
+    taught_by: Literal["previous", "all"]
+    assistants: list[Assistant]
+    ensemble: list[str]
 
 
 class Scratch(Section):
+    """No teacher."""
+
     name: Literal["scratch"]
+    loss: Literal["cross_entropy"]
 
 
-Method = Annotated[Distillation | Scratch, Field(discriminator="name")]
+Method = Annotated[Distillation | Scratch, Field(discriminator="loss")]
 
 
 class Hardware(Section):
@@ -148,7 +254,7 @@ class Config(Section):
 
     temperature: float = Field(gt=0)
     alpha: Fraction
-    chain_length: int
+    chain_length: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
     objective: Monitor
     baseline: bool
@@ -157,74 +263,7 @@ class Config(Section):
     tracking: Tracking
     dataset: Dataset
     teacher: Teacher
-    student: Network
+    student: Student
     method: Method
     training: Training
     hardware: Hardware
-
-    @field_validator("chain_length")
-    @classmethod
-    def _chains_come_next(cls, chain_length: int) -> int:
-        if chain_length != 1:
-            raise PydanticCustomError("chain_length", "must be 1: the teacher teaches the student directly")
-        return chain_length
-
-
-def parse(config: DictConfig) -> Config:
-    """The typed config of a job. Raises ConfigError with a line for each thing wrong with it."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError("\n".join(f"{key} is missing (???): give {key}=…" for key in missing))
-    try:
-        values = OmegaConf.to_container(config, resolve=True)
-    except Exception as error:  # an interpolation that leads nowhere
-        raise ConfigError(f"the config does not resolve: {str(error).splitlines()[0]}") from error
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        assert isinstance(values, Mapping)
-        lines = [_explain(each, values) for each in error.errors()]
-        # a teacher's recipe repeats the student's, and so would the mistakes in it
-        repeated = {f"teacher.{line}" for line in lines}
-        raise ConfigError("\n".join(line for line in lines if line not in repeated)) from error
-
-
-def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
-    """One line: the key, its value, what is allowed."""
-    path = _path(error["loc"], values)
-    key = ".".join(map(str, path))
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return unknown_key(key, _siblings(path, values))
-    if kind == "missing":
-        return f"{key} is missing from the config"
-    if kind == "literal_error":
-        allowed = f"allowed: {context['expected']}".replace(" or ", ", ").replace("'", "")
-    elif kind == "union_tag_invalid":
-        return f"{key}.name={context['tag']}: allowed: {context['expected_tags']}".replace("'", "")
-    elif kind == "string_pattern_mismatch":
-        allowed = "allowed: auto, cpu, cuda, cuda:N"
-    else:
-        allowed = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
-        allowed = allowed.replace("a integer", "a whole number")
-    if isinstance(error["input"], Mapping):
-        return f"{key}: {allowed}"
-    value = error["input"] if isinstance(error["input"], str) else json.dumps(error["input"])
-    return f"{key}={value}: {allowed}"
-
-
-def _path(location: tuple[int | str, ...], values: Any) -> list[int | str]:
-    """The location without the union's tags, which pydantic names but the config does not."""
-    path = []
-    for part in location:
-        if isinstance(values, Mapping) and part not in values and part is not location[-1]:
-            continue
-        path.append(part)
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return path
-
-
-def _siblings(path: list[int | str], values: Mapping[Any, Any]) -> list[str]:
-    for part in path[:-1]:
-        values = values[part]
-    return [str(key) for key in values if key != path[-1]]

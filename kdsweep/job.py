@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kdsweep.config import Config, parse
+from kdsweep.config import Config
+from kdsweep.parse import parse
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError, KdsweepError, explain

@@ -141,7 +141,7 @@ def _choices(override: Override) -> list[str]:
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "Config":
     """The first job's config. Raises ConfigError with what is wrong with any job, each thing once."""
-    from kdsweep.config import parse
+    from kdsweep.parse import parse
     from kdsweep.job import prepare
 
     loader = GlobalHydra.instance().config_loader()
