@@ -1,9 +1,17 @@
 """The schema of a job's config."""
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 Monitor = Literal["val/accuracy", "val/cross_entropy"]
@@ -112,6 +120,14 @@ class ImageCsv(ImageDataset):
 Dataset = Annotated[ArrayDataset | ImageFolder | ImageCsv, Field(discriminator="source")]
 
 
+class Phase(NamedTuple):
+    """Some epochs of training with one optimizer."""
+
+    epochs: int
+    learning_rate: float
+    trainable: int | str
+
+
 class FineTuning(Section):
     """A second phase of training; none with 0 epochs."""
 
@@ -137,6 +153,16 @@ class Training(Section):
     mixed_precision: bool
     trainable: Trainable
     fine_tuning: FineTuning
+
+    @property
+    def phases(self) -> list[Phase]:
+        """What is done one after the other."""
+        first, second = Phase(self.epochs, self.learning_rate, self.trainable), self.fine_tuning
+        return [first, Phase(second.epochs, second.learning_rate, second.trainable)]
+
+    @property
+    def total_epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases)
 
     def effective(self) -> dict[str, Any]:
         """What is used of it, so that two recipes that train alike are one."""
@@ -267,3 +293,50 @@ class Config(Section):
     method: Method
     training: Training
     hardware: Hardware
+
+    @property
+    def assistants(self) -> list[Assistant]:
+        """The networks that may stand between teacher and student, from large to small."""
+        listed = self.method.assistants if isinstance(self.method, Distillation) else []
+        return listed or self.student.assistants
+
+    @model_validator(mode="after")
+    def _chain_has_its_links(self) -> Self:
+        method, between = self.method, self.chain_length - 1
+        if not isinstance(method, Distillation) or not between or method.between == "generations":
+            return self
+        if method.between == "nothing":
+            raise PydanticCustomError(
+                "chain",
+                f"chain_length={self.chain_length}: method={method.name} has no networks in between; "
+                "allowed: 1, or a method that has: takd, dgkd (assistants), ban (generations)",
+            )
+        if len(self.assistants) < between:
+            raise PydanticCustomError(
+                "chain",
+                f"chain_length={self.chain_length}: needs {between} assistants, and {len(self.assistants)} "
+                "are listed, from large to small, in student.assistants or method.assistants",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_are_normalised_once(self) -> Self:
+        for role, network in (("teacher", self.teacher), ("student", self.student)):
+            target = network.model["_target_"]
+            if target.startswith("kdsweep.models.backbone.") and self.dataset.normalize != "unit":
+                raise PydanticCustomError(
+                    "normalize",
+                    f"dataset.normalize=standard: must be unit, {role}={network.name} has its own",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _all_are_trained(self) -> Self:
+        teachers = [("teacher", self.teacher, self.teacher.training)] * (self.method.name != "scratch")
+        for role, network, training in [("student", self.student, self.training), *teachers]:
+            if training.total_epochs == 0 and network.weights is None:
+                key = "training" if role == "student" else f"{role}.training"
+                raise PydanticCustomError(
+                    "untrained", f"{key}.epochs=0: must be 1 or more, or {role}.weights must be given"
+                )
+        return self

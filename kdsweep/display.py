@@ -33,7 +33,7 @@ class Display:
         # workers share the terminal, where only one live display fits
         if self.console.is_terminal and current_process().name == "MainProcess":
             self.live = Progress(
-                TextColumn("  {task.description:<8}"),
+                TextColumn("  {task.description:<11}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[figures]}"),
@@ -54,12 +54,12 @@ class Display:
     def show(self, event: Event) -> None:
         match event:
             case Waiting():
-                self.line(f"  {event.role:<8} waiting: another job is training it")
+                self.line(f"  {event.role:<11} waiting: another job is training it")
             case EpochEnded():
                 self._epoch(event)
             case StageFinished():
                 self._clear()
-                self.line(f"  {event.role:<8} {_finished(event)}")
+                self.line(f"  {event.role:<11} {_finished(event)}")
 
     def line(self, text: str) -> None:
         log.info(text.strip())
@@ -75,7 +75,7 @@ class Display:
                 self.live.add_task(event.role, total=event.epochs, figures="")
             self.live.update(self.live.tasks[-1].id, completed=event.epoch, figures=figures)
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.line(f"  {event.role:<8} epoch {event.epoch}/{event.epochs}  {figures}")
+            self.line(f"  {event.role:<11} epoch {event.epoch}/{event.epochs}  {figures}")
             self.last_line = time.monotonic()
 
     def _clear(self) -> None:

@@ -2,29 +2,35 @@
 
 import json
 import logging
+import re
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from kdsweep.config import Config
-from kdsweep.parse import parse
+from kdsweep.config import Config, Network
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError, KdsweepError, explain
-from kdsweep.models.build import check
+from kdsweep.models.build import check, parameter_count
 from kdsweep.models.source import source_digest
-from kdsweep.report.summary import cost_table, sweep_line, sweep_table
+from kdsweep.models.weights import locate, weights_digest
+from kdsweep.parse import parse
+from kdsweep.plan import Known, Plan, plan
+from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_table
 from kdsweep.result import INTERRUPTED, Result, Sweep
-from kdsweep.stage import Plan, Stage, plan
+from kdsweep.stage import Stage
 from kdsweep.store import Store
-from kdsweep.tracking import Run, Tracker
+from kdsweep.tracking import Run, Tracker, download
 from kdsweep.training.events import Event, StageFinished
 from kdsweep.workshop import Workshop
 
 log = logging.getLogger(__name__)
+
+MOST_CLASSES = 20  # that have a metric each in MLflow; all are in the evaluation
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Job:
     dataset: Dataset
     plan: Plan
     store: Store
+    initial: Mapping[str, Path]  # files of the weights that networks begin with, by digest
 
 
 def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | None) -> None:
@@ -48,7 +55,8 @@ def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | N
         with _begin(job, result, sweep) as tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, display, result)
-            _track(tracked, result, folder)
+            pictures = [] if sweep else draw_inside([result], result, [], folder)
+            _track(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
     except BaseException as error:
         result.error = explain(error) if isinstance(error, Exception) else INTERRUPTED
         raise
@@ -63,10 +71,22 @@ def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | N
 
 def prepare(config: Config) -> Job:
     """Load the data and plan the stages. Raises DataError or ConfigError for what cannot be run here."""
-    dataset = load(config.dataset)
-    networks = {"teacher": config.teacher.model, "student": config.student.model}
-    sources = {role: source_digest(model) for role, model in networks.items()}
-    job = Job(config, dataset, plan(config, dataset.fingerprint, sources), Store(config.store))
+    store = Store(config.store)
+    dataset = load(config.dataset, store)
+    initial: dict[str, Path] = {}
+
+    def initial_digest(network: Network) -> str | None:
+        if network.weights is None:
+            return None
+        file = locate(network.weights, store, lambda uri: download(config.tracking, uri))
+        initial[weights_digest(file)] = file
+        return weights_digest(file)
+
+    def parameters(network: Network) -> int:
+        return parameter_count(network.model, len(dataset.classes), dataset.shape)
+
+    known = Known(lambda network: source_digest(network.model), initial_digest, parameters)
+    job = Job(config, dataset, plan(config, dataset.fingerprint, known), store, initial)
     _check_machine_and_networks(job)
     return job
 
@@ -82,8 +102,9 @@ def _check_machine_and_networks(job: Job) -> None:
     problems = {}
     for role, stage in untrained.items():
         role = "student" if role == "scratch" else role
+        weights = job.initial[stage.initial] if stage.initial else None
         try:
-            check(stage.model, len(job.dataset.classes), job.dataset.shape)
+            check(stage.model, len(job.dataset.classes), job.dataset.shape, weights)
         except ConfigError as error:
             problems[role] = f"{role}.{error}"
     if problems:
@@ -97,20 +118,23 @@ def _obtain_and_evaluate(job: Job, tracked: Run, display: Display, result: Resul
         display.show(event)
         tracked.show(event)
 
-    workshop = Workshop(job.store, job.dataset, job.config.hardware, emit)
+    workshop = Workshop(job.store, job.dataset, job.config.hardware, job.initial, emit)
     trained = {role: workshop.obtain(role, stage) for role, stage in job.plan.links().items()}
+    teacher = job.plan.chain.get("teacher")
     for role, stage in job.plan.links().items():
-        teacher = job.plan.teacher if role != "teacher" else None
-        result.networks[role] = _figures(workshop, stage, teacher, trained[role])
+        compared = teacher if role != "teacher" else None
+        result.networks[role] = _figures(workshop, stage, compared, trained[role])
+    if job.plan.ensemble:
+        result.networks["ensemble"] = _ensemble(workshop, job.plan.ensemble, teacher, result)
+    result.chain = list(job.plan.chain)
     result.objective = result.val()[job.config.objective]
 
 
 def _figures(
     workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished
 ) -> dict[str, Any]:
-    evaluation = workshop.evaluation(stage, teacher)
+    evaluation = workshop.evaluation([stage], teacher)
     weights = workshop.weights(stage)
-    best = trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
         "weights": str(weights),
@@ -118,9 +142,27 @@ def _figures(
         "reused": trained.reused,
         "seconds": trained.seconds,
         "best_epoch": trained.best_epoch,
-        "val": {name: value for name, value in best.items() if name.startswith("val/")},
-        "test": json.loads((evaluation / "evaluation.json").read_text()),
+        "history": trained.history,
+        **json.loads((evaluation / "evaluation.json").read_text()),
+        "val": trained.best("val/"),
         "cost": {**workshop.cost(stage), "bytes": weights.stat().st_size},
+    }
+
+
+def _ensemble(
+    workshop: Workshop, members: Mapping[str, Stage], teacher: Stage | None, result: Result
+) -> dict[str, Any]:
+    """The figures of averaged outputs; they cost what the members cost together."""
+    evaluation = workshop.evaluation(list(members.values()), teacher)
+    costs = [result.networks[role]["cost"] for role in members]
+    return {
+        "key": evaluation.name,
+        "members": list(members),
+        "confusion": str(evaluation / "confusion.png"),
+        "reused": all(result.networks[role]["reused"] for role in members),
+        "seconds": 0.0,
+        **json.loads((evaluation / "evaluation.json").read_text()),
+        "cost": {name: sum(cost[name] for cost in costs) for name in costs[0]},
     }
 
 
@@ -151,18 +193,34 @@ def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
         return Run(None)
 
 
-def _track(tracked: Run, result: Result, folder: Path) -> None:
-    """The final figures; the student's by their plain names, the others' under their role."""
+def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
+    """The final figures: the student's by their plain names, the others' under their role, and once more as
+    one metric over the links of the chain, its step being the link, from 0 for the teacher."""
     tracked.ask_again()
     for role, network in result.networks.items():
         prefix = "" if role == "student" else f"{role}/"
+        step = result.chain.index(role) if role in result.chain else None
         for group in ("test", "cost"):
-            for name, value in network[group].items():
-                if isinstance(value, int | float):
-                    tracked.metric(f"{prefix}{group}/{name}", value)
+            for name, value in _numbers(network[group]):
+                tracked.metric(f"{prefix}{group}/{name}", value)
+                if step is not None and len(result.chain) > 1:
+                    tracked.metric(f"chain/{group}/{name}", value, step)
     student = result.networks["student"]
     tracked.tag("kdsweep.stage", student["key"])
     tracked.tag("kdsweep.reused", str(student["reused"]).lower())
-    for file in (Path(student["weights"]), Path(student["confusion"]), folder / ".hydra" / "config.yaml"):
+    for file in (Path(student["weights"]), Path(student["confusion"]), *files):
         if file.exists():  # Hydra may be told to keep no config
             tracked.artifact(file)
+
+
+def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Figures that are numbers, those per class too, under names that MLflow takes."""
+    for name, value in figures.items():
+        if isinstance(value, int | float):
+            yield name, value
+        elif isinstance(value, Mapping) and len(value) <= MOST_CLASSES:
+            yield from ((f"{name}/{_metric_name(key)}", each) for key, each in value.items())
+
+
+def _metric_name(text: str) -> str:
+    return re.sub(r"[^\w\-. ]", "_", text)

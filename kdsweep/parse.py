@@ -54,6 +54,8 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
     path = _path(error["loc"], values)
     key = ".".join(map(str, path))
     kind, context = error["type"], error.get("ctx", {})
+    if not path:  # of several keys together; the message names them
+        return error["msg"]
     if kind == "extra_forbidden":
         return unknown_key(key, _siblings(path, values))
     if kind == "missing":

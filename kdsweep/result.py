@@ -33,8 +33,9 @@ class Sweep:
 class Result:
     """A job by its swept values, and what came of it; `error` alone if it failed.
 
-    `networks` has, per role ("student", "scratch", "teacher"), best_epoch, seconds, reused, `val` (figures
-    of selection), `test` (figures of evaluation) and `cost`.
+    `networks` has, per role, best_epoch, seconds, reused, history, `val` (figures of selection), `test`
+    (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which there may
+    be "scratch" and "ensemble".
     """
 
     number: int
@@ -44,6 +45,7 @@ class Result:
     seconds: float = 0.0
     run_id: str | None = None
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    chain: list[str] = field(default_factory=list)
     error: str | None = None
 
     def save(self, folder: Path) -> None:

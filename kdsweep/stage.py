@@ -1,7 +1,4 @@
-"""A stage is one trained network, described by everything that determined its weights.
-
-Planning is pure: it names the stages a job needs without training, loading or importing torch.
-"""
+"""A stage is one trained network, described by everything that determined its weights."""
 
 import hashlib
 import json
@@ -10,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kdsweep.config import Config, Dataset, Distillation, Training
+from kdsweep.config import Training
 
 # Raised when a change of kdsweep's own code changes what a description trains.
-FORMAT = 1
+FORMAT = 2
 
 
 def canonical(value: Any) -> Any:
@@ -45,8 +42,9 @@ class Objective:
 class Stage:
     """One network to train. Two stages with one key have the same weights.
 
-    `data` is the training data's content and use, `model` an import path with options, `source` the digest of
-    its code if that is the user's own, `parents` the stages that teach it.
+    `data` is the training data's content and use, `model` an import path with options, `parents` the stages
+    that teach it. `source` is the digest of the network's code if that is the user's own, `initial` that of
+    the file of weights it begins with, if any.
     """
 
     data: Mapping[str, Any]
@@ -56,6 +54,7 @@ class Stage:
     seed: int
     parents: tuple["Stage", ...] = ()
     source: str | None = None
+    initial: str | None = None
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -63,6 +62,7 @@ class Stage:
             "data": dict(self.data),
             "model": dict(self.model),
             "source": self.source,
+            "initial": self.initial,
             "training": self.training.effective(),
             "objective": {"name": self.objective.name, **self.objective.options},
             "seed": self.seed,
@@ -72,55 +72,3 @@ class Stage:
     @cached_property
     def key(self) -> str:
         return digest(self.describe())
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The stages of a job. `teacher` is None for a student that trains alone, `scratch` without baseline."""
-
-    student: Stage
-    teacher: Stage | None
-    scratch: Stage | None
-
-    def links(self) -> dict[str, Stage]:
-        """Role to stage, in the order in which they are trained."""
-        roles = {"teacher": self.teacher, "scratch": self.scratch, "student": self.student}
-        return {role: stage for role, stage in roles.items() if stage is not None}
-
-
-def plan(config: Config, fingerprint: str, sources: Mapping[str, str | None]) -> Plan:
-    """The stages that `config` needs.
-
-    `fingerprint` is the content of the training images; `sources` maps roles to the digest of their network's
-    code if that is the user's own, since editing it makes another network.
-    """
-    data = _training_data(config.dataset, fingerprint)
-
-    def stage(role: str, training: Training, objective: Objective, *parents: Stage) -> Stage:
-        network = config.teacher if role == "teacher" else config.student
-        return Stage(data, network.model, training, objective, config.seed, parents, sources.get(role))
-
-    alone = Objective("cross_entropy")
-    if not isinstance(config.method, Distillation):
-        return Plan(student=stage("student", config.training, alone), teacher=None, scratch=None)
-
-    teacher = stage("teacher", config.teacher.training, alone)
-    taught = Objective(
-        config.method.name,
-        {
-            "temperature": config.temperature,
-            "alpha": config.alpha,
-            "scale_by_temperature_squared": config.method.scale_by_temperature_squared,
-        },
-    )
-    return Plan(
-        student=stage("student", config.training, taught, teacher),
-        teacher=teacher,
-        scratch=stage("student", config.training, alone) if config.baseline else None,
-    )
-
-
-def _training_data(dataset: Dataset, fingerprint: str) -> dict[str, Any]:
-    """What of the data set shapes the weights: not its path, nor the test images."""
-    used = dataset.model_dump(exclude={"name", "root", "test_limit"})
-    return {"fingerprint": fingerprint, **used}

@@ -141,8 +141,8 @@ def _choices(override: Override) -> list[str]:
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "Config":
     """The first job's config. Raises ConfigError with what is wrong with any job, each thing once."""
-    from kdsweep.parse import parse
     from kdsweep.job import prepare
+    from kdsweep.parse import parse
 
     loader = GlobalHydra.instance().config_loader()
     problems: list[str] = []

@@ -76,6 +76,19 @@ class Tracker:
         lock.unlink(missing_ok=True)
 
 
+def download(tracking: Tracking, uri: str) -> Path:
+    """The file of an artifact, runs:/ID/PATH. Raises KdsweepError if it is not to be had."""
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        return Path(download_artifacts(uri, tracking_uri=tracking.uri))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise KdsweepError(
+            f"weights={uri}: tracking.uri={tracking.uri} does not give it ({reason})"
+        ) from error
+
+
 def _free(lock: Path) -> AbstractContextManager[object]:
     """The lock if nobody holds it, else Timeout; a lock that is gone with its store is held by nobody."""
     try:
@@ -165,9 +178,8 @@ class Run:
                 for epoch, metrics in enumerate(event.history, start=1):
                     if (event.role, epoch) not in self._seen:  # trained by another job, or before a kill
                         self._epoch(event.role, epoch, metrics)
-                for name, value in event.history[event.best_epoch - 1].items():
-                    if name.startswith("val/"):
-                        self.metric(_of(event.role, f"best/{name}"), value)
+                for name, value in event.best("val/").items():
+                    self.metric(_of(event.role, f"best/{name}"), value)
         if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self.flush()
 

@@ -6,8 +6,9 @@ needs no torch.
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from kdsweep import __version__
 from kdsweep.config import Augment, Hardware
 from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
+from kdsweep.models.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Stage, digest
 from kdsweep.store import Store
 from kdsweep.training.events import Emit, EpochEnded, StageFinished, Waiting
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 
     from kdsweep.training.fit import Teaching
 
-WEIGHTS = "weights.safetensors"
-
 
 class Workshop:
-    def __init__(self, store: Store, dataset: Dataset, hardware: Hardware, emit: Emit) -> None:
-        self.store, self.dataset, self.hardware, self.emit = store, dataset, hardware, emit
+    """`initial` are the files of the weights that stages begin with, by digest."""
+
+    def __init__(
+        self, store: Store, dataset: Dataset, hardware: Hardware, initial: Mapping[str, Path], emit: Emit
+    ) -> None:
+        self.store, self.dataset, self.hardware = store, dataset, hardware
+        self.initial, self.emit = initial, emit
 
     def obtain(self, role: str, stage: Stage) -> StageFinished:
         """Have the stage trained, its parents being there, and tell how that went."""
@@ -48,25 +53,34 @@ class Workshop:
         """The safetensors file of a trained stage."""
         return self.store.root / stage.key / WEIGHTS
 
-    def evaluation(self, stage: Stage, teacher: Stage | None) -> Path:
-        """A folder with the figures of a trained stage on the test split, and its confusion matrix drawn."""
+    def evaluation(self, members: Sequence[Stage], teacher: Stage | None) -> Path:
+        """A folder with the figures of a trained stage, or of the averaged outputs of several, on the
+        validation and test splits, and the confusion matrix of the test split drawn."""
 
         def make(folder: Path) -> None:
             import torch
 
-            from kdsweep.report.picture import draw_confusion
+            from kdsweep.report.confusion import draw_confusion
             from kdsweep.training.evaluate import evaluate
+            from kdsweep.training.network import selection_metrics
 
-            labels = torch.tensor(self.dataset.test.labels)
+            data = self.dataset
             taught = self._logits(teacher, "test") if teacher else None
-            figures = evaluate(self._logits(stage, "test"), labels, taught)
+            labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
+            figures = {
+                "val": selection_metrics(self._averaged(members, "val"), labels["val"]),
+                "test": evaluate(
+                    self._averaged(members, "test"), labels["test"], taught, data.classes, data.positive
+                ),
+            }
             (folder / "evaluation.json").write_text(json.dumps(figures))
-            draw_confusion(figures["confusion"], self.dataset.classes, folder / "confusion.png")
+            draw_confusion(figures["test"]["confusion"], data.classes, folder / "confusion.png")
 
         description = {
-            "evaluation": stage.key,
+            "evaluation": [stage.key for stage in members],
             "format": FORMAT,
             "teacher": teacher.key if teacher else None,
+            "positive": self.dataset.positive,
             "test": self._test_images(),
         }
         return self.store.obtain(digest(description), make)[0]
@@ -97,11 +111,12 @@ class Workshop:
         from kdsweep.training.fit import fit
 
         def on_epoch(epoch: int, metrics: dict[str, float], seconds: float) -> None:
-            self.emit(EpochEnded(role, epoch, stage.training.epochs, metrics, seconds))
+            self.emit(EpochEnded(role, epoch, stage.training.total_epochs, metrics, seconds))
 
         unfinished, teaching = self.store.unfinished(stage.key), self._teaching(stage)
+        initial = self.initial[stage.initial] if stage.initial else None
         try:
-            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch)
+            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, initial, on_epoch)
         except TrainingError as error:
             raise TrainingError(f"{role}: {error}") from error
         save_file(fitted.weights, folder / WEIGHTS)
@@ -116,22 +131,32 @@ class Workshop:
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
 
     def _teaching(self, stage: Stage) -> "Teaching":
-        """What the teacher says of a batch: its stored logits or, under augmentation, the network itself."""
+        """What the teachers say of a batch, [B, C] or of several [P, B, C]: their stored logits or, under
+        augmentation, the networks themselves, in eval mode and without gradients."""
         import torch
 
         if not stage.parents:
             return lambda indices, inputs: None
-        (teacher,) = stage.parents
         if not Augment.model_validate(stage.data["augment"]).random:
-            stored = self._logits(teacher, "train").to(self.device)
-            return lambda indices, inputs: stored.index_select(0, indices)
-        network = self._network(teacher).eval().requires_grad_(False)
+            stored = _stacked([self._logits(teacher, "train") for teacher in stage.parents]).to(self.device)
+            return lambda indices, inputs: stored.index_select(-2, indices)
+        networks = [self._network(teacher).eval().requires_grad_(False) for teacher in stage.parents]
 
         def ask(indices: "Tensor", inputs: "Tensor") -> "Tensor":
             with torch.no_grad():
-                return network(inputs).float()  # type: ignore[no-any-return]
+                return _stacked([network(inputs).float() for network in networks])
 
         return ask
+
+    def _averaged(self, members: Sequence[Stage], split: str) -> "Tensor":
+        """The members' averaged outputs, as logits [N, classes]; averaged are probabilities."""
+        import torch
+
+        outputs = [self._logits(stage, split) for stage in members]
+        if len(outputs) == 1:
+            return outputs[0]
+        logs = torch.stack([each.double().log_softmax(dim=1) for each in outputs])
+        return (logs.logsumexp(dim=0) - log(len(outputs))).float()
 
     def _logits(self, stage: Stage, split: str) -> "Tensor":
         """The trained stage's logits [N, classes] over a split, on the CPU."""
@@ -172,6 +197,12 @@ class Workshop:
 
         torch.set_num_threads(self.hardware.cpu_threads)
         return resolve(self.hardware)
+
+
+def _stacked(outputs: "list[Tensor]") -> "Tensor":
+    import torch
+
+    return outputs[0] if len(outputs) == 1 else torch.stack(outputs)
 
 
 def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]:

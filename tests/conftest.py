@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from kdsweep.config import Augment, Training
+from kdsweep.config import Augment, FineTuning, Training
 from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
 from kdsweep.stage import Objective, Stage
@@ -57,7 +57,7 @@ def make_dataset(
         third = shape[1] // 3
         for image, label in zip(images, labels, strict=True):
             image[:, label * third : (label + 1) * third] += 80
-        return Split(images, labels.astype(np.int64))
+        return Split(images, np.arange(count), labels.astype(np.int64))
 
     channels = shape[0]
     ones = np.ones(channels, np.float32)
@@ -67,12 +67,13 @@ def make_dataset(
 RECIPE = Training(
     epochs=4, batch_size=16, optimizer="adam", learning_rate=0.003, weight_decay=0.0, momentum=0.9,
     nesterov=False, schedule="constant", milestones=[], gamma=0.1, keep="best", monitor="val/accuracy",
-    patience=None, mixed_precision=True,
+    patience=None, mixed_precision=True, trainable="all",
+    fine_tuning=FineTuning(epochs=0, learning_rate=1e-5, trainable="all"),
 )  # fmt: skip
 
 MLP = {"_target_": "kdsweep.models.mlp.MLP", "hidden": [16]}
 CNN = {"_target_": "kdsweep.models.mnist_cnn.MnistCNN", "conv_dropout": 0.3, "dense_dropout": 0.3}
-NO_AUGMENT = Augment(crop_padding=0, horizontal_flip=False)
+NO_AUGMENT = Augment.none()
 
 
 def make_stage(

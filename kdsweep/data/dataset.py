@@ -1,21 +1,23 @@
 """A data set ready for training: limits applied, validation split drawn, normalisation known."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep import config
-from kdsweep.data.sources import SOURCES, Arrays, Images, Labels, read, stratified_split
+from kdsweep.data.image_files import read_image_files
+from kdsweep.data.sources import read_arrays
+from kdsweep.data.split import Split, stratified_split
 from kdsweep.errors import DataError
+from kdsweep.store import Store
 
+__all__ = ["Dataset", "Split", "load"]
 
-@dataclass(frozen=True)
-class Split:
-    images: Images  # uint8 [N, C, H, W]
-    labels: Labels  # int64 [N]
+CHUNK = 2**26  # bytes of images looked at in one go
 
 
 @dataclass(frozen=True)
@@ -28,59 +30,86 @@ class Dataset:
     classes: tuple[str, ...]
     mean: NDArray[np.float32]  # [C], of pixels in [0, 1]
     std: NDArray[np.float32]  # [C]
-    fingerprint: str  # of the training images and labels, before limits and splits
+    fingerprint: str  # of the training images and labels, before limits and before val is drawn from them
     test_fingerprint: str
+    positive: int | None = None  # the positive class, where there are two
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width of an image."""
-        return self.train.images.shape[1:]
+        return self.train.source.shape[1:]
 
     def split(self, name: str) -> Split:
         splits: dict[str, Split] = {"train": self.train, "val": self.val, "test": self.test}
         return splits[name]
 
 
-@lru_cache(maxsize=1)
-def _read(name: str, root: str) -> tuple[Arrays, str, str]:
-    """The arrays, once per process, and digests of what is for training and what for testing."""
-    arrays = read(name, root)
-    train = _content(arrays.train_images, arrays.train_labels)
-    return arrays, train, _content(arrays.test_images, arrays.test_labels)
+def load(recipe: config.Dataset, store: Store) -> Dataset:
+    """The data set that `recipe` describes, once per process; decoded images are kept in `store`.
 
-
-def _content(images: Images, labels: Labels) -> str:
-    content = hashlib.sha256()
-    for array in (images, labels):
-        content.update(str((array.dtype.name, array.shape)).encode())
-        content.update(np.ascontiguousarray(array).data)
-    return content.hexdigest()[:32]
+    Raises DataError for files that are missing or are not what they should be.
+    """
+    return _load(recipe, store.root)
 
 
 @lru_cache(maxsize=2)
-def load(recipe: config.Dataset) -> Dataset:
-    """The data set that `recipe` describes. Raises DataError, or what the files are missing."""
-    arrays, *fingerprints = _read(recipe.name, recipe.root)
-    classes = SOURCES[recipe.name].classes
-    images, labels = arrays.train_images[: recipe.train_limit], arrays.train_labels[: recipe.train_limit]
-    val, train = stratified_split(labels, recipe.val_fraction, recipe.split_seed)
-    if not len(val) or not len(train):
+def _load(recipe: config.Dataset, store: Path) -> Dataset:
+    if isinstance(recipe, config.ArrayDataset):
+        contents = read_arrays(recipe.source, recipe.root)
+    else:
+        contents = read_image_files(recipe, Store(store))
+    train, val = contents.train.take(slice(recipe.train_limit)), contents.val
+    if val is None:
+        train, val = _draw_val(train, recipe)
+    return Dataset(
+        train,
+        val,
+        contents.test.take(slice(recipe.test_limit)),
+        contents.classes,
+        *_statistics(train, recipe.normalize),
+        contents.fingerprint,
+        contents.test_fingerprint,
+        _positive(recipe, contents.classes),
+    )
+
+
+def _draw_val(train: Split, recipe: config.Dataset) -> tuple[Split, Split]:
+    """The rest to train on, and the part to validate with."""
+    val, rest = stratified_split(train.labels, recipe.val_fraction, recipe.split_seed)
+    if not len(val) or not len(rest):
         raise DataError(
-            f"dataset.val_fraction={recipe.val_fraction} of {len(labels)} training images leaves "
-            f"{len(val)} to validate with and {len(train)} to train on; both need one at least"
+            f"dataset.val_fraction={recipe.val_fraction} of {len(train.labels)} training images leaves "
+            f"{len(val)} to validate with and {len(rest)} to train on; both need one at least"
         )
-    test = Split(arrays.test_images[: recipe.test_limit], arrays.test_labels[: recipe.test_limit])
-    mean, std = _statistics(images[train], recipe.normalize)
-    splits = (Split(images[train], labels[train]), Split(images[val], labels[val]), test)
-    return Dataset(*splits, classes, mean, std, *fingerprints)
+    return train.take(rest), train.take(val)
 
 
-def _statistics(images: Images, normalize: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _positive(recipe: config.Dataset, classes: Sequence[str]) -> int | None:
+    """The index of the positive class. Raises DataError for one that does not exist."""
+    named = recipe.positive_class
+    if named is None:
+        return 1 if len(classes) == 2 else None
+    if len(classes) != 2:
+        raise DataError(
+            f"dataset.positive_class={named}: is for two classes, and {recipe.name} has {len(classes)}; "
+            "allowed: null"
+        )
+    if named not in classes:
+        raise DataError(f"dataset.positive_class={named}: no such class; allowed: {', '.join(classes)}, null")
+    return classes.index(named)
+
+
+def _statistics(split: Split, normalize: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation per channel that normalise pixels in [0, 1]."""
-    channels = images.shape[1]
+    channels = split.source.shape[1]
     if normalize == "unit":
         return np.zeros(channels, np.float32), np.ones(channels, np.float32)
-    counts = np.stack([np.bincount(images[:, c].reshape(-1), minlength=256) for c in range(channels)])
+    counts = np.zeros((channels, 256), np.int64)
+    images = max(1, CHUNK // split.source[0].size)
+    for start in range(0, len(split.rows), images):
+        chunk = split.source[split.rows[start : start + images]]
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=256)
     shares = counts / counts.sum(axis=1, keepdims=True)
     pixels = np.arange(256) / 255
     mean = shares @ pixels

@@ -1,28 +1,28 @@
-"""Where images come from: a source knows its classes, and reads its files into arrays."""
+"""Data sets whose files hold arrays of pixels: a source knows its files, and reads them."""
 
 import gzip
+import hashlib
 import importlib.util
 import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
+from kdsweep.data.split import Contents, Images, Labels, Split, stratified_split
 from kdsweep.errors import DataError
-
-Images = NDArray[np.uint8]  # [N, C, H, W]
-Labels = NDArray[np.int64]  # [N]
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set as its files hold it, before limits and splits."""
+    """A data set as its files hold it."""
 
+    classes: tuple[str, ...]
     train_images: Images
     train_labels: Labels
     test_images: Images
@@ -34,13 +34,13 @@ class Source:
     """A data set by name.
 
     `read(root)` reads the files under `root`; `files` are the paths it needs there, which torchvision's class
-    `download` fetches where they are missing.
+    `download` fetches where they are missing. `zipped` says whether they may be .gz.
     """
 
-    classes: tuple[str, ...]
     read: Callable[[Path], Arrays]
     files: tuple[str, ...] = ()
     download: str | None = None
+    zipped: bool = False
 
 
 DIGITS = tuple("0123456789")
@@ -56,10 +56,10 @@ def _read_digits(root: Path) -> Arrays:
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, 64].astype(np.int64)
     train, test = stratified_split(labels, TRAIN_OF_DIGITS, seed=0)
-    return Arrays(images[train], labels[train], images[test], labels[test])
+    return Arrays(DIGITS, images[train], labels[train], images[test], labels[test])
 
 
-def _read_idx(folder: str) -> Callable[[Path], Arrays]:
+def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]:
     """The reader of MNIST's file format (Yann LeCun's IDX), raw or gzipped."""
 
     def read(root: Path) -> Arrays:
@@ -68,7 +68,7 @@ def _read_idx(folder: str) -> Callable[[Path], Arrays]:
         if len(train_images) != len(train_labels) or len(test_images) != len(test_labels):
             raise DataError(f"{root / folder}: images and labels differ in number; download the files anew")
         labels = (train_labels.astype(np.int64), test_labels.astype(np.int64))
-        return Arrays(train_images[:, None], labels[0], test_images[:, None], labels[1])
+        return Arrays(classes, train_images[:, None], labels[0], test_images[:, None], labels[1])
 
     return read
 
@@ -93,28 +93,37 @@ def _idx(file: Path) -> Images:
         raise DataError(f"{file} cannot be read ({error}); delete it and fetch it anew") from error
 
 
-def _read_cifar10(root: Path) -> Arrays:
-    from torchvision.datasets import CIFAR10
+def _read_cifar(name: str, folder: str) -> Callable[[Path], Arrays]:
+    """The reader by torchvision's class `name`; class names, the fine ones of CIFAR-100, are in the files."""
 
-    try:
-        splits = [CIFAR10(str(root), train=train) for train in (True, False)]  # checks the files' MD5
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"{root}/cifar-10-batches-py is damaged; delete it and fetch it anew") from error
-    (train_images, train_labels), (test_images, test_labels) = (
-        (np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.asarray(split.targets, np.int64))
-        for split in splits
-    )
-    return Arrays(train_images, train_labels, test_images, test_labels)
+    def read(root: Path) -> Arrays:
+        from torchvision import datasets
+
+        try:  # which checks the files' MD5
+            train, test = (getattr(datasets, name)(str(root), train=train) for train in (True, False))
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{root / folder} is damaged; delete it and fetch it anew") from error
+        (train_images, train_labels), (test_images, test_labels) = (
+            (np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.asarray(split.targets, np.int64))
+            for split in (train, test)
+        )
+        return Arrays(tuple(train.classes), train_images, train_labels, test_images, test_labels)
+
+    return read
 
 
 def _torchvision_idx(name: str, classes: tuple[str, ...]) -> Source:
     folder = f"{name}/raw"
     files = tuple(f"{folder}/{file}" for file in IDX_FILES)
-    return Source(classes, _read_idx(folder), files, download=name)
+    return Source(_read_idx(folder, classes), files, download=name, zipped=True)
+
+
+def _torchvision_cifar(name: str, folder: str, files: tuple[str, ...]) -> Source:
+    return Source(_read_cifar(name, folder), tuple(f"{folder}/{file}" for file in files), download=name)
 
 
 SOURCES = {
-    "digits": Source(DIGITS, _read_digits),
+    "digits": Source(_read_digits),
     "mnist": _torchvision_idx("MNIST", DIGITS),
     "fashion_mnist": _torchvision_idx(
         "FashionMNIST",
@@ -131,20 +140,18 @@ SOURCES = {
             "ankle boot",
         ),
     ),
-    "cifar10": Source(
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        _read_cifar10,
-        tuple(
-            f"cifar-10-batches-py/{name}"
-            for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-        ),
-        download="CIFAR10",
+    "cifar10": _torchvision_cifar(
+        "CIFAR10",
+        "cifar-10-batches-py",
+        (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
     ),
+    "cifar100": _torchvision_cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta")),
 }
 
 
-def read(name: str, root: str) -> Arrays:
-    """The arrays of the source `name`, downloaded into `root` first where its files are missing.
+@lru_cache(maxsize=1)
+def read_arrays(name: str, root: str) -> Contents:
+    """The source `name`, once per process, downloaded into `root` first where its files are missing.
 
     Raises DataError if they are neither there nor to be had, or are damaged.
     """
@@ -152,7 +159,22 @@ def read(name: str, root: str) -> Arrays:
     folder = Path(root).expanduser()
     if _missing(source, folder):
         _download(name, source, folder)
-    return source.read(folder)
+    arrays = source.read(folder)
+    train = (arrays.train_images, arrays.train_labels)
+    test = (arrays.test_images, arrays.test_labels)
+    return Contents(arrays.classes, _whole(*train), None, _whole(*test), _digest(*train), _digest(*test))
+
+
+def _whole(images: Images, labels: Labels) -> Split:
+    return Split(images, np.arange(len(images)), labels)
+
+
+def _digest(images: Images, labels: Labels) -> str:
+    content = hashlib.sha256()
+    for array in (images, labels):
+        content.update(str((array.dtype.name, array.shape)).encode())
+        content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()[:32]
 
 
 def _present(file: Path) -> Path:
@@ -177,24 +199,5 @@ def _download(name: str, source: Source, root: Path) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise DataError(
             f"dataset.root={root}: {name} is not there and cannot be downloaded ({reason})\n"
-            f"Expected in {root.absolute()}: {expected}"
-            + (" (raw or .gz)" if source.read is not _read_cifar10 else "")
+            f"Expected in {root.absolute()}: {expected}" + (" (raw or .gz)" if source.zipped else "")
         ) from error
-
-
-def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of a part with `share` of all images and of every class, and of the rest, each rising.
-
-    Classes get their share rounded down, and those with the largest rests one more until the whole is right.
-    RandomState's stream is frozen by numpy: a seed draws the same split everywhere.
-    """
-    random = np.random.RandomState(seed)
-    values, counts = np.unique(labels, return_counts=True)
-    exact = share * counts
-    quotas = np.floor(exact).astype(int)
-    largest_rests = np.argsort(quotas - exact, kind="stable")
-    quotas[largest_rests[: round(share * len(labels)) - quotas.sum()]] += 1
-    part = np.zeros(len(labels), dtype=bool)
-    for value, quota in zip(values, quotas, strict=True):
-        part[random.permutation(np.flatnonzero(labels == value))[:quota]] = True
-    return np.flatnonzero(part), np.flatnonzero(~part)

@@ -6,19 +6,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import ConfigError
+from kdsweep.models.weights import begin_with, load_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-_fitting: set[tuple[str, int, tuple[int, int, int]]] = set()  # what this process has tried
+_fitting: set[tuple[str, int, tuple[int, int, int], Path | None]] = set()  # what this process has tried
 
 
 def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
-    """The network `model` for images of `shape` (channels, height, width), with fresh weights.
+    """The network `model` for images of `shape` (channels, height, width), whose weights are to be loaded.
 
     Raises ConfigError if it is not to be found or refuses its options.
     """
+    return _instantiate(
+        {**model, "pretrained": False} if "pretrained" in model else model, num_classes, shape
+    )
+
+
+def build_initial(
+    model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int], weights: Path | None
+) -> "nn.Module":
+    """The network as its training begins: with the weights of a file, pretrained ones, or fresh ones.
+
+    Raises ConfigError also if the weights are not to be had or do not fit.
+    """
+    if weights is None:
+        return _instantiate(model, num_classes, shape)
+    network = build(model, num_classes, shape)
+    begin_with(network, load_weights(weights), weights)
+    return network
+
+
+def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
     from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS, instantiate
     from torch import nn
 
@@ -44,18 +65,20 @@ def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
     return network
 
 
-def check(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> None:
+def check(
+    model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int], weights: Path | None = None
+) -> None:
     """Raise ConfigError unless the network takes two images of `shape` and gives logits [2, num_classes].
 
     Memory is laid out as in training, channels last, which a network that uses `view` may not take.
     """
     import torch
 
-    tried = (repr(model), num_classes, shape)
+    tried = (repr(model), num_classes, shape, weights)
     if tried in _fitting:
         return
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        network = build(model, num_classes, shape).eval()
+        network = build_initial(model, num_classes, shape, weights).eval()
         network.to(memory_format=torch.channels_last)
         images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
         size = "×".join(map(str, shape))
@@ -74,6 +97,14 @@ def check(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
     _fitting.add(tried)
+
+
+def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> int:
+    """How many parameters the network has."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        return sum(parameter.numel() for parameter in build(model, num_classes, shape).parameters())
 
 
 def import_from_here() -> None:

@@ -1,7 +1,7 @@
 """Losses as pure functions of tensors, by the names that a Stage's objective gives them.
 
 An objective is `(student, teacher, labels, **options) -> {"loss": scalar, parts…}`, where `student` and
-`teacher` are logits [B, C] and `labels` int64 [B].
+`teacher` are logits [B, C], those of several teachers [P, B, C], and `labels` int64 [B].
 """
 
 from collections.abc import Callable
@@ -11,9 +11,14 @@ from torch import Tensor
 
 from kdsweep.objectives.cross_entropy import cross_entropy
 from kdsweep.objectives.kd import kd
+from kdsweep.objectives.logit_mse import logit_mse
 from kdsweep.stage import Objective
 
-OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {"cross_entropy": cross_entropy, "kd": kd}
+OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "cross_entropy": cross_entropy,
+    "kd": kd,
+    "logit_mse": logit_mse,
+}
 
 
 def bind(objective: Objective) -> Callable[[Tensor, Tensor | None, Tensor], dict[str, Tensor]]:

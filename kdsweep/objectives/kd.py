@@ -15,9 +15,10 @@ def kd(
 ) -> dict[str, Tensor]:
     """alpha · CE(student, labels) + (1 - alpha) · T² · KL(teacher_T ‖ student_T).
 
-    `student` and `teacher` are logits [B, C], `labels` int64 [B]; KL is summed over classes and averaged
-    over the batch. T² keeps the gradient's size while T grows; the older form leaves it out. `temperature`
-    and `alpha` may be tensors without dimensions. Gives "loss" and, unweighted, "labels" and "teacher".
+    `student` are logits [B, C], `teacher` [B, C] or, of several teachers, [P, B, C], `labels` int64 [B]. KL
+    is summed over classes and averaged over the batch, and over the teachers. T² keeps the gradient's size
+    while T grows; the older form leaves it out. `temperature` and `alpha` may be tensors without dimensions.
+    Gives "loss" and, unweighted, "labels" and "teacher".
     """
     from_labels = F.cross_entropy(student, labels)
     softened = F.log_softmax(student / temperature, dim=-1)

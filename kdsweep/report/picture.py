@@ -1,73 +1,84 @@
-"""Pictures, drawn by matplotlib without a screen. Colours are those of Okabe and Ito, told apart by all."""
+"""A figure of the test split against the swept parameters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, TEACHER, figure
 from kdsweep.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-TEACHER, SCRATCH = "#000000", "#7F7F7F"
-MARKERS = "osD^vP"
-MOST_LINES = 12
-Points = dict[float, dict[int, float]]  # place along the axis to seed to accuracy in percent
-LABELS = {"temperature": "temperature T", "alpha": "alpha (weight of the labels)"}
-
-
-def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file: Path) -> None:
-    """A confusion matrix, true classes as rows, coloured by the share of the row."""
-    shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
-    side = 2.2 + 0.45 * len(classes)
-    figure, axes = _figure(side, side)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
-    axes.set_yticks(ticks, classes)
-    axes.set(xlabel="predicted", ylabel="true")
-    if len(classes) <= 25:  # beyond, numbers would be too small to read
-        for row, counts in enumerate(matrix):
-            for column, count in enumerate(counts):
-                if count:
-                    colour = "white" if shares[row][column] > 0.5 else "black"
-                    axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(file)
+AXES = ("temperature", "alpha", "chain_length")  # each that is swept has a panel
+Points = dict[float, dict[int, float]]  # place along the axis to seed to value
+LABELS = {
+    "temperature": "temperature T",
+    "alpha": "alpha (weight of the labels)",
+    "chain_length": "chain length (steps of distillation)",
+}
 
 
-def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
-    """Test accuracy against the swept parameter, a line for each combination of the other ones.
+def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file: Path) -> None:
+    """The figure `shown` of the test split against each swept parameter, lines by the others.
 
     Several seeds give a mean and its standard deviation. Teacher and student alone are level lines where they
-    are the same for all jobs but for the seed.
+    are the same for all jobs but for the seed. Accuracy is in percent.
     """
-    along, is_number = _axis(results, swept)
+    axes_keys = _axes(results, swept)
+    picture, panels = figure(2.2 + 5 * len(axes_keys), 4.6, len(axes_keys))
+    for axes, key in zip(panels, axes_keys, strict=True):
+        _panel(axes, results, swept, shown, key)
+    panels[0].set_ylabel(_label(shown, results))
+    seeds = len({result.seed for result in results})
+    panels[0].set_title(
+        f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed", fontsize=10
+    )
+    handles = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    picture.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=1 + 2 * len(panels),
+        frameon=False,
+        fontsize=9,
+    )
+    picture.savefig(file)
+
+
+def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown: str, along: str) -> None:
+    is_number = all(_is_number(result.swept.get(along, result.seed)) for result in results)
     others = [key for key in swept if key not in (along, "seed")]
-    shown = [result.swept[along] if is_number else result.shown(along) for result in results]
-    ticks = sorted(set(shown)) if is_number else list(dict.fromkeys(shown))
-    places: list[Any] = shown if is_number else [ticks.index(value) for value in shown]
+    values = [
+        result.swept.get(along, result.seed) if is_number else result.shown(along) for result in results
+    ]
+    ticks = sorted(set(values)) if is_number else list(dict.fromkeys(values))
+    places: list[Any] = values if is_number else [ticks.index(value) for value in values]
 
     def lines(role: str) -> dict[str, Points]:
-        """By the other swept values: place along the axis to seed to accuracy."""
+        """By the other swept values: place along the axis to seed to value."""
         found: dict[str, Points] = {}
         for result, place in zip(results, places, strict=True):
-            accuracy = result.test(role)
-            if accuracy is not None:
+            value = value_of(result, role, shown)
+            if value is not None:
                 name = ", ".join(f"{key}={result.shown(key)}" for key in others)
-                found.setdefault(name, {}).setdefault(place, {})[result.seed] = 100 * accuracy
+                found.setdefault(name, {}).setdefault(place, {})[result.seed] = value
         return found
 
-    figure, axes = _figure(7.2, 4.6)
     students = lines("student")
     if len(students) > MOST_LINES:  # a search: each trial has values of its own
+        figures = [value_of(result, "student", shown) for result in results]
         axes.scatter(
-            places, [100 * (result.test("student") or 0) for result in results], label="student", s=16
+            places, [float("nan") if each is None else each for each in figures], label="student", s=16
         )
     else:
         _draw(axes, students, "student", "-")
+        _draw(axes, lines("ensemble"), "ensemble", "-.")
     for role, label, colour, style in (
         ("teacher", "teacher", TEACHER, "-"),
         ("scratch", "student alone", SCRATCH, "--"),
@@ -86,12 +97,25 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     if not is_number or (len(labels) <= 12 and max(map(len, labels)) <= 3):
         axes.set_xticks(ticks if is_number else range(len(ticks)), labels)
         axes.minorticks_off()
-    seeds = len({result.seed for result in results})
-    axes.set(xlabel=LABELS.get(along, along), ylabel="test accuracy (%)")
-    axes.set_title(f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed", fontsize=10)
+    axes.set_xlabel(LABELS.get(along, along))
     axes.grid(alpha=0.25)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.savefig(file)
+
+
+def value_of(result: Result, role: str, shown: str) -> float | None:
+    """A figure of the test split as drawn: accuracy in percent; F1 of the positive class, or macro F1."""
+    if shown == "f1":
+        binary = result.test(role, "f1")
+        return result.test(role, "macro_f1") if binary is None else binary
+    value = result.test(role, shown)
+    return value if value is None or shown != "accuracy" else 100 * value
+
+
+def _label(shown: str, results: Sequence[Result]) -> str:
+    positive = results[0].networks["student"]["test"].get("positive_class")
+    if shown == "accuracy":
+        return "test accuracy (%)"
+    kind = f" of {positive}" if positive else ", macro" if shown == "f1" else ", mean of classes"
+    return f"test {'F1' if shown == 'f1' else 'ROC AUC'}{kind}"
 
 
 def _draw(axes: "Axes", lines: Mapping[str, Points], label: str, style: str) -> None:
@@ -113,7 +137,7 @@ def _draw(axes: "Axes", lines: Mapping[str, Points], label: str, style: str) -> 
 
 
 def _if_level(lines: Mapping[str, Points]) -> dict[int, float] | None:
-    """Seed to accuracy, if that is the same everywhere; None if it is not."""
+    """Seed to value, if that is the same everywhere; None if it is not."""
     by_seed: dict[int, float] = {}
     for points in lines.values():
         for values in points.values():
@@ -126,27 +150,18 @@ def _if_level(lines: Mapping[str, Points]) -> dict[int, float] | None:
 def _level(axes: "Axes", values: Sequence[float], label: str, colour: str, style: str) -> None:
     """A level line at the mean, with a band of the deviation over the seeds."""
     centre = mean(values)
-    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=f"{label} ({centre:.2f})")
+    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=f"{label} ({centre:.4g})")
     if len(values) > 1:
         spread = stdev(values)
         axes.axhspan(centre - spread, centre + spread, color=colour, alpha=0.08, linewidth=0)
 
 
-def _axis(results: Sequence[Result], swept: Sequence[str]) -> tuple[str, bool]:
-    """The swept key to draw along, and whether its values are numbers."""
+def _axes(results: Sequence[Result], swept: Sequence[str]) -> list[str]:
+    """The swept keys to draw along: the usual ones, else a number, else any, else the seed."""
     numbers = [key for key in swept if all(_is_number(result.swept[key]) for result in results)]
-    for key in ("temperature", "alpha", *(key for key in numbers if key != "seed")):
-        if key in numbers:
-            return key, True
-    others = [key for key in swept if key != "seed"]
-    return (others[0], False) if others else ("seed", "seed" in swept)
-
-
-def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
-    return figure, figure.add_subplot()
+    usual = [key for key in AXES if key in numbers]
+    others = [key for key in (*numbers, *swept) if key != "seed"]
+    return usual or others[:1] or ["seed"]
 
 
 def _is_number(value: Any) -> bool:

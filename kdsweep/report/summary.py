@@ -8,29 +8,43 @@ from rich.console import Console
 from rich.table import Table
 
 from kdsweep.display import console, relative, seconds
+from kdsweep.report.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.picture import draw_sweep
+from kdsweep.report.style import link_name
 from kdsweep.result import INTERRUPTED, Result
 
-FIGURES = ("accuracy", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
-ROLES = ("student", "scratch", "teacher")
+FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
 
 
 def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> list[Path]:
-    """Show the table of the finished jobs, write it, the CSV of all jobs and the picture; the files."""
-    files = [folder / "sweep.csv", folder / "sweep.png", folder / "sweep.txt"]
-    write_csv(results, swept, files[0])
+    """Show the table of the finished jobs, write it, the CSV of all jobs and the pictures; the files."""
+    csv_file, text = folder / "sweep.csv", folder / "sweep.txt"
+    write_csv(results, swept, csv_file)
     finished = [result for result in results if not result.error]
     if not finished:
-        return files[:1]
-    table, costs = sweep_table(finished, swept), cost_table(ranked(finished)[0])
-    draw_sweep(finished, swept, files[1])
-    with files[2].open("w") as stream:
+        return [csv_file]
+    best = ranked(finished)[0]
+    table, costs = sweep_table(finished, swept), cost_table(best)
+    pictures = [folder / name for name in ("sweep.png", "f1.png", "roc_auc.png")]
+    for shown, picture in zip(("accuracy", "f1", "roc_auc"), pictures, strict=True):
+        draw_sweep(finished, swept, shown, picture)
+    pictures += draw_inside(finished, best, swept, folder)
+    with text.open("w") as stream:
         Console(file=stream, width=200).print(table, costs, sep="\n\n")
     screen = console()
     screen.print("", table, "", costs, "", sep="\n")
-    for file in files[:2]:
+    for file in (csv_file, *pictures):
         screen.print(f"  {relative(file)}")
-    return files
+    return [csv_file, text, *pictures]
+
+
+def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], folder: Path) -> list[Path]:
+    """The pictures of learning curves, of the best job, and of the links if there are any in between."""
+    draw_curves(best, folder / "curves.png")
+    if not has_links(results):
+        return [folder / "curves.png"]
+    draw_chain(results, swept, folder / "chain.png")
+    return [folder / "curves.png", folder / "chain.png"]
 
 
 def sweep_line(result: Result, jobs: int) -> str:
@@ -52,9 +66,10 @@ def ranked(results: Sequence[Result]) -> list[Result]:
 
 
 def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
-    """A row per job; below, the students alone and the teachers that they are compared with.
+    """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
 
-    Those are shared by jobs, and show the swept values that all of these have in common.
+    Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
+    the student of a shorter chain has its row above.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     versus = {"scratch": "vs alone", "teacher": "vs teacher"}
@@ -78,39 +93,47 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
 
     for i, result in enumerate(ranked(results)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
-    for role, label in (("scratch", "alone"), ("teacher", "teacher")):
+    students = {result.networks["student"]["key"] for result in results}
+    for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
         sharing: dict[str, list[Result]] = {}
         for result in results:
             if role in result.networks:
                 sharing.setdefault(result.networks[role]["key"], []).append(result)
-        for group in sharing.values():
-            add(role, label, group, "dim")
+        for key, group in sharing.items():
+            if key not in students or role in ("teacher", "scratch"):
+                add(role, "alone" if role == "scratch" else link_name(role), group, "dim")
     return table
 
 
+def _roles(results: Sequence[Result]) -> set[str]:
+    return {role for result in results for role in result.networks}
+
+
+def _down_the_table(role: str) -> tuple[int, str]:
+    """Ensembles, then assistants and generations, the student alone, the teacher."""
+    last = {"ensemble": 0, "scratch": 2, "teacher": 3}
+    return last.get(role, 1), role
+
+
 def cost_table(result: Result) -> Table:
-    """Teacher against student: parameters, FLOPs, size, latency, and how many times smaller."""
+    """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "parameters", "MFLOPs", "size, MB", "latency, ms", "test %"):
+    table.add_column("")
+    for column in ("parameters", "MFLOPs", "size, MB", "latency, ms"):
         table.add_column(column, justify="right")
-    shown = [role for role in ("teacher", "student") if role in result.networks]
-    for role in shown:
-        cost = result.networks[role]["cost"]
-        table.add_row(
-            role,
-            f"{cost['parameters']:,}",
-            f"{cost['flops'] / 1e6:.2f}",
-            f"{cost['bytes'] / 1e6:.2f}",
-            f"{cost['latency_ms']:.2f}",
-            f"{100 * (result.test(role) or 0):.2f}",
-        )
-    if len(shown) == 2:
-        teacher, student = (result.networks[role]["cost"] for role in shown)
-        ratios = (
-            teacher[name] / max(student[name], 1e-9)
-            for name in ("parameters", "flops", "bytes", "latency_ms")
-        )
-        table.add_row("ratio", *(f"{ratio:.2f}×" for ratio in ratios), "", style="dim")
+        if "teacher" in result.networks:
+            table.add_column("", justify="right", style="dim")
+    table.add_column("test %", justify="right")
+    formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
+    units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
+    teacher = result.networks.get("teacher", {}).get("cost")
+    for role in (*result.chain, *({"ensemble"} & result.networks.keys())):
+        cost, cells = result.networks[role]["cost"], []
+        for name, form in formats.items():
+            cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
+            if teacher:
+                cells.append("" if role == "teacher" else f"{teacher[name] / max(cost[name], 1e-9):.2f}×")
+        table.add_row(link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}")
     return table
 
 
@@ -118,7 +141,8 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
     """Every job's figures in full precision, failed jobs with their error."""
     extra = [] if "seed" in swept else ["seed"]
     head = ["job", *swept, *extra, "best_epoch", "val_accuracy", "val_cross_entropy"]
-    for role in ROLES:
+    roles = ["student", *sorted(_roles(results) - {"student"}, key=_down_the_table)]
+    for role in roles:
         head += [f"{role}_{figure}" if role != "student" else f"test_{figure}" for figure in FIGURES]
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -134,7 +158,7 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
                     student.get("best_epoch"),
                     val.get("val/accuracy"),
                     val.get("val/cross_entropy"),
-                    *(result.test(role, figure) for role in ROLES for figure in FIGURES),
+                    *(result.test(role, figure) for role in roles for figure in FIGURES),
                     student.get("seconds"),
                     student.get("reused"),
                     result.run_id,

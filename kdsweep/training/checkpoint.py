@@ -17,9 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """How far a training has come, counting epochs from 1."""
+    """How far a training has come, counting epochs from 1 through all its phases."""
 
     epoch: int = 0
+    phase: int = 0
+    phase_start: int = 0  # epochs before this phase
     best_epoch: int = 0
     best_score: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
@@ -38,9 +40,20 @@ class Progress:
             self.best_epoch, self.best_score = self.epoch, score
         return better
 
+    def begin(self, phase: int, epochs: int) -> bool:
+        """Come to a phase of so many epochs; whether there is anything left to do in it."""
+        if phase > self.phase:
+            self.phase, self.phase_start = phase, self.epoch
+        return phase == self.phase and epochs > 0
+
+    @property
+    def epochs_of_phase(self) -> int:
+        return self.epoch - self.phase_start
+
     def exhausted(self, patience: int | None) -> bool:
-        """Whether `patience` epochs have passed without a better one."""
-        return patience is not None and self.epoch - self.best_epoch >= patience
+        """Whether `patience` epochs of this phase have passed without a better one."""
+        since = self.epoch - max(self.best_epoch, self.phase_start)
+        return patience is not None and since >= patience
 
 
 class Checkpoint:
@@ -50,18 +63,18 @@ class Checkpoint:
         self,
         folder: Path,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
         order: torch.Generator,
         device: torch.device,
     ) -> None:
         self.file = folder / "checkpoint.safetensors"
-        self.network, self.optimizer, self.order, self.device = network, optimizer, order, device
+        self.network, self.order, self.device = network, order, device
         self._best: dict[str, Tensor] = {}
+        self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way
 
     def best(self) -> dict[str, Tensor]:
         return self._best
 
-    def save(self, progress: Progress, better: bool) -> None:
+    def save(self, progress: Progress, optimizer: torch.optim.Optimizer, better: bool) -> None:
         """Replace the checkpoint in one step; with `better`, the weights of now are the best."""
         weights = _contiguous(self.network.state_dict())
         if better:  # into the same memory every time, which is faster than into new
@@ -71,7 +84,7 @@ class Checkpoint:
         tensors = {
             **_prefixed("network", weights),
             **_prefixed("best", self._best),
-            **_prefixed("optimizer", _contiguous(optimizer_tensors(self.optimizer))),
+            **_prefixed("optimizer", _contiguous(optimizer_tensors(optimizer))),
             "random/order": self.order.get_state(),
             "random/cpu": torch.get_rng_state(),
         }
@@ -83,7 +96,7 @@ class Checkpoint:
         new.replace(self.file)
 
     def load(self) -> Progress:
-        """Put everything back as it was after the last epoch; a fresh Progress if there is no checkpoint."""
+        """Put everything but the optimizer back as after the last epoch; or a fresh Progress."""
         if not self.file.exists():
             return Progress()
         try:
@@ -95,12 +108,17 @@ class Checkpoint:
             return Progress()
         self.network.load_state_dict(_part("network", tensors))
         self._best = {name: tensor.to(self.device) for name, tensor in _part("best", tensors).items()}
-        restore_optimizer(self.optimizer, _part("optimizer", tensors))
+        self._optimizer = _part("optimizer", tensors)
         self.order.set_state(tensors["random/order"])
         torch.set_rng_state(tensors["random/cpu"])
         if "random/cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
         return progress
+
+    def restore(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put the memory of the phase under way back into its optimizer; a later phase begins with none."""
+        restore_optimizer(optimizer, self._optimizer)
+        self._optimizer = {}
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

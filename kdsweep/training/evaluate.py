@@ -1,12 +1,14 @@
 """The figures of a network on the test split, from its stored logits."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import (
+    binary_f1_score,
     multiclass_auroc,
     multiclass_calibration_error,
     multiclass_confusion_matrix,
@@ -16,26 +18,36 @@ from torchmetrics.functional.classification import (
 CALIBRATION_BINS = 15
 
 
-def evaluate(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> dict[str, Any]:
+def evaluate(
+    logits: Tensor, labels: Tensor, teacher: Tensor | None, classes: Sequence[str], positive: int | None
+) -> dict[str, Any]:
     """Figures of logits [N, C] against labels [N]; agreement with the teacher's logits, if there are any.
 
-    ROC AUC is one class against the rest, averaged over the classes that occur. The calibration error is the
-    expected one of 15 equal bins of confidence (Guo et al. 2017, arXiv:1706.04599). The confusion matrix
-    has true classes as rows.
+    `f1` is that of the `positive` one of two classes. ROC AUC is taken from the scores: of two classes that
+    of the positive one, of more one class against the rest, averaged over the classes that occur. The
+    calibration error is the expected one of 15 equal bins of confidence (Guo et al. 2017, arXiv:1706.04599).
+    The confusion matrix has true classes as rows; a class's accuracy is the share of its images found.
     """
-    classes = logits.shape[1]
     probabilities = logits.softmax(dim=1)
     predicted = logits.argmax(dim=1)
+    confusion = multiclass_confusion_matrix(predicted, labels, len(classes))
+    found = confusion.diag() / confusion.sum(dim=1)
     figures: dict[str, Any] = {
         "accuracy": predicted.eq(labels).double().mean().item(),
-        "macro_f1": multiclass_f1_score(predicted, labels, classes, average="macro").item(),
+        "macro_f1": multiclass_f1_score(predicted, labels, len(classes), average="macro").item(),
         "roc_auc": _auroc(probabilities, labels),
         "cross_entropy": F.cross_entropy(logits, labels).item(),
         "calibration_error": multiclass_calibration_error(
-            probabilities, labels, classes, n_bins=CALIBRATION_BINS, norm="l1"
+            probabilities, labels, len(classes), n_bins=CALIBRATION_BINS, norm="l1"
         ).item(),
-        "confusion": multiclass_confusion_matrix(predicted, labels, classes).tolist(),
+        "confusion": confusion.tolist(),
+        "class_accuracy": {
+            name: share.item() for name, share in zip(classes, found, strict=True) if not share.isnan()
+        },
     }
+    if positive is not None:
+        figures["f1"] = binary_f1_score(predicted.eq(positive).int(), labels.eq(positive).int()).item()
+        figures["positive_class"] = classes[positive]
     if teacher is not None:
         figures["agreement"] = predicted.eq(teacher.argmax(dim=1)).double().mean().item()
     return figures

@@ -10,19 +10,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdsweep.config import Augment
-from kdsweep.data.augment import augment
-from kdsweep.data.dataset import Dataset
+from kdsweep.config import Augment, Phase
+from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
-from kdsweep.models.build import build
+from kdsweep.models.build import build_initial
 from kdsweep.objectives import bind
 from kdsweep.stage import Stage
 from kdsweep.training.checkpoint import Checkpoint
-from kdsweep.training.network import Inputs, logits, place, selection_metrics
+from kdsweep.training.frozen import cut, freeze
+from kdsweep.training.frozen import train as set_train
+from kdsweep.training.network import Batches, Inputs, features, logits, place, selection_metrics
 from kdsweep.training.optimizers import make_optimizer, make_schedule
 
 # Outputs of the teacher for the images at these indices: stored logits, or the network on the same batch.
 Teaching = Callable[[Tensor, Tensor], Tensor | None]
+
+LOSSES = {"loss": "train/loss"}  # parts are train/loss_<part>
 
 
 @dataclass(frozen=True)
@@ -41,44 +44,72 @@ def fit(
     teaching: Teaching,
     device: torch.device,
     unfinished: Path,
+    initial: Path | None,
     on_epoch: Callable[[int, dict[str, float], float], None],
 ) -> Fitted:
     """Train `stage`, going on from the checkpoint in `unfinished` if there is one.
 
-    The seed gives initial weights, batch order, augmentation and dropout; on one machine, with one number
-    of threads, the CPU gives the same weights bit for bit, interrupted or not.
-    Raises TrainingError if the loss is no longer a number.
+    The seed gives initial weights, unless they are in the file `initial`, batch order, augmentation and
+    dropout; on one machine, with one number of threads, the CPU gives the same weights bit for bit,
+    interrupted or not. Raises TrainingError if the loss is no longer a number.
     """
     recipe = stage.training
     with _own_randomness(stage.seed, device):
-        network = place(build(stage.model, len(dataset.classes), dataset.shape), device)
-        optimizer = make_optimizer(network.parameters(), recipe)
+        network = place(build_initial(stage.model, len(dataset.classes), dataset.shape, initial), device)
         order = torch.Generator().manual_seed(stage.seed)
-        checkpoint = Checkpoint(unfinished, network, optimizer, order, device)
+        checkpoint = Checkpoint(unfinished, network, order, device)
         progress = checkpoint.load()
-        schedule = make_schedule(optimizer, recipe, progress.epoch)
-        train = Inputs(dataset.train, dataset, device)
-        val = Inputs(dataset.val, dataset, device)
-        step = _step(network, optimizer, stage, teaching, train, order)
+        learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        train, val = Inputs(dataset.train, dataset, device), Inputs(dataset.val, dataset, device)
 
-        while progress.epoch < recipe.epochs and not progress.exhausted(recipe.patience):
-            start = time.perf_counter()
-            network.train()
-            losses = _epoch(step, _batches(len(train), recipe.batch_size, order))
-            schedule.step()
-            metrics = {**losses, **selection_metrics(logits(network, val), val.labels)}
-            if not all(map(math.isfinite, metrics.values())):
-                raise TrainingError(
-                    f"the loss is no longer finite in epoch {progress.epoch + 1}; "
-                    f"lower the learning rate, {recipe.learning_rate:g}"
-                )
-            better = progress.record(metrics, recipe.monitor, time.perf_counter() - start)
-            checkpoint.save(progress, better)
-            on_epoch(progress.epoch, metrics, time.perf_counter() - start)
+        for number, phase in enumerate(recipe.phases):
+            if not progress.begin(number, phase.epochs):
+                continue
+            freeze(network, phase.trainable, learnable)
+            learner = _learner(stage, phase, network, train, val)
+            optimizer = make_optimizer(network.parameters(), recipe, phase.learning_rate)
+            checkpoint.restore(optimizer)
+            schedule = make_schedule(optimizer, recipe, phase.epochs, progress.epochs_of_phase)
+            step = _step(learner, optimizer, stage, teaching, order)
+            while progress.epochs_of_phase < phase.epochs and not progress.exhausted(recipe.patience):
+                start = time.perf_counter()
+                set_train(network, phase.trainable)
+                figures = _epoch(step, _batches(len(train.labels), recipe.batch_size, order))
+                schedule.step()
+                metrics = {**figures, **selection_metrics(logits(learner.network, learner.val), val.labels)}
+                if not all(map(math.isfinite, metrics.values())):
+                    raise TrainingError(
+                        f"the loss is no longer finite in epoch {progress.epoch + 1}; "
+                        f"lower the learning rate, {phase.learning_rate:g}"
+                    )
+                better = progress.record(metrics, recipe.monitor, time.perf_counter() - start)
+                checkpoint.save(progress, optimizer, better)
+                on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
-        weights = checkpoint.best() if recipe.keep == "best" else network.state_dict()
+        if not progress.history:  # nothing was to be trained: the weights are as they were given
+            progress.record(selection_metrics(logits(network, val), val.labels), recipe.monitor, 0.0)
+        weights = (recipe.keep == "best" and checkpoint.best()) or network.state_dict()
         chosen = progress.best_epoch if recipe.keep == "best" else progress.epoch
     return Fitted(_plain(weights), progress.history, chosen, progress.seconds)
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """What is run in every epoch: the network on images or, its frozen front being run once, the rest on
+    features."""
+
+    network: nn.Module
+    train: Batches
+    val: Batches
+
+
+def _learner(stage: Stage, phase: Phase, network: nn.Module, train: Inputs, val: Inputs) -> _Learner:
+    halves = cut(network)
+    if halves is None or Augment.model_validate(stage.data["augment"]).random:
+        return _Learner(network, train, val)
+    front, rest = halves
+    seen, checked = features(front, train), features(front, val)
+    return _Learner(rest, seen, checked) if seen and checked else _Learner(network, train, val)
 
 
 @contextlib.contextmanager
@@ -90,32 +121,36 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _step(
-    network: nn.Module,
+    learner: _Learner,
     optimizer: torch.optim.Optimizer,
     stage: Stage,
     teaching: Teaching,
-    train: Inputs,
     generator: torch.Generator,
 ) -> Callable[[Tensor], dict[str, Tensor]]:
-    """One update from the images at the given indices; it returns the batch's losses, summed over images."""
+    """One update from the images at the given indices; it returns the batch's figures, summed over images."""
     objective = bind(stage.objective)
     recipe = Augment.model_validate(stage.data["augment"])
-    device = train.images.device
+    labels, device = learner.train.labels, learner.train.labels.device
     mixed = device.type == "cuda" and stage.training.mixed_precision
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed)
 
     def step(batch: Tensor) -> dict[str, Tensor]:
         indices = batch.to(device)
-        images = train.images.index_select(0, indices)  # six times faster than train.images[indices]
-        inputs = train.normalized(augment(images, recipe, generator))
+        if isinstance(learner.train, Inputs):
+            inputs = learner.train.augmented(indices, recipe, generator)
+        else:
+            inputs = learner.train.batch(indices)
         with autocast:
             taught = teaching(indices, inputs)
-            outputs = network(inputs)
-        losses = objective(outputs.float(), taught, train.labels[indices])
+            outputs = learner.network(inputs)
+        outputs, expected = outputs.float(), labels[indices]
+        losses = objective(outputs, taught, expected)
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-        return {name: loss.detach() * len(batch) for name, loss in losses.items()}
+        figures = {LOSSES.get(part, f"train/loss_{part}"): loss.detach() for part, loss in losses.items()}
+        figures["train/accuracy"] = outputs.argmax(dim=1).eq(expected).float().mean()
+        return {name: figure * len(batch) for name, figure in figures.items()}
 
     return step
 
@@ -127,14 +162,13 @@ def _batches(count: int, size: int, order: torch.Generator) -> list[Tensor]:
 
 
 def _epoch(step: Callable[[Tensor], dict[str, Tensor]], batches: list[Tensor]) -> dict[str, float]:
-    """Train on every batch; the losses per image. They are summed on the device, which is not waited for."""
+    """Train on every batch; the figures per image. They are summed on the device, which is not waited for."""
     totals: dict[str, Tensor] = {}
     for batch in batches:
-        for part, loss in step(batch).items():
-            totals[part] = totals[part] + loss if part in totals else loss
+        for name, figure in step(batch).items():
+            totals[name] = totals[name] + figure if name in totals else figure
     images = sum(len(batch) for batch in batches)
-    names = {part: "train/loss" if part == "loss" else f"train/loss_{part}" for part in totals}
-    return {names[part]: total.item() / images for part, total in totals.items()}
+    return {name: total.item() / images for name, total in totals.items()}
 
 
 def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,30 +1,77 @@
-"""Networks at work: device, memory format, logits of a split."""
+"""Networks at work: inputs, device, memory format, logits of a split."""
+
+import warnings
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from kdsweep.config import Augment
+from kdsweep.data.augment import augment
 from kdsweep.data.dataset import Dataset, Split
 
 EVALUATION_BATCH = 1024
+EVALUATION_PIXELS = 2**20  # of a batch: large images come in smaller batches
+FEATURES_LIMIT = 2**31  # bytes; a frozen front whose outputs are larger is run every epoch
+ON_DEVICE = 2**31  # bytes; a larger split stays where it is and goes to the device batch by batch
+
+
+class Batches(Protocol):
+    """What a network is trained on and evaluated with: labels [N], and inputs by their indices."""
+
+    labels: Tensor
+    evaluation_batch: int
+
+    def batch(self, indices: Tensor) -> Tensor: ...
 
 
 class Inputs:
-    """Images and labels of a split on the device, turned into what a network takes batch by batch."""
+    """Images and labels of a split, turned into what a network takes batch by batch on the device."""
 
     def __init__(self, split: Split, dataset: Dataset, device: torch.device) -> None:
-        self.images = torch.tensor(split.images, device=device)
+        self.device = device
         self.labels = torch.tensor(split.labels, device=device)
+        self._rows: Tensor | None = None
+        height, width = dataset.shape[1:]
+        if len(split.labels) * height * width * dataset.shape[0] <= ON_DEVICE:
+            self._images = torch.tensor(split.images, device=device)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the memory map cannot be written: nobody does
+                self._images = torch.from_numpy(split.source)
+            self._rows = torch.tensor(split.rows)
+        self.evaluation_batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         # (pixel / 255 - mean) / std as one multiplication and one addition
         self._scale = torch.tensor(1 / (255 * dataset.std), device=device)[:, None, None]
         self._shift = torch.tensor(-dataset.mean / dataset.std, device=device)[:, None, None]
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def batch(self, indices: Tensor) -> Tensor:
+        """float32 [B, C, H, W], channels last, of the images at `indices`."""
+        return self._normalized(self._raw(indices))
 
-    def normalized(self, images: Tensor) -> Tensor:
-        """float32 [B, C, H, W], channels last, from uint8 images."""
-        inputs = images.float().mul_(self._scale).add_(self._shift)
+    def augmented(self, indices: Tensor, recipe: Augment, generator: torch.Generator) -> Tensor:
+        """As `batch`, from images changed at random."""
+        return self._normalized(augment(self._raw(indices), recipe, generator))
+
+    def _raw(self, indices: Tensor) -> Tensor:
+        if self._rows is None:
+            return self._images.index_select(0, indices)  # six times faster than images[indices]
+        return self._images.index_select(0, self._rows[indices.cpu()]).to(self.device)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        inputs = images.to(torch.float32, copy=True).mul_(self._scale).add_(self._shift)
         return inputs.contiguous(memory_format=torch.channels_last)
+
+
+class Features:
+    """What the frozen front of a network makes of a split [N, …], in place of the images."""
+
+    def __init__(self, outputs: Tensor, labels: Tensor) -> None:
+        self.labels, self.evaluation_batch = labels, EVALUATION_BATCH
+        self._outputs = outputs
+
+    def batch(self, indices: Tensor) -> Tensor:
+        return self._outputs.index_select(0, indices)
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
@@ -33,14 +80,21 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 @torch.no_grad()
-def logits(network: nn.Module, inputs: Inputs) -> Tensor:
-    """The network's float32 logits [N, classes] over a split, in eval mode."""
+def logits(network: nn.Module, inputs: Batches) -> Tensor:
+    """The network's float32 outputs [N, …] over a split, in eval mode."""
     network.eval()
-    batches = [
-        network(inputs.normalized(inputs.images[start : start + EVALUATION_BATCH])).float()
-        for start in range(0, len(inputs), EVALUATION_BATCH)
-    ]
-    return torch.cat(batches)
+    indices = torch.arange(len(inputs.labels), device=inputs.labels.device)
+    return torch.cat([network(inputs.batch(part)).float() for part in indices.split(inputs.evaluation_batch)])
+
+
+@torch.no_grad()
+def features(front: nn.Module, inputs: Batches) -> Features | None:
+    """The outputs of a frozen front over a split; None if they would fill too much memory."""
+    front.eval()
+    one = front(inputs.batch(torch.zeros(1, dtype=torch.int64, device=inputs.labels.device)))
+    if one.numel() * one.element_size() * len(inputs.labels) > FEATURES_LIMIT:
+        return None
+    return Features(logits(front, inputs), inputs.labels)
 
 
 def selection_metrics(outputs: Tensor, labels: Tensor) -> dict[str, float]:

@@ -10,10 +10,10 @@ from torch.optim import lr_scheduler
 from kdsweep.config import Training
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Training) -> optim.Optimizer:
+def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Training, rate: float) -> optim.Optimizer:
     """Fused: one pass over all parameters, on the CPU several times faster than one each."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    rate, decay = recipe.learning_rate, recipe.weight_decay
+    decay = recipe.weight_decay
     match recipe.optimizer:
         case "adam":
             return optim.Adam(parameters, rate, weight_decay=decay, fused=True)
@@ -25,8 +25,10 @@ def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Training) -> opti
             )
 
 
-def make_schedule(optimizer: optim.Optimizer, recipe: Training, epoch: int) -> lr_scheduler.LRScheduler:
-    """The schedule, stepped once per epoch, as it stands after `epoch` epochs.
+def make_schedule(
+    optimizer: optim.Optimizer, recipe: Training, epochs: int, epoch: int
+) -> lr_scheduler.LRScheduler:
+    """The schedule over `epochs` epochs, stepped once in each, as it stands after `epoch` of them.
 
     It is replayed rather than stored: the same steps give the same rates, bit for bit.
     """
@@ -35,7 +37,7 @@ def make_schedule(optimizer: optim.Optimizer, recipe: Training, epoch: int) -> l
         case "constant":
             schedule = lr_scheduler.ConstantLR(optimizer, factor=1)
         case "cosine":
-            schedule = lr_scheduler.CosineAnnealingLR(optimizer, T_max=recipe.epochs)
+            schedule = lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
         case "multistep":
             schedule = lr_scheduler.MultiStepLR(optimizer, recipe.milestones, recipe.gamma)
         case "exponential":

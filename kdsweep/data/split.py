@@ -1,0 +1,56 @@
+"""Splits: which images of an array, with which labels, and how they are drawn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]  # [N, C, H, W]
+Labels = NDArray[np.int64]  # [N]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some images of an array, which other splits may share; it is not copied."""
+
+    source: Images  # uint8 [M, C, H, W], in memory or memory-mapped
+    rows: NDArray[np.int64]  # [N], this split's images in it
+    labels: Labels  # int64 [N]
+
+    @property
+    def images(self) -> Images:
+        """uint8 [N, C, H, W], copied into memory."""
+        return self.source[self.rows]
+
+    def take(self, which: NDArray[np.intp] | slice) -> "Split":
+        return Split(self.source, self.rows[which], self.labels[which])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the files of a data set hold, before limits and before a validation split is drawn."""
+
+    classes: tuple[str, ...]
+    train: Split
+    val: Split | None  # None: to be drawn from `train`
+    test: Split
+    fingerprint: str  # of the images and labels in `train` and `val`
+    test_fingerprint: str
+
+
+def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of a part with `share` of all images and of every class, and of the rest, each rising.
+
+    Classes get their share rounded down, and those with the largest rests one more until the whole is right.
+    RandomState's stream is frozen by numpy: a seed draws the same split everywhere.
+    """
+    random = np.random.RandomState(seed)
+    values, counts = np.unique(labels, return_counts=True)
+    exact = share * counts
+    quotas = np.floor(exact).astype(int)
+    largest_rests = np.argsort(quotas - exact, kind="stable")
+    quotas[largest_rests[: round(share * len(labels)) - quotas.sum()]] += 1
+    part = np.zeros(len(labels), dtype=bool)
+    for value, quota in zip(values, quotas, strict=True):
+        part[random.permutation(np.flatnonzero(labels == value))[:quota]] = True
+    return np.flatnonzero(part), np.flatnonzero(~part)

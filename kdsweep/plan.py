@@ -1,0 +1,149 @@
+"""From a config to the stages that its job needs: the chain from teacher to student, and the student alone.
+
+Planning is pure: nothing is trained, loaded or built, and torch is not imported.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+from kdsweep.config import Assistant, Config, Dataset, Distillation, Network, Training
+from kdsweep.errors import ConfigError
+from kdsweep.stage import Objective, Stage
+
+ALONE = Objective("cross_entropy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a job by role.
+
+    `chain` goes from the teacher to the student, which may be there alone; `scratch` is the student without
+    teacher, None if it is not wanted; `ensemble` are the members whose outputs are averaged.
+    """
+
+    chain: Mapping[str, Stage]
+    scratch: Stage | None
+    ensemble: Mapping[str, Stage]
+
+    def links(self) -> dict[str, Stage]:
+        """Role to stage, in the order in which they are trained."""
+        before, (role, student) = list(self.chain.items())[:-1], list(self.chain.items())[-1]
+        alone = {"scratch": self.scratch} if self.scratch else {}
+        return {**dict(before), **alone, role: student}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan must know of networks beyond the config: digests of a user's code and of initial weights,
+    and the number of parameters, which is asked for only if assistants have to be chosen."""
+
+    source: Callable[[Network], str | None]
+    initial: Callable[[Network], str | None]
+    parameters: Callable[[Network], int]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of distillation: who learns, and how."""
+
+    role: str
+    network: Network
+    training: Training
+    temperature: float
+    alpha: float
+    seed: int
+
+
+def plan(config: Config, fingerprint: str, known: Known) -> Plan:
+    """The stages that `config` needs; `fingerprint` is the content of the training images.
+
+    Raises ConfigError for an ensemble with members that the chain does not have.
+    """
+    data = _training_data(config.dataset, fingerprint)
+
+    def stage(
+        network: Network, training: Training, objective: Objective, seed: int, parents: tuple[Stage, ...] = ()
+    ) -> Stage:
+        source, initial = known.source(network), known.initial(network)
+        return Stage(data, network.model, training, objective, seed, parents, source, initial)
+
+    scratch = stage(config.student, config.training, ALONE, config.seed)
+    if not isinstance(config.method, Distillation):
+        return Plan({"student": scratch}, None, {})
+
+    chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
+    for step in _steps(config, config.method, known):
+        earlier = tuple(chain.values())
+        teachers = earlier if config.method.taught_by == "all" else earlier[-1:]
+        objective = _objective(config.method, step.temperature, step.alpha)
+        chain[step.role] = stage(step.network, step.training, objective, step.seed, teachers)
+    return Plan(chain, scratch if config.baseline else None, _members(config.method, chain))
+
+
+def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step]:
+    """The links after the teacher, the student last."""
+    own = (config.temperature, config.alpha)
+    if method.between == "generations":
+        for i in range(1, config.chain_length + 1):
+            role = "student" if i == config.chain_length else f"generation{i}"
+            # born again from other initial weights than the teacher's; the student's seeds are below 2³²
+            yield _Step(role, config.student, config.training, *own, config.seed + (i << 32))
+        return
+    for i, assistant in enumerate(_assistants(config, method, known), start=1):
+        temperature = own[0] if assistant.temperature is None else assistant.temperature
+        alpha = own[1] if assistant.alpha is None else assistant.alpha
+        yield _Step(f"assistant{i}", assistant, assistant.training, temperature, alpha, config.seed)
+    yield _Step("student", config.student, config.training, *own, config.seed)
+
+
+def _assistants(config: Config, method: Distillation, known: Known) -> Sequence[Assistant]:
+    """As many of the listed assistants as the chain takes, from large to small."""
+    listed, wanted = config.assistants, config.chain_length - 1
+    if len(listed) == wanted or method.between == "nothing":
+        return listed[:wanted]
+    sizes = [known.parameters(network) for network in (config.teacher, *listed, config.student)]
+    return [listed[i] for i in evenly_spaced(sizes, wanted)]
+
+
+def evenly_spaced(sizes: Sequence[int], count: int) -> tuple[int, ...]:
+    """Which `count` of the inner `sizes` make the steps from the first to the last most even in log size.
+
+    The steps' sum is given, so the most even are those with the least sum of squares.
+    """
+    first, *inner, last = map(log, sizes)
+
+    def unevenness(chosen: tuple[int, ...]) -> float:
+        path = [first, *(inner[i] for i in chosen), last]
+        return sum((a - b) ** 2 for a, b in itertools.pairwise(path))
+
+    return min(itertools.combinations(range(len(inner)), count), key=unevenness)
+
+
+def _objective(method: Distillation, temperature: float, alpha: float) -> Objective:
+    if method.loss == "logit_mse":
+        return Objective("logit_mse", {"alpha": alpha})
+    scale = method.scale_by_temperature_squared
+    return Objective(
+        "kd", {"temperature": temperature, "alpha": alpha, "scale_by_temperature_squared": scale}
+    )
+
+
+def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The ensemble's members in the order of the chain; none if there are less than two."""
+    words = {"teacher": ["teacher"], "generations": [role for role in chain if role != "teacher"]}
+    words |= {role: [role] for role in chain}
+    unknown = [member for member in method.ensemble if member not in words]
+    if unknown:
+        raise ConfigError(f"method.ensemble={unknown[0]}: no such link; allowed: {', '.join(words)}")
+    chosen = {role for member in method.ensemble for role in words[member]}
+    members = {role: stage for role, stage in chain.items() if role in chosen}
+    return members if len(members) > 1 else {}
+
+
+def _training_data(dataset: Dataset, fingerprint: str) -> dict[str, Any]:
+    """What of the data set shapes the weights: not its path, nor the test images."""
+    used = dataset.model_dump(include={"train_limit", "val_fraction", "split_seed", "normalize", "augment"})
+    return {"fingerprint": fingerprint, **used}

@@ -1,0 +1,85 @@
+"""Pictures of a job from the inside: its links, and how its student learned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, link_name
+from kdsweep.result import Result
+
+
+def has_links(results: Sequence[Result]) -> bool:
+    """Whether there is anything between teacher and student."""
+    return any(len(result.chain) > 2 for result in results)
+
+
+def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
+    """Test accuracy link by link, from the teacher on: a line for each combination of swept values.
+
+    Seeds give a mean and its standard deviation; a star is the chain's ensemble.
+    """
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        name = ", ".join(f"{key}={result.shown(key)}" for key in swept if key != "seed")
+        groups.setdefault(name, []).append(result)
+    picture, (axes,) = figure(7.2, 4.6)
+    longest = max((result.chain for result in results), key=len)
+    for i, (name, group) in enumerate(list(groups.items())[:MOST_LINES]):
+        colour, chain = COLOURS[i % len(COLOURS)], group[0].chain
+        values = [_accuracies(group, role) for role in chain]
+        spread = [stdev(each) if len(each) > 1 else 0 for each in values]
+        axes.errorbar(
+            range(len(chain)),
+            [mean(each) for each in values],
+            spread if any(spread) else None,
+            color=colour,
+            marker=MARKERS[i % len(MARKERS)],
+            capsize=3,
+            label=name or "chain",
+        )
+        ensemble = _accuracies(group, "ensemble")
+        if ensemble:
+            at, label = (len(chain) - 0.85, mean(ensemble)), "ensemble" if i == 0 else None
+            axes.scatter(*at, marker="*", s=130, color=colour, label=label, zorder=3)
+    scratch = _accuracies(results, "scratch")
+    if scratch:
+        label = f"student alone ({mean(scratch):.2f})"
+        axes.axhline(mean(scratch), color=SCRATCH, linestyle="--", linewidth=1.2, label=label)
+    same = all(result.chain == longest for result in results)
+    ticks = [link_name(role) if same or not i else f"link {i}" for i, role in enumerate(longest)]
+    axes.set_xticks(range(len(longest)), ticks)
+    axes.set(xlabel="from teacher to student", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.25)
+    picture.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    picture.savefig(file)
+
+
+def draw_curves(result: Result, file: Path) -> None:
+    """Training and validation accuracy per epoch, the distilled student against the student alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    picture, (axes,) = figure(7.2, 4.6)
+    for role, label, colour in (("student", "distilled", COLOURS[0]), ("scratch", "alone", COLOURS[1])):
+        network = result.networks.get(role)
+        if network is None:
+            continue
+        label = label if len(result.chain) > 1 else "student"
+        epochs = range(1, len(network["history"]) + 1)
+        for name, style, what in (("val/accuracy", "-", "validation"), ("train/accuracy", "--", "training")):
+            values = [100 * epoch.get(name, float("nan")) for epoch in network["history"]]
+            marker = "o" if len(values) == 1 else None
+            axes.plot(epochs, values, color=colour, linestyle=style, marker=marker, label=f"{label}, {what}")
+        best = network["best_epoch"]
+        chosen = 100 * network["history"][best - 1]["val/accuracy"]
+        axes.plot([best], [chosen], color=colour, marker="*", markersize=12, linestyle="none")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch (star: the one kept)", ylabel="accuracy (%)")
+    axes.set_title(result.name or "distilled against alone", fontsize=10)
+    axes.grid(alpha=0.25)
+    picture.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    picture.savefig(file)
+
+
+def _accuracies(results: Sequence[Result], role: str) -> list[float]:
+    found = [result.test(role) for result in results]
+    return [100 * value for value in found if value is not None]

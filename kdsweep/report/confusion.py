@@ -1,0 +1,25 @@
+"""The picture of a confusion matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdsweep.report.style import figure
+
+
+def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file: Path) -> None:
+    """A confusion matrix, true classes as rows, coloured by the share of the row, with each class's share."""
+    shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
+    side = 2.2 + 0.45 * len(classes)
+    picture, (axes,) = figure(side, side)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
+    axes.set_yticks(ticks, [f"{name}  {shares[i][i]:.0%}" for i, name in enumerate(classes)])
+    axes.set(xlabel="predicted", ylabel="true, and share found")
+    if len(classes) <= 25:  # beyond, numbers would be too small to read
+        for row, counts in enumerate(matrix):
+            for column, count in enumerate(counts):
+                if count:
+                    colour = "white" if shares[row][column] > 0.5 else "black"
+                    axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    picture.savefig(file)
