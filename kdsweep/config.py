@@ -44,30 +44,20 @@ class Section(BaseModel):
 
 
 class Augment(Section):
-    crop_padding: int = Field(ge=0)
-    horizontal_flip: bool
-    vertical_flip: bool
-    rotation: float = Field(ge=0, le=180)
-    shift: float = Field(ge=0, lt=1)
-    zoom: Range
-    brightness: Range
+    """Random changes of training images; by default there are none."""
+
+    crop_padding: int = Field(default=0, ge=0)
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    rotation: float = Field(default=0, ge=0, le=180)
+    shift: float = Field(default=0, ge=0, lt=1)
+    zoom: Range = (1, 1)
+    brightness: Range = (1, 1)
 
     @property
     def random(self) -> bool:
         """Whether an image looks different from epoch to epoch."""
-        return self != Augment.none()
-
-    @classmethod
-    def none(cls) -> "Augment":
-        return cls(
-            crop_padding=0,
-            horizontal_flip=False,
-            vertical_flip=False,
-            rotation=0,
-            shift=0,
-            zoom=(1, 1),
-            brightness=(1, 1),
-        )
+        return self != Augment()
 
 
 class _Dataset(Section):

@@ -116,7 +116,7 @@ class Workshop:
         unfinished, teaching = self.store.unfinished(stage.key), self._teaching(stage)
         initial = self.initial[stage.initial] if stage.initial else None
         try:
-            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, initial, on_epoch)
+            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial)
         except TrainingError as error:
             raise TrainingError(f"{role}: {error}") from error
         save_file(fitted.weights, folder / WEIGHTS)

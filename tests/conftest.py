@@ -73,7 +73,7 @@ RECIPE = Training(
 
 MLP = {"_target_": "kdsweep.models.mlp.MLP", "hidden": [16]}
 CNN = {"_target_": "kdsweep.models.mnist_cnn.MnistCNN", "conv_dropout": 0.3, "dense_dropout": 0.3}
-NO_AUGMENT = Augment.none()
+NO_AUGMENT = Augment()
 
 
 def make_stage(

@@ -1,22 +1,35 @@
 """Composition and schema: every option of every group, and every mistake told at once."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
 
-from kdsweep.config import Config, parse
+from kdsweep.config import Config
 from kdsweep.errors import ConfigError
+from kdsweep.parse import parse
 
 CONF = Path(__file__).parent.parent / "conf"
 OPTIONS = sorted(
-    f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.rglob("*.yaml") if file.parent != CONF
+    f"{file.parent.relative_to(CONF)}={file.stem}"
+    for file in CONF.rglob("*.yaml")
+    if file.parent not in (CONF, CONF / "network")  # which teachers and students are made of
 )
 
 
 def composed(*overrides: str):
     with initialize_config_module("kdsweep.conf"):
         return compose("config", list(overrides))
+
+
+def literal(value: object) -> str:
+    """A value as Hydra's overrides write it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{literal(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(literal, value)) + "]"
+    return str(value)
 
 
 def mistakes(*overrides: str) -> list[str]:
@@ -34,8 +47,13 @@ def test_every_option_of_every_group_composes_and_is_accepted(option):
 def test_every_file_begins_with_a_command_that_composes(file):
     lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
     assert lines[0].startswith("# kdsweep"), f"{file} must begin with the command that uses it"
-    words = lines[0].removeprefix("# kdsweep").split("   ")[0].split()
-    parse(composed(*(word.replace("1,2,4,16,32,64", "4") for word in words if word != "-m")))
+    words = shlex.split(lines[0].removeprefix("# kdsweep").split("   ")[0])
+    parse(composed(*(one_of(word) for word in words if word != "-m")))
+
+
+def one_of(word: str) -> str:
+    """The first value of a swept one."""
+    return word.replace("range(3)", "0").split(",")[0] if "=[" not in word else word
 
 
 def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
@@ -47,12 +65,12 @@ def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
 
 def test_all_mistakes_are_told_together():
     assert mistakes(
-        "temperature=-1", "alpha=1.5", "training.epochs=0", "dataset.val_fraction=2", "+new=1"
+        "temperature=-1", "alpha=1.5", "training.epochs=-1", "dataset.val_fraction=2", "+new=1"
     ) == [
         "temperature=-1: must be greater than 0",
         "alpha=1.5: must be less than or equal to 1",
         "dataset.val_fraction=2: must be less than 1",
-        "training.epochs=0: must be greater than or equal to 1",
+        "training.epochs=-1: must be greater than or equal to 0",
         "new: no such key; allowed: " + ", ".join(sorted(Config.model_fields)),
     ]
 
@@ -66,14 +84,28 @@ def test_all_mistakes_are_told_together():
         ("alpha=true", "alpha=true: must be a number"),
         ("seed=1.5", "seed=1.5: must be a whole number"),
         ("seed=-1", "seed=-1: must be greater than or equal to 0"),
-        ("chain_length=2", "chain_length=2: must be 1: the teacher teaches the student directly"),
+        ("chain_length=0", "chain_length=0: must be greater than or equal to 1"),
         ("objective=test/accuracy", "objective=test/accuracy: allowed: val/accuracy, val/cross_entropy"),
-        ("method.name=dkd", "method.name=dkd: allowed: kd, scratch"),
-        ("+method.beta=1", "method.beta: no such key; allowed: name, scale_by_temperature_squared"),
+        ("method.loss=dkd", "method.loss=dkd: allowed: kd, logit_mse, cross_entropy"),
+        ("+method.betwen=nothing", "method.betwen: no such key; did you mean method.between?"),
         ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),
         ("hardware.device=tpu", "hardware.device=tpu: allowed: auto, cpu, cuda, cuda:N"),
         ("+hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for one per core"),
-        ("dataset.name=imagenet", "dataset.name=imagenet: allowed: digits, mnist, fashion_mnist, cifar10"),
+        (
+            "dataset.source=imagenet",
+            "dataset.source=imagenet: allowed: digits, mnist, fashion_mnist, cifar10, cifar100, "
+            "image_folder, image_csv",
+        ),
+        ("dataset.augment.zoom=[1.5,0.5]", "dataset.augment.zoom=[1.5, 0.5]: must be [smallest, largest]"),
+        (
+            "training.trainable=tail",
+            "training.trainable=tail: allowed: all, head, or a number N of last layers",
+        ),
+        ("training.trainable=0", "training.trainable=0: allowed: all, head, or a number N of last layers"),
+        (
+            "training.epochs=0",
+            "training.epochs=0: must be 1 or more, or student.weights must be given",
+        ),
         (
             "student.model._target_=Net",
             "student.model: needs _target_, an import path such as my_networks.Small",
@@ -92,6 +124,52 @@ def test_all_mistakes_are_told_together():
 )
 def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line):
     assert mistakes(override) == [line]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["chain_length=2"],
+            "chain_length=2: method=kd has no networks in between; allowed: 1, or a method that has: takd, "
+            "dgkd (assistants), ban (generations)",
+        ),
+        (
+            ["experiment=mnist_takd", "chain_length=3"],
+            "chain_length=3: needs 2 assistants, and 1 are listed, from large to small, in "
+            "student.assistants or method.assistants",
+        ),
+        (
+            ["teacher=timm", "dataset.normalize=standard"],
+            "dataset.normalize=standard: must be unit, teacher=tf_efficientnet_lite0 has its own",
+        ),
+        (
+            ["method=takd", "student.assistants=[{name:a,model:{_target_:a.B},training:{epoch:3}}]"],
+            "student.assistants.0.training.epoch: no such key; did you mean "
+            "student.assistants.0.training.epochs?",
+        ),
+    ],
+)
+def test_a_mistake_of_several_keys_is_one_line_too(overrides, line):
+    assert mistakes(*overrides) == [line]
+
+
+def test_an_assistants_recipe_says_what_differs_from_the_students():
+    own = {
+        "name": "own",
+        "model": {"_target_": "a.B"},
+        "training": {"epochs": 3, "fine_tuning": {"epochs": 2}},
+    }
+    config = parse(composed("method=takd", "chain_length=2", f"student.assistants={literal([own])}"))
+    (assistant,) = config.assistants
+    tuned = config.training.fine_tuning.model_copy(update={"epochs": 2})
+    assert assistant.training == config.training.model_copy(update={"epochs": 3, "fine_tuning": tuned})
+
+
+def test_a_method_may_bring_its_own_assistants():
+    own = {"name": "own", "model": {"_target_": "kdsweep.models.mlp.MLP", "hidden": [8]}}
+    config = parse(composed("experiment=mnist_takd", f"method.assistants={literal([own])}"))
+    assert [network.name for network in config.assistants] == ["own"]
 
 
 def test_nesterov_needs_momentum():

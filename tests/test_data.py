@@ -1,37 +1,53 @@
-"""Reading, limiting, splitting, normalising and augmenting images."""
+"""Reading, limiting, splitting and normalising images."""
 
 import gzip
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import torch
-from conftest import NO_AUGMENT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep import config
-from kdsweep.config import Augment
-from kdsweep.data import dataset as dataset_module
-from kdsweep.data import load
-from kdsweep.data.augment import augment
-from kdsweep.data.sources import IDX_FILES, stratified_split
+from kdsweep.data import Dataset, dataset
+from kdsweep.data import load as load_into
+from kdsweep.data.sources import IDX_FILES, read_arrays
+from kdsweep.data.split import Split, stratified_split
 from kdsweep.errors import DataError
+from kdsweep.store import Store
 
 
 @pytest.fixture(autouse=True)
 def nothing_cached():
-    dataset_module._read.cache_clear()
-    load.cache_clear()
+    read_arrays.cache_clear()
+    dataset._load.cache_clear()
+
+
+@pytest.fixture
+def load(tmp_path_factory):
+    """Loads a recipe, with a store that arrays make no use of."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    return lambda recipe: load_into(recipe, store)
 
 
 def recipe(**changes) -> config.Dataset:
     given = {
-        "name": "digits", "root": "data", "train_limit": None, "test_limit": None, "val_fraction": 0.2,
-        "split_seed": 0, "normalize": "unit", "augment": NO_AUGMENT,
+        "name": "mine", "source": "digits", "root": "data", "train_limit": None, "test_limit": None,
+        "val_fraction": 0.2, "split_seed": 0, "positive_class": None, "normalize": "unit",
+        "augment": config.Augment(),
     }  # fmt: skip
-    return config.Dataset(**{**given, **changes})
+    return config.ArrayDataset(**{**given, **changes})
+
+
+def test_the_package_imports_neither_torch_nor_pillow():
+    heavy = (
+        "import sys, kdsweep.data; kdsweep.data.load; print({'torch', 'PIL'} & sys.modules.keys() or 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "none\n"
 
 
 def write_idx(folder, zipped: bool, train: int = 40, test: int = 20) -> np.ndarray:
@@ -51,7 +67,7 @@ def write_idx(folder, zipped: bool, train: int = 40, test: int = 20) -> np.ndarr
     return images
 
 
-def test_digits_are_scikit_learns():
+def test_digits_are_scikit_learns(load):
     from sklearn.datasets import load_digits
 
     data = load(recipe())
@@ -61,11 +77,30 @@ def test_digits_are_scikit_learns():
     assert (len(data.train.labels), len(data.val.labels), len(data.test.labels)) == (1150, 288, 359)
 
 
+def test_fingerprints_of_arrays_stay_as_they_were(load):
+    """They are part of what everything trained is kept under."""
+    data = load(recipe())
+    assert data.fingerprint == "bf16d3d2d504a9b7441ba17fb70310c4"
+    assert data.test_fingerprint == "5cf01048a4589fa328327a227fa9c7d1"
+
+
+def test_splits_share_one_array(load):
+    data = load(recipe())
+    assert data.train.source is data.val.source
+    assert data.shape == (1, 8, 8)
+    assert not set(data.train.rows) & set(data.val.rows)
+
+
+def test_a_data_set_is_loaded_once_for_a_store(load, tmp_path):
+    assert load(recipe()) is load(recipe())
+    assert load(recipe()) is not load_into(recipe(), Store(tmp_path / "other"))
+
+
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
-def test_idx_files_raw_and_zipped_are_one_data_set(tmp_path, name, folder):
+def test_idx_files_raw_and_zipped_are_one_data_set(load, tmp_path, name, folder):
     images = write_idx(tmp_path / "raw" / folder / "raw", zipped=False)
     write_idx(tmp_path / "gz" / folder / "raw", zipped=True)
-    raw, zipped = (load(recipe(name=name, root=str(tmp_path / kind))) for kind in ("raw", "gz"))
+    raw, zipped = (load(recipe(source=name, root=str(tmp_path / kind))) for kind in ("raw", "gz"))
     assert raw.fingerprint == zipped.fingerprint
     assert raw.test_fingerprint == zipped.test_fingerprint != raw.fingerprint
     assert raw.shape == (1, 28, 28)
@@ -75,25 +110,44 @@ def test_idx_files_raw_and_zipped_are_one_data_set(tmp_path, name, folder):
         assert (split.images[:, 0, 0, 0] % 10 == split.labels).all(), "images keep their labels"
 
 
-def test_cifar10_is_read_channels_first(tmp_path, monkeypatch):
-    from torchvision.datasets import CIFAR10
+CIFAR = {
+    "cifar10": (
+        "CIFAR10",
+        "cifar-10-batches-py",
+        [f"data_batch_{i}" for i in range(1, 6)],
+        "test_batch",
+        "labels",
+    ),
+    "cifar100": ("CIFAR100", "cifar-100-python", ["train"], "test", "fine_labels"),
+}
 
-    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
-    monkeypatch.setattr(CIFAR10, "_load_meta", lambda self: None)
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
+
+@pytest.mark.parametrize("source", CIFAR)
+def test_cifar_is_read_channels_first_by_its_fine_labels(load, tmp_path, monkeypatch, source):
+    from torchvision import datasets
+
+    name, folder, train, test, key = CIFAR[source]
+    reader = getattr(datasets, name)
+    monkeypatch.setattr(reader, "_check_integrity", lambda self: True)
+    meta = {**reader.meta, "md5": None}
+    monkeypatch.setattr(reader, "meta", meta)
+    (tmp_path / folder).mkdir()
     pixels = np.arange(20 * 3 * 32 * 32, dtype=np.int64).reshape(20, -1) % 251
-    (folder / "batches.meta").write_bytes(b"")
-    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
-        content = {"data": pixels.astype(np.uint8), "labels": [i % 10 for i in range(20)]}
-        (folder / name).write_bytes(pickle.dumps(content))
-    data = load(recipe(name="cifar10", root=str(tmp_path)))
+    (tmp_path / folder / meta["filename"]).write_bytes(
+        pickle.dumps({meta["key"]: [f"kind {i}" for i in range(10)]})
+    )
+    for file in (*train, test):
+        content = {"data": pixels.astype(np.uint8), key: [i % 10 for i in range(20)]}
+        (tmp_path / folder / file).write_bytes(pickle.dumps({**content, "coarse_labels": [0] * 20}))
+    data = load(recipe(source=source, root=str(tmp_path)))
     assert data.shape == (3, 32, 32)
     assert (data.test.images.reshape(20, -1) == pixels).all()
-    assert len(data.train.labels) + len(data.val.labels) == 100
+    assert len(data.train.labels) + len(data.val.labels) == 20 * len(train)
+    assert data.classes == tuple(f"kind {i}" for i in range(10))
+    assert (data.test.labels == np.arange(20) % 10).all()
 
 
-def test_missing_files_are_named(tmp_path, monkeypatch):
+def test_missing_files_are_named(load, tmp_path, monkeypatch):
     import torchvision.datasets
 
     def offline(*arguments: object, **options: object) -> None:
@@ -101,7 +155,7 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
     with pytest.raises(DataError) as error:
-        load(recipe(name="mnist", root=str(tmp_path)))
+        load(recipe(source="mnist", root=str(tmp_path)))
     message = str(error.value)
     assert f"dataset.root={tmp_path}" in message
     assert all(f"MNIST/raw/{name}" in message for name in IDX_FILES)
@@ -111,23 +165,23 @@ def test_missing_files_are_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "damage", [b"", b"not idx at all", gzip.compress(b"abc")[:10], gzip.compress(b"a" * 99)[:15] + b"x" * 30]
 )
-def test_damaged_files_are_named(tmp_path, damage):
+def test_damaged_files_are_named(load, tmp_path, damage):
     folder = tmp_path / "MNIST" / "raw"
     write_idx(folder, zipped=True)
     (folder / f"{IDX_FILES[0]}.gz").write_bytes(damage)
     with pytest.raises(DataError, match=rf"{IDX_FILES[0]}\.gz cannot be read"):
-        load(recipe(name="mnist", root=str(tmp_path)))
+        load(recipe(source="mnist", root=str(tmp_path)))
 
 
-def test_limits_take_the_first(tmp_path):
+def test_limits_take_the_first(load, tmp_path):
     images = write_idx(tmp_path / "MNIST" / "raw", zipped=False)
-    data = load(recipe(name="mnist", root=str(tmp_path), train_limit=20, test_limit=5))
+    data = load(recipe(source="mnist", root=str(tmp_path), train_limit=20, test_limit=5))
     both = np.concatenate([data.train.images, data.val.images])[:, 0]
     assert sorted(both[:, 0, 0]) == list(range(20))
     assert (data.test.images[:, 0] == images[:5]).all()
 
 
-def test_a_split_without_images_is_refused():
+def test_a_split_without_images_is_refused(load):
     with pytest.raises(DataError, match=r"dataset\.val_fraction=0\.2 of 1 training images"):
         load(recipe(train_limit=1))
 
@@ -145,41 +199,36 @@ def test_stratified_split(labels, share, seed):
     assert (part == again).all()
 
 
-def test_split_seed_draws_another_validation_split():
+def test_split_seed_draws_another_validation_split(load):
     first, second = load(recipe()), load(recipe(split_seed=1))
     assert not np.array_equal(first.val.images, second.val.images)
     assert np.array_equal(first.test.images, second.test.images)
 
 
-def test_standard_normalisation_is_of_the_training_split():
+def test_standard_normalisation_is_of_the_training_split(load):
     data = load(recipe(normalize="standard"))
     pixels = data.train.images / 255
     np.testing.assert_allclose(data.mean, pixels.mean(axis=(0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(data.std, pixels.std(axis=(0, 2, 3)), rtol=1e-5)
 
 
-@given(st.integers(1, 3), st.integers(0, 99))
-def test_crops_are_windows_of_the_padded_image(padding, seed):
-    images = torch.randint(1, 255, (6, 2, 5, 7), dtype=torch.uint8)
-    generator = torch.Generator().manual_seed(seed)
-    cropped = augment(images, Augment(crop_padding=padding, horizontal_flip=False), generator)
-    padded = torch.nn.functional.pad(images, (padding,) * 4)
-    for image, crop in zip(padded, cropped, strict=True):
-        windows = image.unfold(1, 5, 1).unfold(2, 7, 1).permute(1, 2, 0, 3, 4).reshape(-1, 2, 5, 7)
-        assert (windows == crop).all(dim=(1, 2, 3)).any()
+def test_statistics_are_the_same_in_chunks(load, monkeypatch):
+    whole = load(recipe(normalize="standard"))
+    monkeypatch.setattr(dataset, "CHUNK", 64 * 7)
+    dataset._load.cache_clear()
+    chunked = load(recipe(normalize="standard"))
+    assert (chunked.mean == whole.mean).all() and (chunked.std == whole.std).all()
 
 
-def test_flips_are_drawn_per_image_and_seeded():
-    images = torch.randint(0, 255, (64, 1, 4, 4), dtype=torch.uint8)
-    flip = Augment(crop_padding=0, horizontal_flip=True)
-    first, second = (augment(images, flip, torch.Generator().manual_seed(3)) for _ in range(2))
-    assert torch.equal(first, second)
-    kept = (first == images).all(dim=(1, 2, 3))
-    flipped = (first == images.flip(3)).all(dim=(1, 2, 3))
-    assert (kept | flipped).all()
-    assert 10 < kept.sum() < 54
+def test_only_two_classes_have_a_positive_one(load):
+    assert load(recipe()).positive is None
+    with pytest.raises(
+        DataError, match=r"positive_class=3: is for two classes, and mine has 10; allowed: null"
+    ):
+        load(recipe(positive_class="3"))
 
 
-def test_without_augmentation_images_stay():
-    images = torch.randint(0, 255, (4, 1, 4, 4), dtype=torch.uint8)
-    assert augment(images, NO_AUGMENT, torch.Generator()) is images
+def test_a_dataset_can_be_made_without_a_positive_class():
+    split = Split(np.zeros((2, 1, 4, 4), np.uint8), np.arange(2), np.arange(2))
+    one = np.ones(1, np.float32)
+    assert Dataset(split, split, split, ("a", "b"), 0 * one, one, "made", "made").positive is None

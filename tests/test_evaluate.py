@@ -7,6 +7,8 @@ from sklearn import metrics
 
 from kdsweep.training.evaluate import CALIBRATION_BINS, evaluate
 
+CLASSES = ("a", "b", "c", "d", "e")
+
 
 @pytest.fixture
 def outputs() -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,7 +21,7 @@ def outputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_figures(outputs):
     logits, labels = outputs
-    figures = evaluate(logits, labels, None)
+    figures = evaluate(logits, labels, None, CLASSES, None)
     probabilities = torch.softmax(logits.double(), 1).numpy()
     truth, predicted = labels.numpy(), probabilities.argmax(1)
     assert figures["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted))
@@ -29,7 +31,27 @@ def test_figures(outputs):
     )
     assert figures["cross_entropy"] == pytest.approx(metrics.log_loss(truth, probabilities), abs=1e-6)
     assert figures["confusion"] == metrics.confusion_matrix(truth, predicted).tolist()
-    assert "agreement" not in figures
+    assert "agreement" not in figures and "f1" not in figures
+    recalls = metrics.recall_score(truth, predicted, average=None)
+    assert figures["class_accuracy"] == pytest.approx(dict(zip(CLASSES, recalls, strict=True)))
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_figures_of_two_classes_are_of_the_positive_one(positive):
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(90) % 3 // 2
+    logits = torch.randn(90, 2, generator=generator)
+    logits[torch.arange(90), labels] += 0.7
+    figures = evaluate(logits, labels, None, ("healthy", "ill"), positive)
+    probabilities = torch.softmax(logits.double(), 1).numpy()
+    truth, predicted = labels.numpy(), probabilities.argmax(1)
+    assert figures["positive_class"] == ("healthy", "ill")[positive]
+    assert figures["f1"] == pytest.approx(metrics.f1_score(truth, predicted, pos_label=positive), abs=1e-6)
+    scores = metrics.roc_auc_score(truth == positive, probabilities[:, positive])
+    assert figures["roc_auc"] == pytest.approx(scores, abs=1e-6)
+    assert figures["roc_auc"] != pytest.approx(
+        metrics.roc_auc_score(truth == positive, predicted == positive), abs=1e-3
+    ), "from scores, not from predicted labels"
 
 
 def test_calibration_error_is_guos(outputs):
@@ -41,14 +63,16 @@ def test_calibration_error_is_guos(outputs):
         (bins == i).mean() * abs(right[bins == i].mean() - confidence[bins == i].mean())
         for i in np.unique(bins)
     )
-    assert evaluate(logits, labels, None)["calibration_error"] == pytest.approx(expected, abs=1e-5)
+    assert evaluate(logits, labels, None, CLASSES, None)["calibration_error"] == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 def test_agreement_is_the_share_of_equal_predictions(outputs):
     logits, labels = outputs
     other = logits.flip(0)
     expected = (logits.argmax(1) == other.argmax(1)).double().mean().item()
-    assert evaluate(logits, labels, other)["agreement"] == pytest.approx(expected)
+    assert evaluate(logits, labels, other, CLASSES, None)["agreement"] == pytest.approx(expected)
 
 
 def test_a_class_without_test_images_is_left_out_of_the_area(outputs):
@@ -57,5 +81,5 @@ def test_a_class_without_test_images_is_left_out_of_the_area(outputs):
     logits, labels = logits[kept], labels[kept]
     probabilities = torch.softmax(logits, 1)
     each = [metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in range(4)]
-    assert evaluate(logits, labels, None)["roc_auc"] == pytest.approx(np.mean(each), abs=1e-6)
-    assert evaluate(logits[:1], labels[:1], None)["roc_auc"] is None
+    assert evaluate(logits, labels, None, CLASSES, None)["roc_auc"] == pytest.approx(np.mean(each), abs=1e-6)
+    assert evaluate(logits[:1], labels[:1], None, CLASSES, None)["roc_auc"] is None

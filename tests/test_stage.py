@@ -9,7 +9,7 @@ from conftest import CNN, MLP, RECIPE, make_stage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsweep.config import Augment
+from kdsweep.config import Augment, FineTuning
 from kdsweep.stage import Objective, canonical, digest
 
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.text(max_size=3)
@@ -45,8 +45,8 @@ def test_key_does_not_drift():
     """A store must be found again by every later version, or FORMAT be raised."""
     stage = make_stage()
     taught = make_stage(objective=Objective("kd", {"temperature": 4.0, "alpha": 0.5}), parents=(stage,))
-    assert stage.key == "3f049fd6e3f1b1ff809333c1f911e91c"
-    assert taught.key == "1fabc22499b60168743653344d31638a"
+    assert stage.key == "a377538b9ae4d46d4ef46af1869ecef8"
+    assert taught.key == "c61b4729ab9fedfcc3b158098fd2f4d1"
 
 
 def test_key_is_the_same_in_another_process():
@@ -72,6 +72,7 @@ def test_everything_that_shapes_the_weights_is_in_the_key():
         make_stage(objective=kd, parents=(teacher,), augment=Augment(crop_padding=1, horizontal_flip=False)),
         replace(base, model={**MLP, "hidden": [17]}),
         replace(base, source="edited"),
+        replace(base, initial="weights"),
         replace(base, objective=Objective("kd", {"temperature": 5.0, "alpha": 0.5})),
         replace(base, objective=Objective("kd", {"temperature": 4.0, "alpha": 0.6})),
         replace(base, seed=1),
@@ -86,7 +87,8 @@ FULL = RECIPE.model_copy(update={"optimizer": "sgd", "schedule": "multistep", "m
 CHANGES = {
     "epochs": 5, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.1, "weight_decay": 0.1,
     "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2], "gamma": 0.5,
-    "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False,
+    "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False, "trainable": "head",
+    "fine_tuning": FineTuning(epochs=1, learning_rate=1e-5, trainable="all"),
 }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_early_stopping_waits_for_patience(tmp_path):
 
 def test_test_images_play_no_part(tmp_path):
     stage, split = make_stage(), DATASET.test
-    other = replace(DATASET, test=replace(split, images=255 - split.images, labels=split.labels * 0))
+    other = replace(DATASET, test=replace(split, source=255 - split.source, labels=split.labels * 0))
     first = train(stage, tmp_path / "a")
     assert_same(first, fit(stage, other, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None))
 
@@ -194,7 +194,7 @@ NORMED = {"_target_": "test_training.WithBatchNorm"}
 def workshop(folder: Path) -> tuple[Workshop, list[object]]:
     events: list[object] = []
     hardware = Hardware(device="cpu", threads=1, jobs=1)
-    return Workshop(Store(folder), DATASET, hardware, events.append), events
+    return Workshop(Store(folder), DATASET, hardware, {}, events.append), events
 
 
 def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_stored_logits_are_what_the_teacher_says(tmp_path):
     asked = shop._teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
     inputs = Inputs(DATASET.train, DATASET, CPU)
     some = torch.tensor([5, 0, 17])
-    images = inputs.normalized(inputs.images[some])
+    images = inputs.batch(some)
     torch.testing.assert_close(stored(some, images), asked(some, images))
 
 
@@ -266,14 +266,14 @@ def test_the_workshop_makes_everything_once(tmp_path):
     for _ in range(2):
         for role, stage in (("teacher", teacher), ("student", student)):
             shop.obtain(role, stage)
-            evaluation = shop.evaluation(stage, teacher)
+            evaluation = shop.evaluation([stage], teacher)
             shop.cost(stage)
     finished = [(event.role, event.reused) for event in events if hasattr(event, "reused")]
     assert finished == [("teacher", False), ("student", False), ("teacher", True), ("student", True)]
     assert (evaluation / "confusion.png").stat().st_size > 1000
     entries = [path for path in tmp_path.iterdir() if (path / "SHA256SUMS").exists()]
-    # two stages, two evaluations, two costs; logits of both on test, of the teacher on train
-    assert len(entries) == 9
+    # two stages, two evaluations, two costs; logits of both on val and test, of the teacher on train
+    assert len(entries) == 11
 
 
 def test_selection_metrics_are_of_the_validation_split(tmp_path):

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def decode_all(
     # spawned: a fork of a process with torch's threads may hang
     pool = ProcessPoolExecutor(_cores(), get_context("spawn"), initializer=_end_with_parent)
     try:
-        with _interrupts_wait():
+        with _spawning():
             futures = {pool.submit(_decode_chunk, pixels, chunk, size, resize): chunk for chunk in chunks}
         for future in as_completed(futures):
             unreadable |= future.result()
@@ -150,16 +150,21 @@ def _cores() -> int:
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C or the end of the terminal, which also come to all of them.
+def _spawning() -> Iterator[None]:
+    """Processes are started in here, which is where executors do it: when tasks are submitted.
 
-    The one that starts them sees them afterwards, and ends them.
+    They never see Ctrl-C or the end of the terminal, which come to the one that starts them as well; it sees
+    them afterwards, and ends the others. They are told of a start method that they know: in joblib's workers
+    the default is one of joblib's own.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    method = get_start_method(allow_none=True)
+    set_start_method("spawn", force=True)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        set_start_method(method, force=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _end_with_parent() -> None:

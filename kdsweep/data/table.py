@@ -100,7 +100,7 @@ def _check_files(table: Path, root: Path, images: str, rows: list[ImageFile]) ->
     named = {row.path for row in rows}
     if missing := sorted(path for path in named - there if not (root / path).is_file()):
         raise DataError(
-            f"{table}: of {len(named):,} images that it names, {len(missing):,} are not there\n{shown(missing)}"
+            f"{table}: {len(missing):,} of the {len(named):,} images in it are not there\n{shown(missing)}"
         )
     if extra := sum(map(is_image, there - named)):
         log.warning("%s: %s images in %s have no row; they are left out", table, f"{extra:,}", root / images)

@@ -44,8 +44,8 @@ def fit(
     teaching: Teaching,
     device: torch.device,
     unfinished: Path,
-    initial: Path | None,
     on_epoch: Callable[[int, dict[str, float], float], None],
+    initial: Path | None = None,
 ) -> Fitted:
     """Train `stage`, going on from the checkpoint in `unfinished` if there is one.
 
