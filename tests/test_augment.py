@@ -184,3 +184,11 @@ def test_whatever_is_on_pixels_stay_pixels(changes, seed):
     plain = changes.rotation == changes.shift == 0 and changes.zoom == changes.brightness == (1, 1)
     assert changed.dtype == (torch.uint8 if plain else torch.float32)
     assert torch.equal(images, kept), "the data set's own images are left alone"
+
+
+def test_images_stay_on_their_device():
+    everything = Augment(
+        crop_padding=1, horizontal_flip=True, vertical_flip=True, rotation=9, shift=0.1, zoom=(0.5, 2),
+        brightness=(0.5, 2),
+    )  # fmt: skip
+    assert augment(noise(3, 2, 6, 9).to("meta"), everything, seeded()).device.type == "meta"

@@ -16,7 +16,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 from torchvision import transforms
 
 from kdsweep.config import Augment, ImageCsv, ImageFolder
@@ -418,28 +420,21 @@ def test_pixels_without_a_known_range_are_unreadable(kind):
 
 @pytest.mark.parametrize("form", ["jpeg", "png", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(form, orientation):
-    """The left half bright and its upper part brightest, stored as the tag says that it must be turned."""
-    upright = np.full((16, 16), 20, np.uint8)
-    upright[:, :8] = 120
-    upright[:8, :8] = 220
-    stored = Image.fromarray(upright)
-    if orientation in decode.UPRIGHT:
-        undo = {
-            Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
-            Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
-        }
-        turn = decode.UPRIGHT[orientation]
-        stored = stored.transpose(undo.get(turn, turn))
+def test_exif_orientation_is_applied_as_pillow_does_it(form, orientation):
+    quarters = np.kron([[220, 120], [60, 10]], np.ones((8, 8))).astype(np.uint8)
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    image = decode.decode(encoded(stored, form, exif=exif), 16, "squash")[0]
-    np.testing.assert_allclose(image.astype(int), upright, atol=6)
+    exif[decode.ORIENTATION] = orientation
+    content = encoded(Image.fromarray(quarters), form, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    np.testing.assert_allclose(decode.decode(content, 16, "squash")[0].astype(int), expected, atol=6)
+    assert (abs(expected.astype(int) - quarters).max() > 20) == (orientation > 1)
 
 
 def test_garbled_exif_does_no_harm():
-    image = Image.new("RGB", (6, 6), (200, 100, 50))
-    assert colour(image, "png", exif=b"Exif\0\0no tiff at all") == [200, 100, 50]
+    content = encoded(Image.new("RGB", (6, 6), (200, 100, 50)), exif=b"Exif\0\0no tiff at all")
+    with pytest.raises(SyntaxError), Image.open(io.BytesIO(content)) as image:
+        image.getexif()
+    assert decode.decode(content, 4, "squash")[:, 0, 0].tolist() == [200, 100, 50]
 
 
 @pytest.mark.parametrize("size", [(40, 40), (61, 40), (40, 97), (5, 3), (31, 300)])
@@ -455,6 +450,14 @@ def test_resizing_is_torchvisions(size, resize):
     expected = np.asarray(transforms.Compose(steps[resize])(image)).transpose(2, 0, 1)
     ours = decode.decode(encoded(image), 16, resize)
     np.testing.assert_allclose(ours.astype(int), expected, atol=1)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 50), st.sampled_from(["squash", "crop"]))
+def test_images_of_all_shapes_become_squares(width, height, size, resize):
+    content = encoded(Image.new("RGB", (width, height), (200, 100, 50)))
+    square = decode.decode(content, size, resize)
+    assert square.shape == (3, size, size)
+    assert (square == np.array([200, 100, 50])[:, None, None]).all()
 
 
 def test_crop_of_a_line_needs_no_memory_for_its_length():

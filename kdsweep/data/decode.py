@@ -135,7 +135,7 @@ def _resized(image: Image.Image, size: int, resize: str) -> Image.Image:
     left, top = round((across - size) / 2), round((down - size) / 2)
     x, y = width / across, height / down  # a pixel of the resized image, in pixels of the image
     # only the middle is computed, for the whole may be large: the shorter side may be of a pixel
-    middle = (left * x, top * y, (left + size) * x, (top + size) * y)
+    middle = (left * x, top * y, min((left + size) * x, width), min((top + size) * y, height))  # for rounding
     return image.resize((size, size), Resampling.BICUBIC, box=middle)
 
 
