@@ -1,20 +1,33 @@
 """Table, CSV and picture of a sweep, from results made by hand."""
 
 import csv
+import re
 
 import matplotlib.image
 import pytest
 
-from kdsweep.report import picture
-from kdsweep.report.picture import draw_confusion, draw_sweep
+from kdsweep.report import chain, picture, style
+from kdsweep.report.chain import draw_chain, draw_curves
+from kdsweep.report.confusion import draw_confusion
+from kdsweep.report.picture import draw_sweep
 from kdsweep.report.summary import summarize
 from kdsweep.result import Result
 
 
 def network(key: str, accuracy: float, val: float = 0.5) -> dict:
     cost = {"parameters": 1000, "flops": 2e6, "bytes": 4000, "latency_ms": 0.5}
-    figures = {"val": {"val/accuracy": val, "val/cross_entropy": 1.0}, "test": {"accuracy": accuracy}}
-    return {"key": key, "reused": False, "seconds": 1.0, "best_epoch": 1, "cost": cost, **figures}
+    test = {"accuracy": accuracy, "macro_f1": accuracy - 0.1, "roc_auc": accuracy + 0.05}
+    figures = {"val": {"val/accuracy": val, "val/cross_entropy": 1.0}, "test": test}
+    history = [{"train/accuracy": 0.6, "val/accuracy": val}, {"train/accuracy": 0.7, "val/accuracy": val}]
+    return {
+        "key": key,
+        "reused": False,
+        "seconds": 1.0,
+        "best_epoch": 1,
+        "cost": cost,
+        "history": history,
+        **figures,
+    }
 
 
 def result(
@@ -26,21 +39,25 @@ def result(
         "scratch": network(f"scratch {scratch} {seed}", scratch),
         "student": network(f"student {number}", student, val),
     }
-    return Result(number, swept, seed, networks=networks)
+    return Result(number, swept, seed, networks=networks, chain=["teacher", "student"])
+
+
+PICTURES = {"sweep.png", "f1.png", "roc_auc.png", "curves.png"}
 
 
 @pytest.fixture
 def axes(monkeypatch):
     """The axes of each figure that is drawn."""
     drawn = []
-    original = picture._figure
+    original = style.figure
 
-    def figure(width, height):
-        made = original(width, height)
-        drawn.append(made[1])
-        return made
+    def figure(*size):
+        made, panels = original(*size)
+        drawn.extend(panels)
+        return made, panels
 
-    monkeypatch.setattr(picture, "_figure", figure)
+    for module in (picture, chain):
+        monkeypatch.setattr(module, "figure", figure)
     return drawn
 
 
@@ -50,13 +67,14 @@ def lines(axes) -> dict[str, tuple[list, list]]:
     return {
         label: (list(line.get_xdata()), list(line.get_ydata()))
         for label, line in zip(labels, data, strict=True)
+        if hasattr(line, "get_xdata")  # a scatter's points have not
     }
 
 
 def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
     results = [result(0, {"temperature": 1}, 0.85, val=0.6), result(1, {"temperature": 4}, 0.83, val=0.7)]
     files = summarize(results, ["temperature"], tmp_path)
-    assert {file.name for file in files} == {"sweep.csv", "sweep.png", "sweep.txt"}
+    assert {file.name for file in files} == PICTURES | {"sweep.csv", "sweep.txt"}
     rows = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
     assert rows[1] == ["student", "4", "70.00", "83.00", "+3.00", "-7.00", "1.0", "s", "trained"]
     assert rows[2] == ["student", "1", "60.00", "85.00", "+5.00", "-5.00", "1.0", "s", "trained"]
@@ -80,7 +98,7 @@ def test_without_a_finished_job_there_is_only_the_csv(tmp_path):
 
 def test_temperature_has_a_log_axis_and_level_baselines(tmp_path, axes):
     results = [result(i, {"temperature": t}, 0.8 + t / 1000) for i, t in enumerate([1, 2, 4, 16, 32, 64])]
-    draw_sweep(results, ["temperature"], tmp_path / "sweep.png")
+    draw_sweep(results, ["temperature"], "accuracy", tmp_path / "sweep.png")
     (drawn,) = axes
     assert drawn.get_xscale() == "log"
     assert [text.get_text() for text in drawn.get_xticklabels()] == ["1", "2", "4", "16", "32", "64"]
@@ -99,7 +117,7 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
         result(2, {"temperature": 1, "alpha": 0.5, "seed": 0}, 0.90, scratch=0.70),
         result(3, {"temperature": 1, "alpha": 0.5, "seed": 1}, 0.94, scratch=0.72),
     ]
-    draw_sweep(results, ["temperature", "alpha", "seed"], tmp_path / "sweep.png")
+    draw_sweep(results, ["temperature", "alpha", "seed"], "accuracy", tmp_path / "sweep.png")
     shown = lines(axes[0])
     assert shown["student, alpha=0.1"][1] == pytest.approx([81])
     assert shown["student, alpha=0.5"][1] == pytest.approx([92])
@@ -109,7 +127,7 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
 
 def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
     results = [result(i, {"training.epochs": e}, 0.8, scratch=0.7 + e / 100) for i, e in enumerate([1, 2])]
-    draw_sweep(results, ["training.epochs"], tmp_path / "sweep.png")
+    draw_sweep(results, ["training.epochs"], "accuracy", tmp_path / "sweep.png")
     assert lines(axes[0])["student alone"] == ([1, 2], pytest.approx([71, 72]))
     assert "teacher (90.00)" in lines(axes[0])
 
@@ -126,9 +144,97 @@ def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
 )
 def test_whatever_was_swept_is_drawn(tmp_path, axes, swept, values):
     results = [result(i, value, 0.8 + i / 100) for i, value in enumerate(values)]
-    draw_sweep(results, swept, tmp_path / "sweep.png")
+    draw_sweep(results, swept, "accuracy", tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 5000
     assert len(axes[0].get_legend_handles_labels()[1]) <= 6
+
+
+def test_each_usual_key_that_is_swept_has_a_panel(tmp_path, axes):
+    values = [{"temperature": t, "alpha": a} for t in (1, 4) for a in (0.1, 0.5)]
+    results = [result(i, value, 0.8 + i / 100) for i, value in enumerate(values)]
+    draw_sweep(results, ["temperature", "alpha"], "accuracy", tmp_path / "sweep.png")
+    first, second = axes
+    assert [first.get_xlabel(), second.get_xlabel()] == ["temperature T", "alpha (weight of the labels)"]
+    assert lines(first)["student, alpha=0.5"] == ([1, 4], pytest.approx([81, 83]))
+    assert lines(second)["student, temperature=4"] == ([0.1, 0.5], pytest.approx([82, 83]))
+
+
+def test_f1_is_of_the_positive_class_where_there_is_one(tmp_path, axes):
+    results = [result(i, {"temperature": t}, 0.8) for i, t in enumerate((1, 4))]
+    draw_sweep(results, ["temperature"], "f1", tmp_path / "f1.png")
+    assert lines(axes[0])["student"][1] == pytest.approx([0.7, 0.7])
+    assert axes[0].get_ylabel() == "test F1, macro"
+    for each in results:
+        each.networks["student"]["test"] |= {"f1": 0.66, "positive_class": "SSA"}
+    draw_sweep(results, ["temperature"], "f1", tmp_path / "f1.png")
+    assert lines(axes[1])["student"][1] == pytest.approx([0.66, 0.66])
+    draw_sweep(results, ["temperature"], "roc_auc", tmp_path / "roc_auc.png")
+    assert (axes[1].get_ylabel(), axes[2].get_ylabel()) == ("test F1 of SSA", "test ROC AUC of SSA")
+
+
+def tables(folder) -> list[str]:
+    """The sweep's table and that of the costs."""
+    return re.split(r"\n\s*\n", (folder / "sweep.txt").read_text().rstrip())
+
+
+def chained(number: int, length: int, seed: int = 0) -> Result:
+    """A job of a born-again chain, whose generations are shared between the lengths."""
+    made = result(number, {"chain_length": length, "seed": seed}, 0)
+    made.chain = ["teacher", *(f"generation{i}" for i in range(1, length)), "student"]
+    for i, role in enumerate(made.chain):
+        made.networks[role] = network(f"link {i} {seed}", 0.7 + i / 50 + seed / 100)
+    made.networks["ensemble"] = {**network(f"ensemble {length} {seed}", 0.9), "history": []}
+    return made
+
+
+def test_every_link_has_a_row_and_a_point(tmp_path, axes):
+    results = [chained(0, 1), chained(1, 3)]
+    files = summarize(results, ["chain_length"], tmp_path)
+    assert {file.name for file in files} == PICTURES | {"sweep.csv", "sweep.txt", "chain.png"}
+    table, costs = tables(tmp_path)
+    labels = [re.split(r"\s{2,}", line)[0] for line in table.splitlines()[1:]]
+    # the first generation of the long chain is the student of the short one
+    assert labels == ["student", "student", "ensemble", "ensemble", "generation 2", "alone", "teacher"]
+    assert [line.split("  ")[0].strip() for line in costs.splitlines()[1:]] == [
+        "teacher",
+        "student",
+        "ensemble",
+    ]
+    shown = lines(axes[-1])
+    assert shown["chain_length=3"] == ([0, 1, 2, 3], pytest.approx([70, 72, 74, 76]))
+    assert shown["chain_length=1"] == ([0, 1], pytest.approx([70, 72]))
+    with (tmp_path / "sweep.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert (
+        rows[1]["generation2_accuracy"]
+        and rows[1]["ensemble_macro_f1"]
+        and not rows[0]["generation2_accuracy"]
+    )
+
+
+def test_seeds_of_a_chain_are_averaged(tmp_path, axes):
+    draw_chain([chained(0, 2), chained(1, 2, seed=1)], ["chain_length", "seed"], tmp_path / "chain.png")
+    assert lines(axes[0])["chain_length=2"][1] == pytest.approx([70.5, 72.5, 74.5])
+    ticks = [text.get_text() for text in axes[0].get_xticklabels()]
+    assert ticks == ["teacher", "generation 1", "student"]
+
+
+def test_curves_are_of_distilled_and_alone(tmp_path, axes):
+    draw_curves(result(0, {}, 0.8, val=0.75), tmp_path / "curves.png")
+    shown = lines(axes[0])
+    assert shown["distilled, validation"] == ([1, 2], [75, 75])
+    assert shown["distilled, training"] == ([1, 2], [60, 70])
+    assert shown["alone, validation"] == ([1, 2], [50, 50])
+
+
+def test_the_cost_table_compares_every_link_with_the_teacher(tmp_path):
+    job = chained(0, 2)
+    job.networks["student"]["cost"] = {"parameters": 250, "flops": 1e6, "bytes": 2000, "latency_ms": 0.1}
+    summarize([job], ["chain_length"], tmp_path)
+    rows = {re.split(r"\s{2,}", line)[0]: line.split() for line in tables(tmp_path)[1].splitlines()}
+    assert [cell for cell in rows["student"] if "×" in cell] == ["4.00×", "2.00×", "2.00×", "5.00×"]
+    assert rows["generation 1"][2:4] == ["1,000", "1.00×"]
+    assert not any("×" in cell for cell in rows["teacher"])
 
 
 def test_confusion_matrices_of_few_and_many_classes(tmp_path):

@@ -87,8 +87,8 @@ FULL = RECIPE.model_copy(update={"optimizer": "sgd", "schedule": "multistep", "m
 CHANGES = {
     "epochs": 5, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.1, "weight_decay": 0.1,
     "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2], "gamma": 0.5,
-    "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False, "trainable": "head",
-    "fine_tuning": FineTuning(epochs=1, learning_rate=1e-5, trainable="all"),
+    "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False,
+    "trainable": "head", "fine_tuning": FineTuning(epochs=1, learning_rate=1e-5, trainable="all"),
 }  # fmt: skip
 
 

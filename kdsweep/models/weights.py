@@ -61,7 +61,8 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
-        raise ConfigError(f"weights={file}: cannot be read ({str(error).splitlines()[0]})") from error
+        reason = (str(error) or "it ends too early").splitlines()[0]
+        raise ConfigError(f"weights={file}: cannot be read ({reason})") from error
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"weights={file}: holds more than tensors, perhaps code, and is not opened; save the network's "

@@ -86,7 +86,9 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
         compared = lines(role)
         by_seed = _if_level(compared)
         if by_seed:
-            _level(axes, list(by_seed.values()), label, colour, style)
+            centre = mean(by_seed.values())
+            name = f"{label} ({centre:.2f})" if shown == "accuracy" else f"{label} ({centre:.3f})"
+            _level(axes, list(by_seed.values()), name, colour, style)
         elif len(compared) <= MOST_LINES:
             _draw(axes, compared, label, ":" if role == "teacher" else "--")
 
@@ -150,7 +152,7 @@ def _if_level(lines: Mapping[str, Points]) -> dict[int, float] | None:
 def _level(axes: "Axes", values: Sequence[float], label: str, colour: str, style: str) -> None:
     """A level line at the mean, with a band of the deviation over the seeds."""
     centre = mean(values)
-    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=f"{label} ({centre:.4g})")
+    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=label)
     if len(values) > 1:
         spread = stdev(values)
         axes.axhspan(centre - spread, centre + spread, color=colour, alpha=0.08, linewidth=0)

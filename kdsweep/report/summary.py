@@ -30,7 +30,7 @@ def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> 
         draw_sweep(finished, swept, shown, picture)
     pictures += draw_inside(finished, best, swept, folder)
     with text.open("w") as stream:
-        Console(file=stream, width=200).print(table, costs, sep="\n\n")
+        Console(file=stream, width=200).print(table, "", costs, sep="\n")
     screen = console()
     screen.print("", table, "", costs, "", sep="\n")
     for file in (csv_file, *pictures):
@@ -53,7 +53,11 @@ def sweep_line(result: Result, jobs: int) -> str:
         figures = INTERRUPTED if result.error == INTERRUPTED else "failed"
     else:
         student = result.networks["student"]
-        first = [role for role, each in result.networks.items() if role != "student" and not each["reused"]]
+        first = [
+            link_name(role)
+            for role, each in result.networks.items()
+            if role not in ("student", "ensemble") and not each["reused"]
+        ]
         how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
         val, test = _accuracies(result, "student")
         figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
@@ -79,15 +83,14 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
         table.add_column(head, justify="right")
 
     def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
-        result, network = sharing[0], sharing[0].networks[role]
+        result = sharing[0]
         values = [{each.shown(key) for each in sharing} for key in swept]
         table.add_row(
             label,
             *(value.pop() if len(value) == 1 else "" for value in values),
             *_accuracies(result, role),
             *(_difference(result, role, other) for other in versus),
-            seconds(network["seconds"]),
-            "reused" if all(each.networks[role]["reused"] for each in sharing) else "trained",
+            *(("", "") if role == "ensemble" else _made(sharing, role)),
             style=style,
         )
 
@@ -165,6 +168,12 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
                     result.error,
                 ]
             )
+
+
+def _made(sharing: Sequence[Result], role: str) -> tuple[str, str]:
+    """How long the training took, and whether this sweep did it."""
+    reused = all(each.networks[role]["reused"] for each in sharing)
+    return seconds(sharing[0].networks[role]["seconds"]), "reused" if reused else "trained"
 
 
 def _accuracies(result: Result, role: str) -> tuple[str, str]:
