@@ -31,7 +31,7 @@ def artifacts(folder, run: mlflow.entities.Run) -> set[str]:
 def test_help_names_groups_and_examples(kdsweep: Command):
     shown = kdsweep("--help").stdout
     assert "kdsweep -m temperature=1,2,4,16,32,64" in shown
-    for group in ("dataset: cifar10, digits, fashion_mnist, mnist", "method: kd, scratch", "student: mlp"):
+    for group in ("dataset: ants_bees, birds, ", "method: ban, dgkd, kd, ", "student: cats_dogs_cnn, "):
         assert group in shown
     assert 'eval "$(kdsweep --shell-completion install=bash)"' in shown
 
@@ -60,9 +60,8 @@ def test_shell_completion_completes_groups_and_keys(kdsweep: Command):
             "--shell-completion", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))
         ).stdout.split()
 
-    assert complete("kdsweep dataset=") == [
-        f"dataset={n}" for n in ("cifar10", "digits", "fashion_mnist", "mnist")
-    ]
+    methods = ("ban", "dgkd", "kd", "logit_mse", "scratch", "takd")
+    assert complete("kdsweep method=") == [f"method={name}" for name in methods]
     assert "temperature=" in complete("kdsweep temp")
 
 
@@ -87,14 +86,16 @@ def test_one_job(kdsweep: Command, tmp_path):
         assert name in metrics, name
     history = client(tmp_path).get_metric_history(run.info.run_id, "val/accuracy")
     assert [point.step for point in history] == [1, 2]
-    assert artifacts(tmp_path, run) == {"weights.safetensors", "confusion.png", "config.yaml"}
+    assert artifacts(tmp_path, run) == {
+        "weights.safetensors", "confusion.png", "curves.png", "config.yaml"
+    }  # fmt: skip
 
 
 def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     sweep = ("-m", "temperature=1,4", "alpha=0.1,0.5", "seed=range(2)", *TINY)
     first = kdsweep(*sweep).stdout
     assert "8 jobs over temperature, alpha, seed: mlp taught by mnist_cnn, digits" in first
-    assert re.search(r"\[1/8\] T=1 α=0.1 seed=0 .* trained in .*, after teacher and scratch", first)
+    assert re.search(r"\[1/8\] T=1 α=0.1 seed=0 .* trained in .*, after teacher and student alone", first)
     assert len(re.findall(r"^\[\d/8\]", first, re.M)) == 8
     folder = sweep_folder(tmp_path)
 
@@ -114,7 +115,9 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
     assert len(children) == 8
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
-    assert artifacts(tmp_path, parent) == {"sweep.txt", "sweep.csv", "sweep.png"}
+    assert artifacts(tmp_path, parent) == {
+        "sweep.txt", "sweep.csv", "sweep.png", "f1.png", "roc_auc.png", "curves.png"
+    }  # fmt: skip
     by_values = {
         (c.data.params["temperature"], c.data.params["alpha"], c.data.params["seed"]): c for c in children
     }
@@ -195,7 +198,7 @@ def test_optuna_gets_the_objective(kdsweep: Command, tmp_path):
     ("arguments", "told"),
     [
         (["temprature=4"], "kdsweep: temprature: no such key; did you mean temperature?"),
-        (["student=nope"], "kdsweep: student/nope: no such option; allowed: mlp"),
+        (["student=nope"], "kdsweep: student/nope: no such option; allowed: cats_dogs_cnn, "),
         (["temperature=-1"], "kdsweep: temperature=-1: must be greater than 0"),
         (["hardware=gpu", "hardware.device=cuda:99"], "kdsweep: hardware.device=cuda:99: "),
         (["+student.model.width=3"], "kdsweep: student.model._target_=kdsweep.models.mlp.MLP: TypeError: "),

@@ -12,9 +12,7 @@ from kdsweep.parse import parse
 
 CONF = Path(__file__).parent.parent / "conf"
 OPTIONS = sorted(
-    f"{file.parent.relative_to(CONF)}={file.stem}"
-    for file in CONF.rglob("*.yaml")
-    if file.parent not in (CONF, CONF / "network")  # which teachers and students are made of
+    f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.rglob("*.yaml") if file.parent != CONF
 )
 
 

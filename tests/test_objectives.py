@@ -1,5 +1,7 @@
 """The losses against formulas written out in float64 numpy."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from kdsweep.objectives.cross_entropy import cross_entropy
 from kdsweep.objectives.kd import kd
+from kdsweep.objectives.logit_mse import logit_mse
 
 temperatures = st.floats(0.5, 64)
 alphas = st.floats(0, 1)
@@ -109,3 +112,24 @@ def test_parts_are_unweighted():
     parts = kd(student, teacher, labels, temperature=2.0, alpha=0.25)
     torch.testing.assert_close(parts["loss"], 0.25 * parts["labels"] + 0.75 * parts["teacher"])
     torch.testing.assert_close(parts["labels"], cross_entropy(student, teacher, labels)["loss"])
+
+
+@given(seeds, alphas)
+def test_logit_mse_is_its_formula(seed, alpha):
+    student, teacher, labels = random_batch(seed)
+    s, t = student.numpy(), teacher.numpy()
+    hard = softmax(s)
+    entropy = np.mean([-np.log(hard[i, label]) for i, label in enumerate(labels.tolist())])
+    expected = alpha * entropy + (1 - alpha) * np.mean((s - t) ** 2)
+    loss = logit_mse(student, teacher, labels, alpha=alpha)["loss"].item()
+    assert loss == pytest.approx(expected, rel=1e-9)
+
+
+@given(seeds, temperatures, alphas)
+def test_the_loss_from_several_teachers_is_the_mean_of_theirs(seed, temperature, alpha):
+    student, teacher, labels = random_batch(seed)
+    other = random_batch(seed + 1)[1]
+    for loss in (partial(kd, temperature=temperature, alpha=alpha), partial(logit_mse, alpha=alpha)):
+        together = loss(student, torch.stack([teacher, other]), labels)["loss"]
+        each = [loss(student, one, labels)["loss"] for one in (teacher, other)]
+        torch.testing.assert_close(together, sum(each) / 2)

@@ -1,5 +1,6 @@
 """The training loop: reproducible, resumable, selecting on validation alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conftest import CNN, MLP, make_dataset, make_stage
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
+from kdsweep.objectives import bind
 from kdsweep.stage import Objective, Stage
 from kdsweep.store import Store
 from kdsweep.training.fit import Fitted, fit
@@ -274,6 +276,63 @@ def test_the_workshop_makes_everything_once(tmp_path):
     entries = [path for path in tmp_path.iterdir() if (path / "SHA256SUMS").exists()]
     # two stages, two evaluations, two costs; logits of both on val and test, of the teacher on train
     assert len(entries) == 11
+
+
+def test_an_ensemble_averages_probabilities(tmp_path):
+    shop, _ = workshop(tmp_path)
+    stages = [make_stage(CNN), make_stage(MLP), make_stage(MLP, seed=1)]
+    for stage in stages:
+        shop.obtain("member", stage)
+    for split in ("val", "test"):
+        expected = sum(shop._logits(stage, split).double().softmax(1) for stage in stages) / 3
+        torch.testing.assert_close(shop._averaged(stages, split).double().softmax(1), expected)
+    figures = json.loads((shop.evaluation(stages, None) / "evaluation.json").read_text())
+    labels = torch.tensor(DATASET.test.labels)
+    assert figures["test"]["accuracy"] == (expected.argmax(1) == labels).double().mean()
+
+
+def test_several_teachers_are_heard_together(tmp_path):
+    """Their stored logits and what they say of a batch are the same [P, B, C]; the loss is their average."""
+    shop, _ = workshop(tmp_path)
+    teachers = (make_stage(CNN), make_stage(MLP))
+    for teacher in teachers:
+        shop.obtain("teacher", teacher)
+    stored = shop._teaching(make_stage(MLP, KD, teachers))
+    asked = shop._teaching(make_stage(MLP, KD, teachers, augment=MOVING))
+    some = torch.tensor([5, 0, 17])
+    images = Inputs(DATASET.train, DATASET, CPU).batch(some)
+    said = stored(some, images)
+    assert said.shape == (2, 3, 3)
+    torch.testing.assert_close(said, asked(some, images))
+    student, labels = torch.randn(3, 3), torch.tensor(DATASET.train.labels[some.numpy()])
+    loss = bind(KD)
+    together = loss(student, said, labels)["loss"]
+    torch.testing.assert_close(together, sum(loss(student, each, labels)["loss"] for each in said) / 2)
+
+
+def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
+    """Though they be of one recipe: a born-again student learns from another network than itself."""
+    from kdsweep.training import fit as module
+
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(NORMED)
+    shop.obtain("teacher", teacher)
+    before = (tmp_path / teacher.key / "weights.safetensors").read_bytes()
+    networks = []
+    for owner, name in ((Workshop, "_network"), (module, "build_initial")):
+        original = getattr(owner, name)
+
+        def noted(*arguments, original=original):
+            networks.append(original(*arguments))
+            return networks[-1]
+
+        monkeypatch.setattr(owner, name, noted)
+    shop.obtain("student", make_stage(NORMED, KD, (teacher,), augment=MOVING))
+    one, other = networks
+    assert one is not other
+    shared = {tensor.data_ptr() for tensor in one.state_dict().values()}
+    assert not shared & {tensor.data_ptr() for tensor in other.state_dict().values()}
+    assert (tmp_path / teacher.key / "weights.safetensors").read_bytes() == before
 
 
 def test_selection_metrics_are_of_the_validation_split(tmp_path):
