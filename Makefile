@@ -31,6 +31,8 @@ format: $(VENV)/installed-dev ## format the code and mend what lint can mend
 benchmark: $(VENV)/installed ## print the speed ratios
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/frozen.py
+	$(BIN)/python benchmarks/chain.py
 
 clean: ## remove .venv and caches; the store, the runs and mlflow.db stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

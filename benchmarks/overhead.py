@@ -19,11 +19,11 @@ from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsweep.config import parse
 from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
 from kdsweep.models.mlp import MLP
-from kdsweep.stage import plan
+from kdsweep.parse import parse
+from kdsweep.plan import Known, plan
 from kdsweep.training.fit import fit
 
 T, ALPHA, BATCH = 4.0, 0.5, 256
@@ -56,7 +56,8 @@ def random_images(count: int) -> Dataset:
     random = np.random.RandomState(0)
 
     def split(size: int) -> Split:
-        return Split(random.randint(0, 256, (size, 1, 28, 28)).astype(np.uint8), np.arange(size) % 10)
+        images = random.randint(0, 256, (size, 1, 28, 28)).astype(np.uint8)
+        return Split(images, np.arange(size), np.arange(size) % 10)
 
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     classes = tuple("0123456789")
@@ -67,7 +68,8 @@ def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float
     """Seconds of each epoch, from the end of the one before."""
     with initialize_config_module("kdsweep.conf"):
         config = parse(compose("config", ["experiment=mnist_kd", f"training.epochs={epochs}"]))
-    stage = plan(config, dataset.fingerprint, {}).student
+    known = Known(lambda network: None, lambda network: None, lambda network: 0)
+    stage = plan(config, dataset.fingerprint, known).chain["student"]
     ends = []
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from kdsweep.data.sources import IDX_FILES, read
+from kdsweep.data.sources import IDX_FILES, read_arrays
 from kdsweep.models.mlp import MLP
 from kdsweep.models.mnist_cnn import MnistCNN
 
@@ -58,8 +58,8 @@ def raw_files(root: Path | None, folder: Path, images: int) -> Path:
         arrays = [part for count in (images, 1000)
                   for part in (random.randint(0, 256, (count, 28, 28)), np.arange(count) % 10)]  # fmt: skip
     else:
-        known = read("mnist", str(root))
-        arrays = [known.train_images[:, 0], known.train_labels, known.test_images[:, 0], known.test_labels]
+        known = read_arrays("mnist", str(root))
+        arrays = [part for split in (known.train, known.test) for part in (split.images[:, 0], split.labels)]
     for name, array in zip(IDX_FILES, arrays, strict=True):
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
         (raw / name).write_bytes(header + array.astype(np.uint8).tobytes())
