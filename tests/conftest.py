@@ -18,6 +18,15 @@ from kdsweep.stage import Objective, Stage
 settings.register_profile("noisy machine", deadline=None, max_examples=50)
 settings.load_profile("noisy machine")
 
+
+def pytest_configure() -> None:
+    """Each of pytest-xdist's workers has a core of its own: threads that share one wait for each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 COMMAND = str(Path(sys.executable).parent / "kdsweep")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

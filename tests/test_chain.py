@@ -14,9 +14,11 @@ def trained(tmp_path) -> int:
     return len(list((tmp_path / "kdsweep-store").glob("*/stage.json")))
 
 
-@pytest.mark.parametrize("hardware", ["auto", "cpu_parallel"])
+@pytest.mark.parametrize(
+    "hardware", [["hardware=auto"], ["hardware=cpu_parallel", "hardware.jobs=2"]], ids="".join
+)
 def test_a_sweep_of_chains_trains_no_more_than_the_longest(kdsweep: Command, tmp_path, hardware):
-    kdsweep("-m", "chain_length=1,2,3,4", f"hardware={hardware}", *CHAIN)
+    kdsweep("-m", "chain_length=1,2,3,4", *hardware, *CHAIN)
     assert trained(tmp_path) == 5, "a teacher and four generations"
     folder = sweep_folder(tmp_path)
     with (folder / "sweep.csv").open() as stream:
