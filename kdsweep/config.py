@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -60,6 +61,11 @@ class Augment(Section):
         return self != Augment()
 
 
+def _as_written(value: Any) -> Any:
+    """A class named by a number, which YAML takes for one."""
+    return str(value) if type(value) is int else value
+
+
 class _Dataset(Section):
     name: str = Field(min_length=1)
     root: str
@@ -67,7 +73,7 @@ class _Dataset(Section):
     test_limit: int | None = Field(ge=1)
     val_fraction: float = Field(gt=0, lt=1)
     split_seed: int = Field(ge=0, lt=2**32)
-    positive_class: str | None
+    positive_class: Annotated[str | None, BeforeValidator(_as_written)]
     normalize: Literal["unit", "standard"]
     augment: Augment
 
@@ -156,6 +162,8 @@ class Training(Section):
 
     def effective(self) -> dict[str, Any]:
         """What is used of it, so that two recipes that train alike are one."""
+        if self.total_epochs == 0:
+            return {"epochs": 0}
         unused = set()
         if self.optimizer != "sgd":
             unused |= {"momentum", "nesterov"}
@@ -309,24 +317,34 @@ class Config(Section):
             )
         return self
 
+    @property
+    def _networks(self) -> list[tuple[str, Network, Training]]:
+        """What the method trains, by the key that it is given under."""
+        networks: list[tuple[str, Network, Training]] = [("student", self.student, self.training)]
+        if isinstance(self.method, Distillation):
+            networks.append(("teacher", self.teacher, self.teacher.training))
+            if self.method.between == "assistants":
+                where = "method" if self.method.assistants else "student"
+                for i, assistant in enumerate(self.assistants):
+                    networks.append((f"{where}.assistants.{i}", assistant, assistant.training))
+        return networks
+
     @model_validator(mode="after")
     def _pixels_are_normalised_once(self) -> Self:
-        for role, network in (("teacher", self.teacher), ("student", self.student)):
-            target = network.model["_target_"]
-            if target.startswith("kdsweep.models.backbone.") and self.dataset.normalize != "unit":
+        for key, network, _ in self._networks:
+            own = network.model["_target_"].startswith("kdsweep.models.backbone.")
+            if own and self.dataset.normalize != "unit":
                 raise PydanticCustomError(
-                    "normalize",
-                    f"dataset.normalize=standard: must be unit, {role}={network.name} has its own",
+                    "normalize", f"dataset.normalize=standard: must be unit, {key}={network.name} has its own"
                 )
         return self
 
     @model_validator(mode="after")
     def _all_are_trained(self) -> Self:
-        teachers = [("teacher", self.teacher, self.teacher.training)] * (self.method.name != "scratch")
-        for role, network, training in [("student", self.student, self.training), *teachers]:
+        for key, network, training in self._networks:
             if training.total_epochs == 0 and network.weights is None:
-                key = "training" if role == "student" else f"{role}.training"
+                recipe = "training" if key == "student" else f"{key}.training"
                 raise PydanticCustomError(
-                    "untrained", f"{key}.epochs=0: must be 1 or more, or {role}.weights must be given"
+                    "untrained", f"{recipe}.epochs=0: must be 1 or more, or {key}.weights must be given"
                 )
         return self

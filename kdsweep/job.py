@@ -83,9 +83,12 @@ def prepare(config: Config) -> Job:
         return weights_digest(file)
 
     def parameters(network: Network) -> int:
-        return parameter_count(network.model, len(dataset.classes), dataset.shape)
+        try:
+            return parameter_count(network.model, len(dataset.classes), dataset.shape)
+        except ConfigError as error:
+            raise ConfigError(f"{network.name}: {error}") from error
 
-    known = Known(lambda network: source_digest(network.model), initial_digest, parameters)
+    known = Known(lambda network: source_digest(network.model), initial_digest, parameters, dataset.draws_val)
     job = Job(config, dataset, plan(config, dataset.fingerprint, known), store, initial)
     _check_machine_and_networks(job)
     return job
@@ -104,7 +107,8 @@ def _check_machine_and_networks(job: Job) -> None:
         role = "student" if role == "scratch" else role
         weights = job.initial[stage.initial] if stage.initial else None
         try:
-            check(stage.model, len(job.dataset.classes), job.dataset.shape, weights)
+            trained = stage.training.total_epochs > 0
+            check(stage.model, len(job.dataset.classes), job.dataset.shape, weights, trained)
         except ConfigError as error:
             problems[role] = f"{role}.{error}"
     if problems:
@@ -134,7 +138,7 @@ def _figures(
     workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished
 ) -> dict[str, Any]:
     evaluation = workshop.evaluation([stage], teacher)
-    weights = workshop.weights(stage)
+    weights, best = workshop.weights(stage), trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
         "weights": str(weights),
@@ -144,7 +148,7 @@ def _figures(
         "best_epoch": trained.best_epoch,
         "history": trained.history,
         **json.loads((evaluation / "evaluation.json").read_text()),
-        "val": trained.best("val/"),
+        "val": {name: value for name, value in best.items() if name.startswith("val/")},
         "cost": {**workshop.cost(stage), "bytes": weights.stat().st_size},
     }
 
@@ -200,17 +204,21 @@ def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
     for role, network in result.networks.items():
         prefix = "" if role == "student" else f"{role}/"
         step = result.chain.index(role) if role in result.chain else None
+        figures = {f"best/{name}": value for name, value in network["val"].items()}
         for group in ("test", "cost"):
-            for name, value in _numbers(network[group]):
-                tracked.metric(f"{prefix}{group}/{name}", value)
-                if step is not None and len(result.chain) > 1:
-                    tracked.metric(f"chain/{group}/{name}", value, step)
+            figures |= {f"{group}/{name}": value for name, value in _numbers(network[group])}
+        for name, value in figures.items():
+            tracked.metric(f"{prefix}{name}", value)
+            if step is not None and len(result.chain) > 1:
+                tracked.metric(f"chain/{name}", value, step)
     student = result.networks["student"]
     tracked.tag("kdsweep.stage", student["key"])
     tracked.tag("kdsweep.reused", str(student["reused"]).lower())
-    for file in (Path(student["weights"]), Path(student["confusion"]), *files):
+    for file in (Path(student["weights"]), *files):
         if file.exists():  # Hydra may be told to keep no config
             tracked.artifact(file)
+    for role, network in result.networks.items():
+        tracked.artifact(Path(network["confusion"]), None if role == "student" else role)
 
 
 def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

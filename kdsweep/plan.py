@@ -11,7 +11,7 @@ from typing import Any
 
 from kdsweep.config import Assistant, Config, Dataset, Distillation, Network, Training
 from kdsweep.errors import ConfigError
-from kdsweep.stage import Objective, Stage
+from kdsweep.stage import Objective, Stage, digest
 
 ALONE = Objective("cross_entropy")
 
@@ -37,12 +37,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Known:
-    """What a plan must know of networks beyond the config: digests of a user's code and of initial weights,
-    and the number of parameters, which is asked for only if assistants have to be chosen."""
+    """What a plan must know beyond the config: digests of a network's code, if it is the user's, and of its
+    initial weights; its number of parameters, asked for only if assistants are to be chosen; how data is split.
+    """
 
     source: Callable[[Network], str | None]
     initial: Callable[[Network], str | None]
     parameters: Callable[[Network], int]
+    draws_val: bool = True  # whether the validation split is drawn from the training images
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,15 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
 
     Raises ConfigError for an ensemble with members that the chain does not have.
     """
-    data = _training_data(config.dataset, fingerprint)
+    data = _training_data(config.dataset, fingerprint, known.draws_val)
 
     def stage(
         network: Network, training: Training, objective: Objective, seed: int, parents: tuple[Stage, ...] = ()
     ) -> Stage:
         source, initial = known.source(network), known.initial(network)
-        return Stage(data, network.model, training, objective, seed, parents, source, initial)
+        unused = {"pretrained"} if initial else set()
+        model = {key: value for key, value in network.model.items() if key not in unused}
+        return Stage(data, model, training, objective, seed, parents, source, initial)
 
     scratch = stage(config.student, config.training, ALONE, config.seed)
     if not isinstance(config.method, Distillation):
@@ -89,8 +93,7 @@ def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step
     if method.between == "generations":
         for i in range(1, config.chain_length + 1):
             role = "student" if i == config.chain_length else f"generation{i}"
-            # born again from other initial weights than the teacher's; the student's seeds are below 2³²
-            yield _Step(role, config.student, config.training, *own, config.seed + (i << 32))
+            yield _Step(role, config.student, config.training, *own, _seed(config.seed, i))
         return
     for i, assistant in enumerate(_assistants(config, method, known), start=1):
         temperature = own[0] if assistant.temperature is None else assistant.temperature
@@ -99,10 +102,18 @@ def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step
     yield _Step("student", config.student, config.training, *own, config.seed)
 
 
+def _seed(seed: int, generation: int) -> int:
+    """A generation's own, for it is born again from other initial weights than its teacher's.
+
+    Of 32 bits, since torch's generator on the CPU looks at no more.
+    """
+    return int(digest({"seed": seed, "generation": generation})[:8], 16)
+
+
 def _assistants(config: Config, method: Distillation, known: Known) -> Sequence[Assistant]:
     """As many of the listed assistants as the chain takes, from large to small."""
     listed, wanted = config.assistants, config.chain_length - 1
-    if len(listed) == wanted or method.between == "nothing":
+    if wanted in (0, len(listed)):
         return listed[:wanted]
     sizes = [known.parameters(network) for network in (config.teacher, *listed, config.student)]
     return [listed[i] for i in evenly_spaced(sizes, wanted)]
@@ -135,6 +146,8 @@ def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stag
     """The ensemble's members in the order of the chain; none if there are less than two."""
     words = {"teacher": ["teacher"], "generations": [role for role in chain if role != "teacher"]}
     words |= {role: [role] for role in chain}
+    if method.between == "generations":
+        words[f"generation{len(chain) - 1}"] = ["student"]
     unknown = [member for member in method.ensemble if member not in words]
     if unknown:
         raise ConfigError(f"method.ensemble={unknown[0]}: no such link; allowed: {', '.join(words)}")
@@ -143,7 +156,8 @@ def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stag
     return members if len(members) > 1 else {}
 
 
-def _training_data(dataset: Dataset, fingerprint: str) -> dict[str, Any]:
+def _training_data(dataset: Dataset, fingerprint: str, draws_val: bool) -> dict[str, Any]:
     """What of the data set shapes the weights: not its path, nor the test images."""
-    used = dataset.model_dump(include={"train_limit", "val_fraction", "split_seed", "normalize", "augment"})
+    drawn = {"val_fraction", "split_seed"} if draws_val else set()
+    used = dataset.model_dump(include={"train_limit", "normalize", "augment"} | drawn)
     return {"fingerprint": fingerprint, **used}

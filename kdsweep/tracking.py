@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import lru_cache
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Self
@@ -76,8 +77,9 @@ class Tracker:
         lock.unlink(missing_ok=True)
 
 
+@lru_cache
 def download(tracking: Tracking, uri: str) -> Path:
-    """The file of an artifact, runs:/ID/PATH. Raises KdsweepError if it is not to be had."""
+    """The file of an artifact, runs:/ID/PATH, fetched once. Raises KdsweepError if it is not to be had."""
     from mlflow.artifacts import download_artifacts
 
     try:
@@ -178,8 +180,6 @@ class Run:
                 for epoch, metrics in enumerate(event.history, start=1):
                     if (event.role, epoch) not in self._seen:  # trained by another job, or before a kill
                         self._epoch(event.role, epoch, metrics)
-                for name, value in event.best("val/").items():
-                    self.metric(_of(event.role, f"best/{name}"), value)
         if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
@@ -204,8 +204,8 @@ class Run:
     def tag(self, name: str, value: str) -> None:
         self._try(lambda: self.client.set_tag(self.id, name, value))
 
-    def artifact(self, file: Path) -> None:
-        self._try(lambda: self.client.log_artifact(self.id, str(file)))
+    def artifact(self, file: Path, folder: str | None = None) -> None:
+        self._try(lambda: self.client.log_artifact(self.id, str(file), folder))
 
     def _try(self, call: Callable[[], Any]) -> bool:
         """Whether MLflow took it."""

@@ -40,7 +40,10 @@ def test_a_job_tells_every_link(kdsweep: Command, tmp_path):
     assert "generation 2" in shown and "ensemble" in shown
     (run,) = runs(tmp_path)
     metrics = run.data.metrics
-    for name in ("generation1/val/accuracy", "ensemble/test/accuracy", "teacher/cost/flops", "test/roc_auc"):
+    for name in (
+        *("generation1/val/accuracy", "generation1/best/val/accuracy", "ensemble/best/val/accuracy"),
+        *("ensemble/test/accuracy", "teacher/cost/flops", "test/roc_auc", "chain/best/val/accuracy"),
+    ):
         assert name in metrics
     history = client(tmp_path).get_metric_history(run.info.run_id, "chain/test/accuracy")
     roles = ["teacher/", "generation1/", "generation2/", ""]

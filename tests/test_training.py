@@ -135,6 +135,36 @@ def test_augmentation_never_touches_the_data(tmp_path):
         assert np.array_equal(DATASET.split(name).images, images)
 
 
+class Seeing(torch.nn.Sequential):
+    """Notes what it is given to validate with."""
+
+    seen: list[torch.Tensor] = []  # noqa: RUF012
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            self.seen.append(images.clone())
+        return super().forward(images)
+
+
+def test_validation_and_test_images_are_never_augmented(tmp_path):
+    moving = Augment(
+        crop_padding=1, horizontal_flip=True, rotation=90, shift=0.2, zoom=(0.5, 1), brightness=(0.2, 1)
+    )
+    shop, _ = workshop(tmp_path)
+    stage = make_stage({"_target_": "test_training.Seeing"}, augment=moving)
+    Seeing.seen.clear()
+    shop.obtain("student", stage)
+    shop.evaluation([stage], None)
+    expected = [DATASET.val] * (4 + 1) + [DATASET.test]  # four epochs, then the stored logits
+    seen = sorted(Seeing.seen, key=lambda images: images.sum())
+    assert len(seen) == len(expected)
+    for images, split in zip(seen, sorted(expected, key=lambda split: split.images.sum()), strict=True):
+        torch.testing.assert_close(images, torch.tensor(split.images).float() / 255)
+
+
 def test_a_loss_that_is_no_number_ends_it(tmp_path):
     with pytest.raises(TrainingError, match=r"no longer finite in epoch 1; lower the learning rate, 1e\+30"):
         train(make_stage(learning_rate=1e30), tmp_path)

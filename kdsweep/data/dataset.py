@@ -1,6 +1,7 @@
 """A data set ready for training: limits applied, validation split drawn, normalisation known."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from kdsweep.errors import DataError
 from kdsweep.store import Store
 
 __all__ = ["Dataset", "Split", "load"]
+
+log = logging.getLogger(__name__)
 
 CHUNK = 2**26  # bytes of images looked at in one go
 
@@ -33,6 +36,7 @@ class Dataset:
     fingerprint: str  # of the training images and labels, before limits and before val is drawn from them
     test_fingerprint: str
     positive: int | None = None  # the positive class, where there are two
+    draws_val: bool = True  # whether val was drawn from the training images
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,16 +65,31 @@ def _load(recipe: config.Dataset, store: Path) -> Dataset:
     train, val = contents.train.take(slice(recipe.train_limit)), contents.val
     if val is None:
         train, val = _draw_val(train, recipe)
+    test = contents.test.take(slice(recipe.test_limit))
+    _tell_missing(recipe, contents.classes, {"train": train, "val": val, "test": test})
     return Dataset(
         train,
         val,
-        contents.test.take(slice(recipe.test_limit)),
+        test,
         contents.classes,
         *_statistics(train, recipe.normalize),
         contents.fingerprint,
         contents.test_fingerprint,
         _positive(recipe, contents.classes),
+        contents.val is None,
     )
+
+
+def _tell_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mapping[str, Split]) -> None:
+    """Warn of classes that limits and draws have left without images."""
+    for name, split in splits.items():
+        counts = np.bincount(split.labels, minlength=len(classes))
+        missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+        if missing:
+            log.warning(
+                "dataset %s: %d of %d classes have none of the %d %s images: %s",
+                *(recipe.name, len(missing), len(classes), len(split.labels), name, ", ".join(missing[:10])),
+            )
 
 
 def _draw_val(train: Split, recipe: config.Dataset) -> tuple[Split, Split]:

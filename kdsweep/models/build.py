@@ -1,5 +1,6 @@
 """From a network's description in the config to the network, with messages for what does not fit."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_fitting: set[tuple[str, int, tuple[int, int, int], Path | None]] = set()  # what this process has tried
+_problems: dict[tuple[Any, ...], str | None] = {}  # of the networks that this process has tried
+_counts: dict[str, int] = {}  # of parameters
 
 
 def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
@@ -26,17 +28,29 @@ def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
 
 
 def build_initial(
-    model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int], weights: Path | None
+    model: Mapping[str, Any],
+    num_classes: int,
+    shape: tuple[int, int, int],
+    weights: Path | None,
+    trained: bool = True,
 ) -> "nn.Module":
     """The network as its training begins: with the weights of a file, pretrained ones, or fresh ones.
 
     Raises ConfigError also if the weights are not to be had or do not fit.
     """
-    if weights is None:
+    if weights is not None:
+        network = build(model, num_classes, shape)
+        begin_with(network, load_weights(weights), weights, trained)
+        return network
+    if not model.get("pretrained"):
         return _instantiate(model, num_classes, shape)
-    network = build(model, num_classes, shape)
-    begin_with(network, load_weights(weights), weights)
-    return network
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells each of its attempts
+    try:
+        return _instantiate(model, num_classes, shape)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}\nif its weights cannot be downloaded: model.pretrained=false, or weights=FILE"
+        ) from error
 
 
 def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
@@ -66,19 +80,39 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
 
 
 def check(
-    model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int], weights: Path | None = None
+    model: Mapping[str, Any],
+    num_classes: int,
+    shape: tuple[int, int, int],
+    weights: Path | None = None,
+    trained: bool = True,
 ) -> None:
     """Raise ConfigError unless the network takes two images of `shape` and gives logits [2, num_classes].
 
-    Memory is laid out as in training, channels last, which a network that uses `view` may not take.
+    Memory is laid out as in training, channels last, which a network that uses `view` may not take. Each is
+    tried once per process.
     """
+    tried = (repr(model), num_classes, shape, weights, trained)
+    if tried not in _problems:
+        try:
+            _try(model, num_classes, shape, weights, trained)
+            _problems[tried] = None
+        except ConfigError as error:
+            _problems[tried] = str(error)
+    if problem := _problems[tried]:
+        raise ConfigError(problem)
+
+
+def _try(
+    model: Mapping[str, Any],
+    num_classes: int,
+    shape: tuple[int, int, int],
+    weights: Path | None,
+    trained: bool,
+) -> None:
     import torch
 
-    tried = (repr(model), num_classes, shape, weights)
-    if tried in _fitting:
-        return
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        network = build_initial(model, num_classes, shape, weights).eval()
+        network = build_initial(model, num_classes, shape, weights, trained).eval()
         network.to(memory_format=torch.channels_last)
         images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
         size = "×".join(map(str, shape))
@@ -96,15 +130,18 @@ def check(
         )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
-    _fitting.add(tried)
 
 
 def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> int:
-    """How many parameters the network has."""
+    """How many parameters the network has; counted once per process."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        return sum(parameter.numel() for parameter in build(model, num_classes, shape).parameters())
+    counted = repr((model, num_classes, shape))
+    if counted not in _counts:
+        with torch.random.fork_rng(devices=[]):
+            network = build(model, num_classes, shape)
+        _counts[counted] = sum(parameter.numel() for parameter in network.parameters())
+    return _counts[counted]
 
 
 def import_from_here() -> None:

@@ -68,6 +68,8 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
             f"weights={file}: holds more than tensors, perhaps code, and is not opened; save the network's "
             "state_dict() alone, or as safetensors"
         ) from error
+    except Exception as error:  # whatever torch raises for a file that is none of its own
+        raise ConfigError(f"weights={file}: cannot be read (no PyTorch checkpoint)") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -77,11 +79,13 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
     return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
-def begin_with(network: "nn.Module", tensors: "Mapping[str, Tensor]", file: Path) -> None:
+def begin_with(
+    network: "nn.Module", tensors: "Mapping[str, Tensor]", file: Path, trained: bool = True
+) -> None:
     """Copy `tensors` into `network`. Its head keeps fresh weights where the file has others or none.
 
     A network may know its tensors' names in the files of its library, `original_names`. Raises ConfigError if
-    anything but the head would be left without weights.
+    anything but the head would be left without weights, or the head too if it is not to be `trained`.
     """
     from kdsweep.models.anatomy import head_of
 
@@ -93,7 +97,10 @@ def begin_with(network: "nn.Module", tensors: "Mapping[str, Tensor]", file: Path
     }
     head = {id(tensor) for tensor in head_of(network).state_dict(keep_vars=True).values()}
     of_head = {name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in head}
-    lacking = [name for name in own if name not in fitting and name not in of_head]
+    needless = {name for name in own if name.endswith("num_batches_tracked")}  # old checkpoints have none
+    lacking = [
+        name for name in own if name not in {*fitting, *needless} and (name not in of_head or not trained)
+    ]
     if lacking:
         original = {own: name for name, own in names.items()}
         first = original.get(lacking[0], lacking[0])
@@ -103,7 +110,9 @@ def begin_with(network: "nn.Module", tensors: "Mapping[str, Tensor]", file: Path
             if lacking[0] in given
             else f"it has no {first}; its first is {next(iter(tensors))}"
         )
+        untrained = "" if trained else "; a network that is not trained needs all, its head too"
         raise ConfigError(
-            f"weights={file}: do not fit the network: {len(lacking)} of {len(own)} tensors lack ({what})"
+            f"weights={file}: do not fit the network: {len(lacking)} of {len(own)} tensors lack "
+            f"({what}){untrained}"
         )
     network.load_state_dict(fitting, strict=False)

@@ -5,16 +5,23 @@ from pathlib import Path
 
 from kdsweep.report.style import figure
 
+LARGEST = 20.0  # inches, a side
+MOST_LABELS = 60  # beyond, names of classes would lie upon each other
+
 
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file: Path) -> None:
     """A confusion matrix, true classes as rows, coloured by the share of the row, with each class's share."""
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
-    side = 2.2 + 0.45 * len(classes)
+    side = min(2.2 + 0.45 * len(classes), LARGEST)
     picture, (axes,) = figure(side, side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
-    axes.set_yticks(ticks, [f"{name}  {shares[i][i]:.0%}" for i, name in enumerate(classes)])
+    if len(classes) <= MOST_LABELS:
+        axes.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
+        axes.set_yticks(ticks, [f"{name}  {shares[i][i]:.0%}" for i, name in enumerate(classes)])
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
     axes.set(xlabel="predicted", ylabel="true, and share found")
     if len(classes) <= 25:  # beyond, numbers would be too small to read
         for row, counts in enumerate(matrix):

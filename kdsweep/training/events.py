@@ -33,11 +33,6 @@ class StageFinished:
     history: list[dict[str, float]]
     best_epoch: int
 
-    def best(self, prefix: str) -> dict[str, float]:
-        """The metrics of the best epoch whose names begin with `prefix`."""
-        best = self.history[self.best_epoch - 1]
-        return {name: value for name, value in best.items() if name.startswith(prefix)}
-
 
 Event = Waiting | EpochEnded | StageFinished
 Emit = Callable[[Event], None]

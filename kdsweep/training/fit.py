@@ -55,7 +55,8 @@ def fit(
     """
     recipe = stage.training
     with _own_randomness(stage.seed, device):
-        network = place(build_initial(stage.model, len(dataset.classes), dataset.shape, initial), device)
+        classes, trained = len(dataset.classes), recipe.total_epochs > 0
+        network = place(build_initial(stage.model, classes, dataset.shape, initial, trained), device)
         order = torch.Generator().manual_seed(stage.seed)
         checkpoint = Checkpoint(unfinished, network, order, device)
         progress = checkpoint.load()
@@ -65,6 +66,8 @@ def fit(
         for number, phase in enumerate(recipe.phases):
             if not progress.begin(number, phase.epochs):
                 continue
+            if progress.epochs_of_phase == 0 and recipe.keep == "best" and checkpoint.best():
+                network.load_state_dict(checkpoint.best())
             freeze(network, phase.trainable, learnable)
             learner = _learner(stage, phase, network, train, val)
             optimizer = make_optimizer(network.parameters(), recipe, phase.learning_rate)
@@ -73,7 +76,7 @@ def fit(
             step = _step(learner, optimizer, stage, teaching, order)
             while progress.epochs_of_phase < phase.epochs and not progress.exhausted(recipe.patience):
                 start = time.perf_counter()
-                set_train(network, phase.trainable)
+                set_train(network)
                 figures = _epoch(step, _batches(len(train.labels), recipe.batch_size, order))
                 schedule.step()
                 metrics = {**figures, **selection_metrics(logits(learner.network, learner.val), val.labels)}

@@ -17,26 +17,47 @@ def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Para
         parameter.requires_grad_(id(parameter) in chosen)
 
 
-def train(network: nn.Module, trainable: int | str) -> None:
-    """Train mode, but eval mode for what comes before the first layer that learns: no dropout there, and
-    BatchNorm's statistics do not move."""
+def train(network: nn.Module) -> None:
+    """Train mode, but eval mode for what is frozen in front: no dropout there, and no statistics that move."""
     network.train()
-    if trainable == "all":
-        return
-    for module in network.modules():
-        if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
-            break
-        if not any(parameter.requires_grad for parameter in module.parameters()):
+    modules = list(network.modules())
+    for module in modules[: _front(modules, recurse=False)]:
+        if not _learns(module):
             module.eval()
 
 
 def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The front that learns nothing and the rest, of a network that runs its children in sequence."""
-    if not is_sequence(network):
+    """The front that is frozen and the rest, of a network that runs its children in sequence.
+
+    Pooling and the like after the last frozen layer are of the front as well, but for dropout.
+    """
+    if not isinstance(network, nn.Sequential) or not is_sequence(network):
         return None
-    children = list(network.children())
-    learning = [any(p.requires_grad for p in child.parameters()) for child in children]
-    first = learning.index(True)
-    if not any(True for child in children[:first] for _ in child.parameters()):
+    children = list(network)  # not children(), which leaves out what occurs twice
+    end = _front(children, recurse=True)
+    if end == 0:
         return None
-    return nn.Sequential(*children[:first]), nn.Sequential(*children[first:])
+    while end < len(children) and not _learns(children[end]) and not _drops(children[end]):
+        end += 1
+    return nn.Sequential(*children[:end]), nn.Sequential(*children[end:])
+
+
+def _front(modules: Sequence[nn.Module], recurse: bool) -> int:
+    """How many of the modules, in order, go up to the last frozen one before the first that learns."""
+    end = 0
+    for i, module in enumerate(modules, start=1):
+        parameters = list(module.parameters(recurse))
+        if any(parameter.requires_grad for parameter in parameters):
+            break
+        if parameters:
+            end = i
+    return end
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether there is dropout in it: every class of torch's dropout has a probability `p`."""
+    return any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())

@@ -10,8 +10,8 @@ from kdsweep.config import Augment
 from kdsweep.data.augment import augment
 from kdsweep.data.dataset import Dataset, Split
 
-EVALUATION_BATCH = 1024
-EVALUATION_PIXELS = 2**20  # of a batch: large images come in smaller batches
+EVALUATION_BATCH = 128  # small, for a network may make its images larger
+EVALUATION_PIXELS = 2**21  # of a batch: large images come in smaller batches
 FEATURES_LIMIT = 2**31  # bytes; a frozen front whose outputs are larger is run every epoch
 ON_DEVICE = 2**31  # bytes; a larger split stays where it is and goes to the device batch by batch
 
