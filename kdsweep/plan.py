@@ -37,8 +37,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Known:
-    """What a plan must know beyond the config: digests of a network's code, if it is the user's, and of its
-    initial weights; its number of parameters, asked for only if assistants are to be chosen; how data is split.
+    """What a plan must know beyond the config.
+
+    Digests of a network's code, if it is the user's, and of its initial weights; its number of parameters,
+    asked for only if assistants are to be chosen.
     """
 
     source: Callable[[Network], str | None]

@@ -142,6 +142,11 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line
             "dataset.normalize=standard: must be unit, teacher=tf_efficientnet_lite0 has its own",
         ),
         (
+            ["method=takd", "student.assistants=[{name:a,model:{_target_:a.B},training:{epochs:0}}]"],
+            "student.assistants.0.training.epochs=0: must be 1 or more, or student.assistants.0.weights must "
+            "be given",
+        ),
+        (
             ["method=takd", "student.assistants=[{name:a,model:{_target_:a.B},training:{epoch:3}}]"],
             "student.assistants.0.training.epoch: no such key; did you mean "
             "student.assistants.0.training.epochs?",

@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -232,3 +233,9 @@ def test_a_dataset_can_be_made_without_a_positive_class():
     split = Split(np.zeros((2, 1, 4, 4), np.uint8), np.arange(2), np.arange(2))
     one = np.ones(1, np.float32)
     assert Dataset(split, split, split, ("a", "b"), 0 * one, one, "made", "made").positive is None
+
+
+def test_a_class_that_a_draw_leaves_out_is_told(load, caplog):
+    load(recipe(train_limit=20, test_limit=5))
+    assert re.search(r"dataset mine: \d of 10 classes have none of the \d+ val images: ", caplog.text)
+    assert re.search(r"have none of the 5 test images: ", caplog.text)

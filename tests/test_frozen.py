@@ -146,11 +146,53 @@ def test_all_leaves_what_a_network_froze_itself_frozen():
 
 def test_train_mode_begins_at_the_first_layer_that_learns():
     network = Front(3, 1, (8, 8))
-    freeze(network, 2, list(network.parameters()))
-    train(network, 2)
+    everything = list(network.parameters())
+    freeze(network, 2, everything)
+    train(network)
     assert [child.training for child in network] == [False, False, False, True, True, True, True]
-    train(network, "all")
+    freeze(network, "all", everything)
+    train(network)
     assert all(child.training for child in network)
+
+
+def test_dropout_between_the_frozen_front_and_the_head_works():
+    network = Front(3, 1, (8, 8))
+    freeze(network, "head", list(network.parameters()))
+    train(network)
+    assert [child.training for child in network] == [False, False, False, False, True, True, True]
+    front, rest = cut(network)
+    assert [type(child).__name__ for child in rest] == ["Dropout", "Linear"]
+    assert len(front) == 5
+
+
+def test_a_module_that_occurs_twice_is_run_twice():
+    act = nn.ReLU()
+    network = nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act, nn.Linear(4, 3))
+    freeze(network, "head", list(network.parameters()))
+    front, rest = cut(network)
+    images = torch.randn(5, 4)
+    torch.testing.assert_close(rest(front(images)), network(images))
+    assert len(front) == 4
+
+
+def test_what_a_network_froze_itself_is_in_eval_mode():
+    network = Front(3, 1, (8, 8))
+    for child in (network[2], network[3]):
+        child.requires_grad_(False)
+    train(network)
+    assert not network[3].training and network[6].training
+
+
+def test_the_second_phase_begins_from_the_best_weights(tmp_path):
+    tuning = FineTuning(epochs=1, learning_rate=1e-12, trainable="all")
+    stage = make_stage(
+        FRONT, trainable="head", epochs=40, learning_rate=0.3, monitor="val/cross_entropy", patience=3,
+        fine_tuning=tuning,
+    )  # fmt: skip
+    history = fitted(stage, tmp_path).history
+    best = min(epoch["val/cross_entropy"] for epoch in history[:-1])
+    assert history[-2]["val/cross_entropy"] > best
+    assert history[-1]["val/cross_entropy"] == pytest.approx(best, rel=0.2)
 
 
 def test_networks_that_are_no_sequence_are_not_cut():

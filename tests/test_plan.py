@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -117,6 +118,7 @@ def test_generations_are_the_same_student_from_other_initial_weights():
     assert len({str(stage.model) for stage in generations}) == 1
     assert len({stage.seed for stage in made.chain.values()}) == 4
     assert generations[2].parents == (generations[1],)
+    assert all(0 <= stage.seed < 2**32 for stage in generations), "torch's generator looks at 32 bits"
 
 
 def test_chains_of_generations_share_their_prefixes():
@@ -143,6 +145,10 @@ def test_members_of_the_ensemble_are_choosable():
         "generation2",
         "student",
     ]
+    assert list(planned(*ban, "method.ensemble=[generation3,generation1]").ensemble) == [
+        "generation1",
+        "student",
+    ], "the last generation is the student"
     assert list(planned(*ban, "method.ensemble=[student,generation1]").ensemble) == ["generation1", "student"]
     assert not planned(*ban, "method.ensemble=[]").ensemble
     assert not planned("method=ban", "method.ensemble=[generations]").ensemble, "one is none"
@@ -165,6 +171,21 @@ def test_the_loss_decides_what_is_in_the_key():
 
 def test_initial_weights_are_in_the_key():
     assert planned().chain["teacher"].key != planned("teacher.weights=file").chain["teacher"].key
+
+
+def test_what_is_not_used_is_not_in_the_key():
+    own = replace(KNOWN, draws_val=False)
+
+    def key(*overrides: str, known: Known = KNOWN) -> str:
+        return plan(parse(composed(*overrides)), "content", known).chain["teacher"].key
+
+    for override in ("dataset.val_fraction=0.3", "dataset.split_seed=3"):
+        assert key(override, known=own) == key(known=own)
+        assert key(override) != key()
+    given = ("teacher=timm", "teacher.weights=file")
+    assert key(*given) == key(*given, "teacher.model.pretrained=false"), "the file is taken"
+    still = (*given, "teacher.training.epochs=0")
+    assert key(*still) == key(*still, "teacher.training.learning_rate=1")
 
 
 def test_what_does_not_shape_the_weights_is_not_in_the_key():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdsweep.models.anatomy import is_sequence
+from kdsweep.models.anatomy import is_sequence, layers
 
 Upsample = Literal["own"] | int
 PROBED = 64  # pixels, a side: small, since any size shows how a network is put together
@@ -38,13 +38,20 @@ class Preprocess(nn.Module):
 class Backbone(nn.Sequential):
     """Raw logits [B, num_classes]: preprocessing, the parts of a library's network, and a head.
 
-    `original_names` maps the names of the tensors in the library's own files to those here.
+    `original_names` maps the names of the tensors in the library's own files to those here; `classifier` is
+    the library's name of the dense layer that the head stands for.
     """
 
-    head: nn.Module
+    head: nn.Sequential
 
     def __init__(
-        self, preprocess: Preprocess, body: nn.Module, own_size: tuple[int, int], head: "Head", classes: int
+        self,
+        preprocess: Preprocess,
+        body: nn.Module,
+        own_size: tuple[int, int],
+        head: "Head",
+        classes: int,
+        classifier: str,
     ) -> None:
         names = _names(body)
         parts, features = _unrolled(body, own_size)
@@ -52,6 +59,9 @@ class Backbone(nn.Sequential):
         self.add_module("head", head.build(features, classes))
         own = _names(self)
         self.original_names = {name: own[tensor] for tensor, name in names.items() if tensor in own}
+        if head.is_one_layer:
+            for kind in ("weight", "bias"):
+                self.original_names[f"{classifier}.{kind}"] = f"head.{len(self.head) - 1}.{kind}"
 
 
 class Head:
@@ -62,6 +72,10 @@ class Head:
 
     def __init__(self, hidden: Sequence[int] = (), dropout: float = 0.0, batch_norm: bool = False) -> None:
         self.hidden, self.dropout, self.batch_norm = hidden, dropout, batch_norm
+
+    @property
+    def is_one_layer(self) -> bool:
+        return not self.hidden and not self.batch_norm
 
     def build(self, features: int, classes: int) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -95,7 +109,7 @@ def timm(
     config: Any = body.pretrained_cfg
     size = (int(config["input_size"][1]), int(config["input_size"][2]))
     preprocess = _preprocess(config["mean"], config["std"], size, in_channels, image_size, upsample)
-    return Backbone(preprocess, body, size, Head(**head or {}), num_classes)
+    return Backbone(preprocess, body, size, Head(**head or {}), num_classes, str(config["classifier"]))
 
 
 def torchvision(
@@ -112,9 +126,10 @@ def torchvision(
     from torchvision import models
 
     body = models.get_model(architecture, weights="DEFAULT" if pretrained else None)
-    for name in ("fc", "classifier", "heads", "head"):
-        if hasattr(body, name):
-            setattr(body, name, nn.Identity())
+    if hasattr(body, "aux_logits"):
+        raise ValueError(f"{architecture} gives auxiliary outputs in training; timm has one without")
+    classifier = _last_dense(body, architecture)
+    body.set_submodule(classifier, nn.Identity())
     if pooling != "own":
         if not isinstance(getattr(body, "avgpool", None), nn.AdaptiveAvgPool2d):
             raise ValueError(f"pooling={pooling}: {architecture} has no pooling to change; allowed: own")
@@ -122,7 +137,16 @@ def torchvision(
     trained = models.get_model_weights(architecture).DEFAULT.transforms()
     size = (int(trained.crop_size[0]), int(trained.crop_size[0]))
     preprocess = _preprocess(trained.mean, trained.std, size, in_channels, image_size, upsample)
-    return Backbone(preprocess, body, size, Head(**head or {}), num_classes)
+    return Backbone(preprocess, body, size, Head(**head or {}), num_classes, classifier)
+
+
+def _last_dense(network: nn.Module, architecture: str) -> str:
+    """The name of the layer that gives a network's logits, its last one with weights."""
+    last = layers(network)[-1]
+    name: str = next(name for name, module in network.named_modules() if module is last)
+    if not isinstance(last, nn.Linear):
+        raise ValueError(f"{architecture} does not end in a dense layer, so its head cannot be replaced")
+    return name
 
 
 def _preprocess(

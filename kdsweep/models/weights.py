@@ -65,8 +65,8 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
         raise ConfigError(f"weights={file}: cannot be read ({reason})") from error
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"weights={file}: holds more than tensors, perhaps code, and is not opened; save the network's "
-            "state_dict() alone, or as safetensors"
+            f"weights={file}: is no PyTorch checkpoint or holds more than tensors, perhaps code, and is not "
+            "opened; save the network's state_dict() alone, or as safetensors"
         ) from error
     except Exception as error:  # whatever torch raises for a file that is none of its own
         raise ConfigError(f"weights={file}: cannot be read (no PyTorch checkpoint)") from error

@@ -18,7 +18,7 @@ def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Para
 
 
 def train(network: nn.Module) -> None:
-    """Train mode, but eval mode for what is frozen in front: no dropout there, and no statistics that move."""
+    """Train mode, but eval mode for what is frozen in front: no dropout, and no statistics that move."""
     network.train()
     modules = list(network.modules())
     for module in modules[: _front(modules, recurse=False)]:
