@@ -1,6 +1,6 @@
 """From a network's description in the config to the network, with messages for what does not fit."""
 
-import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +44,7 @@ def build_initial(
         return network
     if not model.get("pretrained"):
         return _instantiate(model, num_classes, shape)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells each of its attempts
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells each of its attempts
     try:
         return _instantiate(model, num_classes, shape)
     except ConfigError as error:
