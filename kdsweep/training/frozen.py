@@ -59,5 +59,5 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _drops(module: nn.Module) -> bool:
-    """Whether there is dropout in it: every class of torch's dropout has a probability `p`."""
+    """Whether it is or holds one of torch's dropouts."""
     return any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
