@@ -1,6 +1,7 @@
 """The installed command in a folder of its own, and small things to train on."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,12 @@ settings.load_profile("noisy machine")
 
 
 def pytest_configure() -> None:
-    """Each of pytest-xdist's workers has a core of its own: threads that share one wait for each other."""
+    """Each of pytest-xdist's workers has a core of its own: threads that share one wait for each other.
+
+    And Ctrl-C reaches what tests start, though a shell have started the tests in the background.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
