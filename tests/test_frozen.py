@@ -113,8 +113,7 @@ def test_interrupted_phases_go_on_bit_for_bit(tmp_path, killed_after, patience):
     tuning = FineTuning(epochs=3, learning_rate=1e-3, trainable=2)
     stage = make_stage(FRONT, trainable="head", epochs=3, patience=patience, fine_tuning=tuning)
     whole = fitted(stage, tmp_path / "whole")
-    if killed_after > len(whole.history):
-        pytest.skip("stopped before")
+    killed_after = min(killed_after, len(whole.history) - 1)  # patience may have ended it before
     with pytest.raises(KeyboardInterrupt):
         fitted(stage, tmp_path / "killed", killed_after)
     resumed = fitted(stage, tmp_path / "killed")

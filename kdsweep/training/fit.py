@@ -25,8 +25,6 @@ from kdsweep.training.optimizers import make_optimizer, make_schedule
 # Outputs of the teacher for the images at these indices: stored logits, or the network on the same batch.
 Teaching = Callable[[Tensor, Tensor], Tensor | None]
 
-LOSSES = {"loss": "train/loss"}  # parts are train/loss_<part>
-
 
 @dataclass(frozen=True)
 class Fitted:
@@ -151,7 +149,8 @@ def _step(
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-        figures = {LOSSES.get(part, f"train/loss_{part}"): loss.detach() for part, loss in losses.items()}
+        names = {part: "train/loss" if part == "loss" else f"train/loss_{part}" for part in losses}
+        figures = {names[part]: loss.detach() for part, loss in losses.items()}
         figures["train/accuracy"] = outputs.argmax(dim=1).eq(expected).float().mean()
         return {name: figure * len(batch) for name, figure in figures.items()}
 
