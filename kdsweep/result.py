@@ -7,6 +7,7 @@ from typing import Any, Self
 
 SWEEP, RESULT = "sweep.json", "result.json"
 INTERRUPTED = "interrupted"
+PRUNED = "pruned"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Sweep:
 
 @dataclass
 class Result:
-    """A job by its swept values, and what came of it; `error` alone if it failed.
+    """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
 
     `networks` has, per role, best_epoch, seconds, reused, history, `val` (figures of selection), `test`
     (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which there may
@@ -41,7 +42,7 @@ class Result:
     number: int
     swept: dict[str, Any]
     seed: int = 0
-    objective: float | None = None
+    objective: float | list[float] | None = None
     seconds: float = 0.0
     run_id: str | None = None
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -66,6 +67,10 @@ class Result:
 
     def val(self, role: str = "student") -> dict[str, float]:
         return dict(self.networks[role]["val"])
+
+    @property
+    def failed(self) -> bool:
+        return self.error not in (None, PRUNED)
 
     @property
     def name(self) -> str:
