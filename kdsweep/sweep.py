@@ -127,17 +127,18 @@ class SweepCallback(Callback):
         if not failed or (config.get("search") and not error):  # a search goes on without some
             return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
         run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
-        if isinstance(error, Exception) and wants_traceback(config.debug):
+        if isinstance(error, Exception) and (config.get("search") or wants_traceback(config.debug)):
             return None  # Hydra raises it
         raise SystemExit(1)
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:
-    """The sweep's overrides: those of the sweeper's own config, unless the command says another thing."""
+    """The sweep's overrides, those of the sweeper's own config first; of several for a key the last."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    given = list(config.hydra.overrides.task)
-    said = {_key(each) for each in OverridesParser.create().parse_overrides(given)}
-    return [*(f"{key}={value}" for key, value in params.items() if key not in said), *given]
+    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    parsed = OverridesParser.create().parse_overrides(arguments)
+    last = {(_key(each), each.is_delete()): str(each.input_line) for each in parsed}
+    return list(last.values())
 
 
 def _overrides(config: DictConfig) -> list[Override]:

@@ -212,7 +212,7 @@ def make_sampler(
     """The sampler of one trial, whose seed is its own: so workers do not all draw the same, and a search that
     was interrupted goes on as if it had not been."""
     seed = recipe.get("seed")
-    in_sequence = recipe["_target_"].endswith("QMCSampler")  # its trials are points of one sequence
+    in_sequence = recipe["_target_"].endswith(("QMCSampler", "GridSampler"))  # which the seed shuffles once
     own = seed if seed is None or in_sequence else seed + number
     sampler = instantiate({**recipe, "seed": own}, _execution_whitelist_=SAMPLERS)
     made: BaseSampler = sampler(grid) if grid else sampler

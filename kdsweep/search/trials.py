@@ -7,12 +7,13 @@ are tried again.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from optuna import Study, load_study
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from kdsweep.alive import is_dead
 from kdsweep.errors import ConfigError
@@ -79,7 +80,16 @@ def give_up(study: Study, trial: FrozenTrial, reason: str | None = None) -> None
     study._storage.set_trial_user_attr(trial._trial_id, *note)  # Optuna has no other way for a trial at rest
     if not reason and trial.params:
         study.enqueue_trial(trial.params)
-    study.tell(trial.number, state=TrialState.FAIL)
+    tell(study, trial.number, state=TrialState.FAIL)
+
+
+def tell(study: Study, trial: Trial | int, values: Any = None, state: TrialState | None = None) -> None:
+    """As Optuna's; a grid sampler that is through wants to stop a loop that is not Optuna's, and may."""
+    try:
+        study.tell(trial, values, state)
+    except RuntimeError as error:
+        if "Study.stop" not in str(error):
+            raise
 
 
 def counted(study: Study) -> list[FrozenTrial]:

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from kdsweep.alive import Alive
 from kdsweep.errors import Pruned, explain
-from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, give_up, is_waiting
+from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, give_up, is_waiting, tell
 from kdsweep.sweep import run_job_of_sweep
 from kdsweep.training.events import EpochEnded, Event, StageFinished
 
@@ -63,15 +63,15 @@ class Worker:
         try:
             values = self._job(trial, overrides)
         except Pruned:
-            study.tell(trial, state=TrialState.PRUNED)
+            tell(study, trial, state=TrialState.PRUNED)
         except Exception as error:
             trial.set_user_attr(ERROR, explain(error))
-            study.tell(trial, state=TrialState.FAIL)
+            tell(study, trial, state=TrialState.FAIL)
         except BaseException:  # Ctrl-C
             give_up(study, study.get_trials(deepcopy=False)[trial.number])
             raise
         else:
-            study.tell(trial, values)
+            tell(study, trial, values)
 
     def _job(self, trial: Trial, overrides: Sequence[str]) -> Any:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
