@@ -16,13 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
+from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.result import Result, Sweep
 
 if TYPE_CHECKING:
-    from kdsweep.config import Config
+    from kdsweep.job import Job
     from kdsweep.tracking import Run
     from kdsweep.training.events import Event
 
@@ -92,7 +93,7 @@ class SweepCallback(Callback):
         overrides = _overrides(config)
         keys = [_key(override) for override in overrides if override.is_sweep_override()]
         jobs = _combinations(overrides)
-        first = _check(config, jobs)
+        first = _check(config, jobs)[0].config
 
         from kdsweep.store import Store
         from kdsweep.tracking import Run, Tracker
@@ -169,23 +170,18 @@ def _choices(override: Override) -> list[str]:
     return [f"{key}={each}" for each in override.sweep_string_iterator()]
 
 
-def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "Config":
-    """The first job's config. Raises ConfigError with what is wrong with any job, each thing once."""
+def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":
+    """Every job, prepared. Raises ConfigError with what is wrong with any job, each thing once."""
     from kdsweep.job import prepare
     from kdsweep.parse import parse
 
-    loader = GlobalHydra.instance().config_loader()
     problems: list[str] = []
-    configs = []
-    for job in jobs:
-        composed = loader.load_sweep_config(config, list(job))
-        with open_dict(composed):
-            del composed["hydra"]
+    prepared = []
+    for composed in compose(config, jobs):
         try:
-            configs.append(parse(composed))
-            prepare(configs[-1])
+            prepared.append(prepare(parse(composed)))
         except KdsweepError as error:
             problems += str(error).splitlines()
     if problems:
         raise ConfigError("\n".join(["nothing was started", *dict.fromkeys(problems)]))
-    return configs[0]
+    return prepared
