@@ -146,7 +146,7 @@ class SearchImpl(OptunaSweeperImpl):
         """Let workers run trials. What was under way when a process died is run again, one at a time."""
         alone = False
         while worker.search.wants_more(study):
-            before = len(study.get_trials(deepcopy=False))
+            before = [trial.state for trial in study.get_trials(deepcopy=False)]
             try:
                 returns = self._launch(dataclasses.replace(worker, only_again=alone), always, alone)
             except BaseException:
@@ -156,7 +156,7 @@ class SearchImpl(OptunaSweeperImpl):
             for each in returns:
                 with contextlib.suppress(ProcessDied):
                     outcome(each)  # raises what a worker could not tell the study
-            if not lost and len(study.get_trials(deepcopy=False)) == before:
+            if not lost and before == [trial.state for trial in study.get_trials(deepcopy=False)]:
                 raise KdsweepError("search: the workers ended without a trial")
             alone = lost > 0 and is_waiting(study)
 
