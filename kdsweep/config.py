@@ -283,6 +283,8 @@ class Config(Section):
     objective: Monitor
     baseline: bool
     store: str = Field(min_length=1)
+    store_budget: float | None = Field(gt=0)
+    plan: bool
     debug: bool
     tracking: Tracking
     dataset: Dataset

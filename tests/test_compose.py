@@ -19,10 +19,10 @@ CHOICES = (
     "+dataset@other=cifar10", "teacher/training=same", "student=no_such_file", "~experiment",
 )  # fmt: skip
 KEYS = (
-    "temperature", "student.name", "student.model", "student.model.hidden", "student.model.hidden.0", "training",
-    "training.epochs", "teacher.training.fine_tuning.epochs", "dataset.augment.zoom", "student.assistants",
-    "+student.model.bias", "++student.model.bias", "++temperature", "+new", "+new.deeper.still", "~student.model",
-    "~temperature", "no.such.key", "student", "method.ensemble",
+    "temperature", "student.name", "student.model", "student.model.hidden", "student.model.hidden.0",
+    "training", "training.epochs", "teacher.training.fine_tuning.epochs", "dataset.augment.zoom",
+    "student.assistants", "+student.model.bias", "++student.model.bias", "++temperature", "+new",
+    "+new.deeper.still", "~student.model", "~temperature", "no.such.key", "student", "method.ensemble",
 )  # fmt: skip
 VALUES = (
     "1", "1.0", "1e-3", "null", "true", "''", "text", "'quoted, with=signs'", '"1"', "[1,2]", "[]", "{}",
