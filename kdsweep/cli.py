@@ -38,23 +38,20 @@ def main() -> None:
 
 
 @hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")
-def run(composed: DictConfig) -> float | None:
+def run(composed: DictConfig) -> float | list[float] | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     from kdsweep.job import run_job
-    from kdsweep.result import Result, Sweep
-    from kdsweep.sweep import refuse_chdir, swept_values
+    from kdsweep.result import Result
+    from kdsweep.sweep import refuse_chdir, refuse_search, run_job_of_sweep
 
     context = HydraConfig.get()
-    folder = Path(context.runtime.output_dir)
     if context.mode == RunMode.MULTIRUN:
-        sweep = Sweep.load(Path(context.sweep.dir))
-        result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
-        run_job(composed, folder, result, sweep)
-        return result.objective
+        return run_job_of_sweep(composed)
     result = Result(0, {})
     try:
         refuse_chdir(context)
-        run_job(composed, folder, result, None)
+        refuse_search(context)
+        run_job(composed, Path(context.runtime.output_dir), result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first
         tell(error, composed.get("debug"))
         sys.exit(FAILED)

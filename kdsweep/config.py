@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 Monitor = Literal["val/accuracy", "val/cross_entropy"]
+Cost = Literal["cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -248,6 +249,11 @@ class Scratch(Section):
 Method = Annotated[Distillation | Scratch, Field(discriminator="loss")]
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(ge=1)
@@ -263,9 +269,8 @@ class Hardware(Section):
     @property
     def cpu_threads(self) -> int:
         """CPU threads of one job: as configured, else the cores divided by the jobs at a time."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jobs = cores if self.jobs == -1 else self.jobs
-        return self.threads or max(1, cores // jobs)
+        jobs = cores() if self.jobs == -1 else self.jobs
+        return self.threads or max(1, cores() // jobs)
 
 
 class Tracking(Section):
@@ -273,14 +278,25 @@ class Tracking(Section):
     experiment: str = Field(min_length=1)
 
 
+class Search(Section):
+    """Optuna's search over jobs; what a job does is no matter of it."""
+
+    n_trials: int = Field(ge=1)
+    pruner: Literal["none", "median", "successive_halving", "hyperband"]
+    max_failure_rate: Fraction
+    seed: int | None = Field(ge=0, lt=2**32)
+    storage: str = Field(min_length=1)
+    study: str | None
+
+
 class Config(Section):
-    """A job: one student, one MLflow run, one number."""
+    """A job: one student, one MLflow run, one number (or several, if a search weighs them)."""
 
     temperature: float = Field(gt=0)
     alpha: Fraction
     chain_length: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
-    objective: Monitor
+    objective: Monitor | list[Monitor | Cost]
     baseline: bool
     store: str = Field(min_length=1)
     store_budget: float | None = Field(gt=0)
@@ -293,6 +309,12 @@ class Config(Section):
     method: Method
     training: Training
     hardware: Hardware
+    search: Search | None = None
+
+    @property
+    def objectives(self) -> list[str]:
+        """What a search looks at; accuracy is to rise, all else to fall."""
+        return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
     @property
     def assistants(self) -> list[Assistant]:

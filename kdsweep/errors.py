@@ -29,6 +29,10 @@ class TrainingError(KdsweepError):
     """A training that cannot go on, such as one whose loss is no longer a number."""
 
 
+class Pruned(KdsweepError):
+    """A search has stopped a trial that does worse than others; no failure."""
+
+
 def wants_traceback(debug: bool | None) -> bool:
     """Whether tracebacks are asked for: by the config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
     return bool(debug) or _TRACEBACKS

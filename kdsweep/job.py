@@ -14,18 +14,18 @@ from omegaconf import DictConfig
 from kdsweep.config import Config, Network
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
-from kdsweep.errors import ConfigError, KdsweepError, explain
+from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
 from kdsweep.models.build import check, parameter_count
 from kdsweep.models.source import source_digest
 from kdsweep.models.weights import locate, weights_digest
 from kdsweep.parse import parse
 from kdsweep.plan import Known, Plan, plan
 from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_table
-from kdsweep.result import INTERRUPTED, Result, Sweep
+from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
 from kdsweep.tracking import Run, Tracker, download
-from kdsweep.training.events import Event, StageFinished
+from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,13 @@ class Job:
     initial: Mapping[str, Path]  # files of the weights that networks begin with, by digest
 
 
-def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | None) -> None:
-    """Run the job of a composed config, fill in its result and leave it in `folder`, whatever happens."""
+def run_job(
+    composed: DictConfig, folder: Path, result: Result, sweep: Sweep | None, watch: Emit = lambda event: None
+) -> None:
+    """Run the job of a composed config, fill in its result and leave it in `folder`, whatever happens.
+
+    `watch` sees what the training reports, and ends the job by raising Pruned.
+    """
     start = time.perf_counter()
     display = Display(quiet=sweep is not None)
     try:
@@ -54,11 +59,11 @@ def run_job(composed: DictConfig, folder: Path, result: Result, sweep: Sweep | N
         job = prepare(config)
         with _begin(job, result, sweep) as tracked, display:
             result.run_id = tracked.id
-            _obtain_and_evaluate(job, tracked, display, result)
+            _obtain_and_evaluate(job, [display.show, tracked.show, watch], result)
             pictures = [] if sweep else draw_inside([result], result, [], folder)
             _track(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
     except BaseException as error:
-        result.error = explain(error) if isinstance(error, Exception) else INTERRUPTED
+        result.error = _reason(error)
         raise
     finally:
         result.seconds = time.perf_counter() - start
@@ -115,12 +120,18 @@ def _check_machine_and_networks(job: Job) -> None:
         raise ConfigError("\n".join(problems.values()))
 
 
-def _obtain_and_evaluate(job: Job, tracked: Run, display: Display, result: Result) -> None:
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Pruned):
+        return PRUNED
+    return explain(error) if isinstance(error, Exception) else INTERRUPTED
+
+
+def _obtain_and_evaluate(job: Job, watchers: Sequence[Emit], result: Result) -> None:
     """Every stage from the store or by training; then the figures of each on the test split."""
 
     def emit(event: Event) -> None:
-        display.show(event)
-        tracked.show(event)
+        for watch in watchers:
+            watch(event)
 
     workshop = Workshop(job.store, job.dataset, job.config.hardware, job.initial, emit)
     trained = {role: workshop.obtain(role, stage) for role, stage in job.plan.links().items()}
@@ -131,7 +142,15 @@ def _obtain_and_evaluate(job: Job, tracked: Run, display: Display, result: Resul
     if job.plan.ensemble:
         result.networks["ensemble"] = _ensemble(workshop, job.plan.ensemble, teacher, result)
     result.chain = list(job.plan.chain)
-    result.objective = result.val()[job.config.objective]
+    result.objective = _objective(result, job.config.objective)
+
+
+def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[float]:
+    """The number that the sweeper gets of the student, or several."""
+    if not isinstance(wanted, str):
+        return [_objective(result, each) for each in wanted]  # type: ignore[misc]
+    costs: dict[str, float] = result.networks["student"]["cost"]
+    return (result.val() | {f"cost/{name}": value for name, value in costs.items()})[wanted]
 
 
 def _figures(

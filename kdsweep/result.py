@@ -7,6 +7,7 @@ from typing import Any, Self
 
 SWEEP, RESULT = "sweep.json", "result.json"
 INTERRUPTED = "interrupted"
+PRUNED = "pruned"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Sweep:
 
 @dataclass
 class Result:
-    """A job by its swept values, and what came of it; `error` alone if it failed.
+    """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
 
     `networks` has, per role, best_epoch, seconds, reused, history, `val` (figures of selection), `test`
     (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which there may
@@ -41,7 +42,7 @@ class Result:
     number: int
     swept: dict[str, Any]
     seed: int = 0
-    objective: float | None = None
+    objective: float | list[float] | None = None
     seconds: float = 0.0
     run_id: str | None = None
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -54,9 +55,13 @@ class Result:
         new.replace(folder / RESULT)
 
     @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / RESULT).read_text()))
+
+    @classmethod
     def load_all(cls, folder: Path) -> list[Self]:
         """The results of every job below `folder`, in the order of the jobs."""
-        results = [cls(**json.loads(file.read_text())) for file in folder.rglob(RESULT)]
+        results = [cls.load(file.parent) for file in folder.rglob(RESULT)]
         return sorted(results, key=lambda result: result.number)
 
     def test(self, role: str, figure: str = "accuracy") -> float | None:
@@ -66,6 +71,10 @@ class Result:
 
     def val(self, role: str = "student") -> dict[str, float]:
         return dict(self.networks[role]["val"])
+
+    @property
+    def failed(self) -> bool:
+        return self.error not in (None, PRUNED)
 
     @property
     def name(self) -> str:

@@ -6,12 +6,13 @@ every start: keep it light.
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
 from hydra.experimental.callback import Callback
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kdsweep.config import Config
     from kdsweep.job import Job
     from kdsweep.tracking import Run
+    from kdsweep.training.events import Event
 
 JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
 
@@ -42,6 +44,25 @@ def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any
     parsed = {_key(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))}
     values = {key: parsed.get(key) for key in keys}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
+
+
+def refuse_search(hydra: Any) -> None:
+    """Raise ConfigError if a job alone is told to search."""
+    if chosen := hydra.runtime.choices.get("search"):
+        raise ConfigError(f"search={chosen}: needs -m, as in kdsweep -m search={chosen}")
+
+
+def run_job_of_sweep(
+    composed: DictConfig, watch: Callable[["Event"], None] = lambda event: None
+) -> float | list[float] | None:
+    """Run the job that Hydra has set up; what its objective comes to."""
+    from kdsweep.job import run_job
+
+    context = HydraConfig.get()
+    sweep = Sweep.load(Path(context.sweep.dir))
+    result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
+    run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
+    return result.objective
 
 
 class SweepCallback(Callback):
@@ -114,25 +135,34 @@ class SweepCallback(Callback):
         sweep, results = Sweep.load(folder), Result.load_all(folder)
         for file in summarize(results, sweep.keys, folder):
             run.artifact(file)
+        for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
+            run.artifact(file, file.parent.name)
         run.close_dead_siblings()
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")
-        failed = [result for result in results if result.error]
+        failed = [result for result in results if result.failed]
         for result in failed:
             print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
-        if not failed:
+        if not failed or (config.get("search") and not error):  # a search goes on without some
             return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
         run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
-        if isinstance(error, Exception) and wants_traceback(config.debug):
+        if isinstance(error, Exception) and (config.get("search") or wants_traceback(config.debug)):
             return None  # Hydra raises it
         raise SystemExit(1)
 
 
-def _overrides(config: DictConfig) -> list[Override]:
-    """The sweep's overrides, those of the sweeper's own config first."""
+def sweep_arguments(config: DictConfig) -> list[str]:
+    """The sweep's overrides, those of the sweeper's own config first; of several for a key the last."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(arguments)
+    parsed = OverridesParser.create().parse_overrides(arguments)
+    last = {(_key(each), each.is_delete()): str(each.input_line) for each in parsed}
+    return list(last.values())
+
+
+def _overrides(config: DictConfig) -> list[Override]:
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(sweep_arguments(config))
 
 
 def _key(override: Override) -> str:

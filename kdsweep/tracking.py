@@ -15,7 +15,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from kdsweep.config import Tracking
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, Pruned
 from kdsweep.store import Store
 from kdsweep.training.events import EpochEnded, Event, StageFinished
 
@@ -144,6 +144,9 @@ class Run:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             self.end("FINISHED")
+        elif isinstance(error, Pruned):
+            self.tag("pruned", "true")
+            self.end("KILLED")
         elif isinstance(error, Exception):
             self.end("FAILED", str(error) or type(error).__name__)
         else:  # Ctrl-C, SIGTERM

@@ -45,6 +45,13 @@ def stop_in_training(process: subprocess.Popen[str], folder: Path, sign: signal.
     process.wait(timeout=60)
 
 
+def left_of(process: subprocess.Popen[str]) -> list[str]:
+    """What still lives of the processes that `start` has started."""
+    listed = ["ps", "-o", "stat=,args=", "--sid", str(process.pid)]
+    lines = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
+    return [line for line in lines if not line.startswith("Z")]
+
+
 def stage(folder: Path) -> tuple[bytes, dict]:
     (file,) = folder.glob("kdsweep-store/*/weights.safetensors")
     return file.read_bytes(), json.loads((file.parent / "stage.json").read_text())
@@ -119,9 +126,7 @@ def test_interrupted_parallel_sweeps_leave_no_process_and_no_run(tmp_path, sign)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
     assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
-    listed = ["ps", "-o", "stat=,args=", "--sid", str(process.pid)]
-    left = subprocess.run(listed, capture_output=True, text=True).stdout.splitlines()
-    assert all(line.startswith("Z") for line in left), left
+    assert not left_of(process)
 
 
 def test_two_at_once_train_it_once(tmp_path):

@@ -11,7 +11,7 @@ from kdsweep.display import console, relative, seconds
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.picture import draw_sweep
 from kdsweep.report.style import link_name
-from kdsweep.result import INTERRUPTED, Result
+from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
 
@@ -50,7 +50,7 @@ def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], f
 def sweep_line(result: Result, jobs: int) -> str:
     """The line that a job of a sweep leaves on the screen."""
     if result.error:
-        figures = INTERRUPTED if result.error == INTERRUPTED else "failed"
+        figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
     else:
         student = result.networks["student"]
         first = [
@@ -61,7 +61,8 @@ def sweep_line(result: Result, jobs: int) -> str:
         how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
         val, test = _accuracies(result, "student")
         figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
-    return f"[{result.number + 1}/{jobs}] {result.name}  {figures}"
+    of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
+    return f"[{result.number + 1}{of}] {result.name}  {figures}"
 
 
 def ranked(results: Sequence[Result]) -> list[Result]:

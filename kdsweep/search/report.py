@@ -1,0 +1,125 @@
+"""What a search leaves behind: its best trials as experiment files, and Optuna's pictures."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import matplotlib.ticker
+from omegaconf import DictConfig, OmegaConf
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from kdsweep.display import relative
+from kdsweep.report.style import MOST_LINES
+from kdsweep.search.best import experiment_file
+from kdsweep.search.trials import Search, counted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FOLDER = "search"  # in that of the sweep
+Compose = Callable[[FrozenTrial], DictConfig]
+
+
+def standing(study: Study, search: Search) -> str:
+    """How far the search has come, in a few words."""
+    states = Counter(trial.state for trial in counted(study))
+    names = {
+        TrialState.COMPLETE: "finished",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running elsewhere",
+    }
+    parts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
+    return f"{states.total()} of {search.n_trials} trials" + (f": {', '.join(parts)}" if parts else "")
+
+
+def write_report(study: Study, search: Search, objectives: Sequence[str], composed: Compose) -> None:
+    """Say what is best; leave experiment files, Hydra's optimization_results.yaml and pictures."""
+    print(f"\nstudy {search.study} in {search.storage}: {standing(study, search)}")
+    finished = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
+    if not finished:
+        return
+    sweep = Path(search.sweep)
+    (sweep / FOLDER).mkdir(parents=True, exist_ok=True)
+    best = study.best_trials if len(objectives) > 1 else [study.best_trial]
+    results: dict[str, Any] = {"name": "optuna"}
+    if len(objectives) > 1:
+        best.sort(key=lambda trial: trial.values, reverse=True)
+        results["solutions"] = [{"params": trial.params, "values": trial.values} for trial in best]
+    else:
+        results |= {"best_params": best[0].params, "best_value": best[0].value}
+    OmegaConf.save(OmegaConf.create(results), sweep / "optimization_results.yaml")
+    for trial in best:
+        name = "best" if len(best) == 1 else f"pareto_{trial.number}"
+        command = f"kdsweep --config-dir {relative(sweep)} experiment={name}"
+        figures = ", ".join(
+            f"{objective} {value:.6g}" for objective, value in zip(objectives, trial.values, strict=True)
+        )
+        params = "  ".join(f"{key}={_shown(value)}" for key, value in trial.params.items())
+        print(f"  {'best' if name == 'best' else 'not beaten'}: trial {trial.number}, {figures}: {params}")
+        print(f"    {command}")
+        file = sweep / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        head = f"# {command}\n# Trial {trial.number} of the study {search.study}: {figures}"
+        file.write_text(experiment_file(composed(trial), head))
+    if len(finished) > 1:
+        _draw(study, objectives, sweep / FOLDER, finished)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Sequence[FrozenTrial]) -> None:
+    """Optuna's pictures as PNG; of several objectives the front, else history, importance, slice, contour."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as draw
+
+    searched = sorted({param for trial in finished for param in trial.params})
+    varied = [param for param in searched if len({str(trial.params.get(param)) for trial in finished}) > 1]
+    target = objectives[0]
+    pictures: dict[str, Callable[[], Any]]
+    if len(objectives) > 1:
+        pictures = {"front": lambda: draw.plot_pareto_front(study, target_names=list(objectives))}
+    else:
+        pictures = {"history": lambda: draw.plot_optimization_history(study, target_name=target)}
+        if varied:
+            pictures["slice"] = lambda: draw.plot_slice(study, params=varied, target_name=target)
+            pictures["importance"] = lambda: draw.plot_param_importances(study, target_name=target)
+        if len(varied) > 1:
+            pictures["contour"] = lambda: draw.plot_contour(study, params=varied, target_name=target)
+        if any(trial.intermediate_values for trial in finished):
+            pictures["epochs"] = lambda: draw.plot_intermediate_values(study)
+    for name, make in pictures.items():
+        with matplotlib.rc_context(), warnings.catch_warnings():  # Optuna sets a style for all that follows
+            warnings.simplefilter("ignore")
+            make()
+            if name == "epochs":
+                pyplot.xlabel("Epoch")
+                pyplot.ylabel(target)
+            for axes in pyplot.gcf().axes:
+                _tidy(axes)
+            pyplot.savefig(folder / f"{name}.png", dpi=144, bbox_inches="tight")
+            pyplot.close("all")
+
+
+def _tidy(axes: "Axes") -> None:
+    """As the other pictures look; axes in powers of two, no legend longer than one reads."""
+    axes.set_facecolor("white")
+    axes.grid(color="#E5E5E5")
+    for spine in axes.spines.values():
+        spine.set(visible=True, edgecolor="#7F7F7F")
+    axes.title.set_text(axes.get_title().removesuffix(" Plot"))
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_locator(matplotlib.ticker.LogLocator(base=2))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_locator(matplotlib.ticker.NullLocator())
+    legend = axes.get_legend()
+    if legend and (len(legend.get_texts()) > MOST_LINES or len(legend.get_texts()) == 1):
+        legend.remove()

@@ -1,0 +1,125 @@
+"""The trials of a study, as all its workers count them.
+
+A trial is lost if its process ended: it is told FAIL, so that Optuna learns nothing from it, and its params
+are tried again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from optuna import Study, load_study
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from kdsweep.alive import is_dead
+from kdsweep.errors import ConfigError
+
+ALIVE, SWEEP, ERROR, LOST = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error", "kdsweep.lost"
+SECONDS_FOR_A_LOCKED_DATABASE = 60
+PRUNERS: dict[str, type[BasePruner]] = {
+    "none": NopPruner,
+    "median": MedianPruner,
+    "successive_halving": SuccessiveHalvingPruner,
+    "hyperband": HyperbandPruner,
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What parent and workers must agree on."""
+
+    study: str
+    storage: str
+    pruner: str
+    sweep: str  # the folder of this sweep
+    locks: Path
+    n_trials: int
+    max_failure_rate: float
+
+    def open(self) -> Study:
+        storage = open_storage(self.storage)
+        return load_study(study_name=self.study, storage=storage, pruner=PRUNERS[self.pruner]())
+
+    def lock(self) -> FileLock:
+        """Held while a trial is asked for, so that there are never more than n_trials."""
+        return FileLock(self.locks / f"study-{self.study}.lock")
+
+    def wants_more(self, study: Study) -> bool:
+        """Whether one more is to begin beside those that are done or under way."""
+        return len(counted(study)) < self.n_trials and not self.too_many(failures(study))
+
+    def too_many(self, failed: list[FrozenTrial]) -> bool:
+        return len(failed) > self.max_failure_rate * self.n_trials
+
+    def give_up_dead(self, study: Study) -> None:
+        """Have those tried again whose process is dead."""
+        for trial in _running(study):
+            if is_dead(trial.user_attrs.get(ALIVE, "")):
+                give_up(study, trial)
+
+    def give_up_own(self, study: Study, blame: bool) -> int:
+        """After the workers of this sweep have ended: what they left running is lost; how many that are.
+
+        With `blame` it failed: it was tried again, alone, and its process was killed again.
+        """
+        own = [each for each in _running(study) if each.user_attrs.get(SWEEP) == self.sweep]
+        for trial in own:
+            give_up(
+                study, trial, "its process was killed twice, such as for want of memory" if blame else None
+            )
+        return len(own)
+
+
+def give_up(study: Study, trial: FrozenTrial, reason: str | None = None) -> None:
+    """End a trial that is still running: as failed for a `reason`, else to be tried again."""
+    note = (ERROR, reason) if reason else (LOST, True)
+    study._storage.set_trial_user_attr(trial._trial_id, *note)  # Optuna has no other way for a trial at rest
+    if not reason and trial.params:
+        study.enqueue_trial(trial.params)
+    tell(study, trial.number, state=TrialState.FAIL)
+
+
+def tell(study: Study, trial: Trial | int, values: Any = None, state: TrialState | None = None) -> None:
+    """As Optuna's; a grid sampler that is through wants to stop a loop that is not Optuna's, and may."""
+    try:
+        study.tell(trial, values, state)
+    except RuntimeError as error:
+        if "Study.stop" not in str(error):
+            raise
+
+
+def counted(study: Study) -> list[FrozenTrial]:
+    """The trials that are done or under way, without what was lost."""
+    trials = study.get_trials(deepcopy=False)
+    return [each for each in trials if each.state != TrialState.WAITING and LOST not in each.user_attrs]
+
+
+def failures(study: Study) -> list[FrozenTrial]:
+    """The trials that failed of themselves."""
+    return [each for each in counted(study) if each.state == TrialState.FAIL]
+
+
+def is_waiting(study: Study) -> bool:
+    """Whether trials are to be run again."""
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Raises ConfigError if it cannot be opened."""
+    try:
+        if url.startswith("sqlite"):
+            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
+        return get_storage(url)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"search.storage={url}: cannot be opened ({reason}); give a URL such as sqlite:///optuna.db"
+        ) from error
+
+
+def _running(study: Study) -> Iterable[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

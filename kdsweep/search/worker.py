@@ -1,0 +1,118 @@
+"""A worker of a search: it asks the study for a trial, runs it as a job and tells, until no more are wanted.
+
+Several ask one study, so that none waits for another's trial to end.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hydra.core.utils import JobReturn, run_job
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+from optuna import Study, Trial
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from kdsweep.alive import Alive
+from kdsweep.errors import Pruned, explain
+from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, give_up, is_waiting, tell
+from kdsweep.sweep import run_job_of_sweep
+from kdsweep.training.events import EpochEnded, Event, StageFinished
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Called by a launcher as if it were a job, in a process of its own if there are several.
+
+    `sampler` makes that of the trial with the given number, `overrides` the job's from what it suggests;
+    `monitor` is reported after each epoch, if anything is.
+    """
+
+    search: Search
+    sampler: Callable[[int], BaseSampler]
+    overrides: Callable[[Trial], Sequence[str]]
+    monitor: str | None
+    context: HydraContext
+    config: DictConfig
+    only_again: bool = False  # run what was lost, no more
+
+    def __call__(self, composed: DictConfig) -> None:
+        study = self.search.open()
+        while begun := self._next(study):
+            trial, overrides, alive = begun
+            try:
+                self._run(study, trial, overrides)
+            finally:
+                alive.end()
+
+    def _next(self, study: Study) -> tuple[Trial, Sequence[str], Alive] | None:
+        """A trial with its job's overrides, asked for by one worker at a time; None if no more are wanted."""
+        with self.search.lock():
+            if not self.search.wants_more(study) or (self.only_again and not is_waiting(study)):
+                return None
+            study.sampler = self.sampler(len(study.get_trials(deepcopy=False)))
+            trial, alive = study.ask(), Alive(self.search.locks, "trial")
+            trial.set_user_attr(ALIVE, alive.text)
+            trial.set_user_attr(SWEEP, self.search.sweep)
+            return trial, self.overrides(trial), alive
+
+    def _run(self, study: Study, trial: Trial, overrides: Sequence[str]) -> None:
+        """The trial as a job in a folder of its own, told whatever comes of it."""
+        try:
+            values = self._job(trial, overrides)
+        except Pruned:
+            tell(study, trial, state=TrialState.PRUNED)
+        except Exception as error:
+            trial.set_user_attr(ERROR, explain(error))
+            tell(study, trial, state=TrialState.FAIL)
+        except BaseException:  # Ctrl-C
+            give_up(study, study.get_trials(deepcopy=False)[trial.number])
+            raise
+        else:
+            tell(study, trial, values)
+
+    def _job(self, trial: Trial, overrides: Sequence[str]) -> Any:
+        config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(trial.number), trial.number
+        watch = Watch(trial, self.monitor) if self.monitor else lambda event: None
+        done = run_job(
+            hydra_context=self.context,
+            task_function=partial(run_job_of_sweep, watch=watch),
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        return outcome(done)
+
+
+def outcome(done: JobReturn) -> Any:
+    """What a job returned; it raises what the job raised, without Hydra's words on the screen."""
+    if isinstance(done._return_value, Exception):
+        raise done._return_value
+    return done._return_value
+
+
+class Watch:
+    """Tells the study the student's figure after each epoch; raises Pruned if it does worse than others."""
+
+    def __init__(self, trial: Trial, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+        self.reported: set[int] = set()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case EpochEnded(role="student"):
+                self._report(event.epoch, event.metrics)
+                if self.trial.should_prune():
+                    raise Pruned(f"pruned after epoch {event.epoch} of {event.epochs}")
+            case StageFinished(role="student"):  # what was trained before a kill, or for another job
+                for epoch, metrics in enumerate(event.history, start=1):
+                    self._report(epoch, metrics)
+
+    def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        if epoch not in self.reported:
+            self.trial.report(metrics[self.monitor], epoch)
+        self.reported.add(epoch)

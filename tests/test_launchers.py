@@ -1,0 +1,112 @@
+"""Jobs side by side on cores: whose process dies, who is interrupted, and what that does to the others."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from conftest import TINY, Command
+from test_cli import runs, sweep_folder
+from test_resume import LONG, left_of, start
+
+PARALLEL = ("-m", "hardware=cpu_parallel", "hardware.jobs=2")
+DYING = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    '''Does in its third epoch what the file `do-WIDTH` says, if there is one.'''
+
+    def __init__(self, num_classes, in_channels, image_size, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+        self.file, self.steps = Path(f"do-{width}"), 0
+
+    def forward(self, images):
+        self.steps += self.training
+        outputs = self.layers(images)
+        if not self.training or self.steps < 5 or not self.file.exists():
+            return outputs
+        match self.file.read_text():
+            case "give nan":
+                return outputs * float("nan")
+            case "raise":
+                raise ValueError("of the network's own")
+            case "die once":
+                self.file.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+NETWORK = ("--config-dir", "my_conf", "student=dying", "method=scratch",
+           "training.epochs=6", "training.batch_size=100", *TINY[2:])  # fmt: skip
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A student of two steps an epoch that does what files tell it."""
+    (tmp_path / "dying.py").write_text(DYING)
+    folder = tmp_path / "my_conf" / "student"
+    folder.mkdir(parents=True)
+    (folder / "dying.yaml").write_text("name: dying\nmodel:\n  _target_: dying.Net\n  width: 8\n")
+    return tmp_path
+
+
+def results(folder) -> list[dict]:
+    found = [json.loads(file.read_text()) for file in sweep_folder(folder).rglob("result.json")]
+    return sorted(found, key=lambda result: result["number"])
+
+
+@pytest.mark.parametrize("parallel", [("-m",), PARALLEL])
+def test_jobs_that_fail_leave_the_others(kdsweep: Command, network, parallel):
+    (network / "do-9").write_text("raise")
+    (network / "do-10").write_text("give nan")
+    done = kdsweep(*parallel, "student.model.width=9,10,8", *NETWORK, status=1)
+    assert "job 0 (student.model.width=9) failed: ValueError: of the network's own" in done.stderr
+    assert "job 1 (student.model.width=10) failed: student: the loss is no longer finite" in done.stderr
+    assert [bool(result["error"]) for result in results(network)] == [True, True, False]
+    assert sorted(run.info.status for run in runs(network)) == ["FAILED", "FAILED", "FAILED", "FINISHED"]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_takes_no_other_job_with_it(kdsweep: Command, network):
+    (network / "do-9").write_text("die")
+    (network / "do-10").write_text("die once")
+    sweep = (*PARALLEL, "student.model.width=8,9,10", *NETWORK)
+    done = kdsweep(*sweep, "hydra.sweep.dir=multirun/first/sweep", status=1)
+    assert done.stderr.count("a job's process died by SIGKILL(-9); what was under way goes on") == 2
+    assert re.search(r"^\[2/3\] student.model.width=9  failed", done.stdout, re.M)
+    assert "job 1 (student.model.width=9) failed: a job's process died by SIGKILL(-9), alone" in done.stderr
+    assert "Traceback" not in done.stderr
+    well, failed, again = results(network)
+    assert [result["error"] for result in (well, again)] == [None, None]
+    assert "died" in failed["error"]
+    assert len(list(network.glob("kdsweep-store/unfinished/*/checkpoint.safetensors"))) == 1
+    parent, *children = runs(network)
+    assert parent.info.status == "FAILED"
+    assert [child.info.status for child in children].count("FINISHED") == 2
+    assert {child.info.status for child in children} == {"FINISHED", "KILLED"}
+
+    (network / "do-9").unlink()
+    done = kdsweep(*sweep)
+    lines = sorted(line for line in done.stdout.splitlines() if line.startswith("["))
+    assert [line.endswith("reused") for line in lines] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sign", "group"),
+    [(0, signal.SIGTERM, True), (2, signal.SIGINT, True), (4, signal.SIGINT, False)],
+)
+def test_a_sweep_whose_workers_only_begin_is_interrupted(tmp_path, seconds, sign, group):
+    process = start(tmp_path, *PARALLEL, "seed=range(4)", *LONG)
+    assert "4 jobs over seed" in process.stdout.readline()
+    time.sleep(seconds)
+    begin = time.monotonic()
+    os.killpg(process.pid, sign) if group else process.send_signal(sign)
+    errors = process.communicate(timeout=60)[1]
+    assert time.monotonic() - begin < 15
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
+    assert not left_of(process)

@@ -1,0 +1,308 @@
+"""Optuna's searches through the command: pruned, continued, killed; by one worker and by several."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from conftest import TINY, Command
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+from test_cli import runs
+from test_resume import start
+
+from kdsweep.search.study import make_sampler
+
+SEARCH = ("-m", "search=temperature_alpha", "baseline=false", *TINY)
+TWO = ("hardware=cpu_parallel", "hardware.jobs=2", "hardware.threads=1")
+
+NETWORK = """
+import os, signal, time
+from pathlib import Path
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, in_channels, image_size, mood="fine"):
+        super().__init__()
+        pixels = in_channels * image_size[0] * image_size[1]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, num_classes))
+        self.mood = mood
+    def forward(self, images):
+        if self.mood == "deadly" and self.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.mood == "slow" and self.training:
+            time.sleep(0.5)
+        return self.layers(images) * (float("nan") if self.mood == "broken" and self.training else 1)
+"""
+MOODY = (
+    "-m", "search=optuna", "method=scratch", *TINY, "~student.model.hidden",
+    "student.model._target_=moody.Net", "student.name=moody",
+)  # fmt: skip
+
+
+def trials(folder: Path) -> list[FrozenTrial]:
+    storage = f"sqlite:///{folder}/optuna.db"
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+def states(folder: Path) -> list[str]:
+    return [trial.state.name for trial in trials(folder)]
+
+
+def params(folder: Path) -> list[dict[str, object]]:
+    return [trial.params for trial in trials(folder)]
+
+
+def newest(folder: Path) -> Path:
+    return max(folder.glob("multirun/*/*"))
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Path:
+    """A folder with a network that fails as it is told to."""
+    (tmp_path / "moody.py").write_text(NETWORK)
+    return tmp_path
+
+
+def test_a_search_goes_on_to_the_number_wanted(kdsweep: Command, tmp_path):
+    first = kdsweep(*SEARCH, "search.n_trials=3")
+    assert "3 of 3 trials: 3 finished" in first.stdout
+    begun = params(tmp_path)
+    assert all(1 <= each["temperature"] <= 64 and 0 <= each["alpha"] <= 1 for each in begun)
+    assert len({each["temperature"] for each in begun}) == 3
+
+    on = kdsweep(*SEARCH, "search.n_trials=5")
+    assert "goes on: 3 of 5 trials" in on.stdout
+    assert [line[:5] for line in on.stdout.splitlines() if line.startswith("[")] == ["[4/5]", "[5/5]"]
+    assert params(tmp_path)[:3] == begun
+
+    again = kdsweep(*SEARCH, "search.n_trials=5")
+    assert "5 of 5 trials: 5 finished" in again.stdout
+    assert len(trials(tmp_path)) == 5
+
+    # the same command gives the same trials: one that is not interrupted too
+    found = params(tmp_path)
+    (tmp_path / "optuna.db").unlink()
+    kdsweep(*SEARCH, "search.n_trials=5")
+    assert params(tmp_path) == found
+
+    parents = [run for run in runs(tmp_path) if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.info.status for run in parents} == {"FINISHED"}
+
+
+def test_the_best_trial_is_an_experiment(kdsweep: Command, tmp_path):
+    kdsweep(*SEARCH, "search.n_trials=4", "student.model.hidden=[8],[24]", "training=sgd")
+    best = max(trials(tmp_path), key=lambda trial: trial.value)
+    folder = newest(tmp_path)
+    text = (folder / "experiment" / "best.yaml").read_text()
+    command = text.splitlines()[1]
+    assert command == f"# kdsweep --config-dir {folder.relative_to(tmp_path)} experiment=best"
+
+    again = kdsweep(*command.split()[2:])
+    assert again.stdout.count("reused") == 2 * 2, (
+        again.stdout
+    )  # teacher and student, as lines and in the table
+    result = OmegaConf.load(max(tmp_path.glob("outputs/*/*")) / "result.json")
+    assert result.objective == best.value
+    stored = OmegaConf.load(folder / "optimization_results.yaml")
+    assert stored == {"name": "optuna", "best_params": best.params, "best_value": best.value}
+
+    pictures = {file.name for file in (folder / "search").iterdir()}
+    assert pictures == {"history.png", "slice.png", "importance.png", "contour.png", "epochs.png"}
+    (parent,) = [run for run in runs(tmp_path) if run.data.params == {}]
+    logged = tmp_path / "mlruns" / parent.info.experiment_id / parent.info.run_id / "artifacts"
+    assert {file.name for file in (logged / "search").iterdir()} == pictures
+    assert (logged / "experiment" / "best.yaml").read_text() == text
+
+
+def test_a_pruned_trial_stops_at_once_and_is_no_failure(kdsweep: Command, tmp_path):
+    kdsweep(
+        *SEARCH, "search.n_trials=5", "search.pruner=successive_halving", "training.epochs=8",
+        "training.learning_rate=1e-5,1e-3,3e-3",
+    )  # fmt: skip
+    found = trials(tmp_path)
+    pruned = [trial for trial in found if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert all(0 < len(trial.intermediate_values) < 8 for trial in pruned)
+    finished = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    assert finished
+    for trial in finished:
+        assert list(trial.intermediate_values) == list(range(1, 9))
+        assert trial.value in trial.intermediate_values.values()
+    assert len(pruned) + len(finished) == 5
+
+    marked = [run for run in runs(tmp_path) if run.data.tags.get("pruned") == "true"]
+    assert {run.info.status for run in marked} == {"KILLED"}
+    assert len(marked) == len(pruned)
+    logged = {run.data.metrics["val/accuracy"] for run in marked}
+    assert logged == {trial.value for trial in pruned}  # of the epoch after which it was stopped
+
+
+def test_failed_trials_have_a_reason_and_the_search_goes_on(kdsweep: Command, moody):
+    space = ("+student.model.mood=fine,broken", "hydra/sweeper/sampler=grid", "temperature=range(1,3)")
+    done = kdsweep(*MOODY, *space, "search.n_trials=4", "search.max_failure_rate=0.5")
+    assert sorted(states(moody)) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+    assert "4 of 4 trials: 2 finished, 2 failed" in done.stdout
+    assert done.stderr.count("no longer finite") == 2
+    for trial in trials(moody):
+        if trial.state == TrialState.FAIL:
+            assert "no longer finite" in trial.user_attrs["kdsweep.error"]
+            assert trial.params["+student.model.mood"] == "broken"
+
+    (moody / "optuna.db").unlink()
+    ended = kdsweep(*MOODY, *space, "search.n_trials=4", "search.max_failure_rate=0", status=1)
+    assert "search.max_failure_rate=0 allows no more" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len([state for state in states(moody) if state == "FAIL"]) == 1
+
+
+def test_a_killed_search_tries_its_trial_again(tmp_path):
+    command = (*SEARCH, "search.n_trials=3", "training.epochs=60", "training.batch_size=8")
+    process = start(tmp_path, *command)
+    wait_for(lambda: (tmp_path / "optuna.db").exists() and under_way(tmp_path) == 1, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert states(tmp_path)[-1] == "RUNNING"
+    lost = trials(tmp_path)[-1]
+
+    again = start(tmp_path, *command)
+    out, error = again.communicate(timeout=120)
+    assert again.returncode == 0, out + error
+    assert "3 of 3 trials: 3 finished" in out
+    found = trials(tmp_path)
+    assert found[lost.number].state == TrialState.FAIL
+    assert [trial.params for trial in found if trial.state == TrialState.COMPLETE].count(lost.params) == 1
+    assert len(found) == 4
+
+
+def test_ctrl_c_leaves_no_trial_running(tmp_path):
+    process = start(tmp_path, *SEARCH, *TWO, "search.n_trials=8", "training.epochs=200")
+    wait_for(lambda: (tmp_path / "optuna.db").exists() and under_way(tmp_path) == 2, process)
+    begun = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert time.monotonic() - begun < 20
+    assert "RUNNING" not in states(tmp_path)
+    assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
+
+
+def test_a_worker_that_dies_takes_no_other_trial_with_it(kdsweep: Command, moody):
+    space = ("+student.model.mood=fine,slow,deadly", "hydra/sweeper/sampler=grid")
+    done = kdsweep(*MOODY, *TWO, *space, "search.n_trials=3", "search.max_failure_rate=0.4")
+    assert "3 of 3 trials: 2 finished, 1 failed" in done.stdout
+    (failed,) = [trial for trial in trials(moody) if "kdsweep.error" in trial.user_attrs]
+    assert failed.params == {"+student.model.mood": "deadly"}
+    assert "killed twice" in failed.user_attrs["kdsweep.error"]
+
+
+def test_no_worker_waits_for_anothers_trial(kdsweep: Command, moody):
+    """With batches of two, one other trial at most would begin while a slow one runs."""
+    space = ("+student.model.mood=slow,calm,glad,keen", "seed=1,2", "hydra/sweeper/sampler=grid")
+    kdsweep(*MOODY, *TWO, *space, "search.n_trials=8")
+    found = trials(moody)
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 8
+    assert len({str(trial.params) for trial in found}) == 8
+    meanwhile = [
+        [each for each in found if slow.datetime_start < each.datetime_start < slow.datetime_complete]
+        for slow in found
+        if slow.params["+student.model.mood"] == "slow"
+    ]
+    assert max(map(len, meanwhile)) >= 2
+
+
+def test_a_pareto_search_weighs_accuracy_against_flops(kdsweep: Command, tmp_path):
+    done = kdsweep("-m", "search=pareto", "search.n_trials=5", "baseline=false", "training.epochs=2")
+    found = trials(tmp_path)
+    front = [
+        trial.number
+        for trial in found
+        if not any(
+            other.values[0] >= trial.values[0]
+            and other.values[1] <= trial.values[1]
+            and other.values != trial.values
+            for other in found
+        )
+    ]
+    folder = newest(tmp_path)
+    assert {file.stem for file in (folder / "experiment").iterdir()} == {
+        f"pareto_{number}" for number in front
+    } or ({file.stem for file in (folder / "experiment").iterdir()} == {"best"} and len(front) == 1)
+    assert (folder / "search" / "front.png").exists()
+    assert done.stdout.count("experiment=") == len(front)
+
+
+def test_a_search_over_chains(kdsweep: Command, tmp_path):
+    kdsweep("-m", "search=chain", "search.n_trials=2", "baseline=false", *TINY)
+    assert {each["chain_length"] for each in params(tmp_path)} <= {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("-m", "search=temperature_alpha", "search.pruner=best"),
+            "search.pruner=best: allowed: none, median",
+        ),
+        (("-m", "search=temperature_alpha", "search.n_trials=0"), "search.n_trials=0"),
+        (("-m", "search=pareto", "search.pruner=median"), "search.pruner=median: must be none"),
+        (("-m", "search=optuna"), "nothing to search"),
+        (("search=temperature_alpha",), "search=temperature_alpha: needs -m"),
+        (
+            ("-m", "search=temperature_alpha", "search.storage=nowhere"),
+            "search.storage=nowhere: cannot be opened",
+        ),
+        (("-m", "search=temperature_alpha", "search.storage=sqlite:////no/such/x.db"), "cannot be opened"),
+        (("-m", "search=temperature_alpha", "alpha=interval(0,2)"), "alpha=2"),
+        (("-m", "search=temperature_alpha", "objective=test/accuracy"), "objective"),
+    ],
+)
+def test_mistakes_are_told(kdsweep: Command, arguments, message):
+    done = kdsweep(*arguments, *TINY, "search.seed=1" if "-m" in arguments else "seed=1", status=1)
+    assert message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_study_of_another_search_is_not_gone_on_with(kdsweep: Command, tmp_path):
+    kdsweep(
+        "-m", "search=optuna", "search.study=mine", "search.n_trials=1", "method=scratch", *TINY, "seed=1,2"
+    )
+    other = ("-m", "search=optuna", "search.study=mine", "search.n_trials=2", "method=scratch", *TINY)
+    done = kdsweep(*other, "seed=3,4", status=1)
+    assert "give another search.study" in done.stderr
+    done = kdsweep(*other, "seed=1,2", "objective=val/cross_entropy", status=1)
+    assert "search.study=mine: is of other objectives" in done.stderr
+
+
+def test_each_trial_has_a_seed_of_its_own():
+    recipe = {"_target_": "optuna.samplers.RandomSampler", "seed": 3}
+
+    def first(number: int) -> float:
+        study = optuna.create_study(sampler=make_sampler(recipe, None, number))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert first(0) == first(0) != first(1)
+    grid = make_sampler(
+        {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": 0}, {"x": [1, 2]}, 0
+    )
+    assert isinstance(grid, optuna.samplers.GridSampler)
+
+
+def under_way(folder: Path) -> int:
+    """How many trials are training their student."""
+    try:
+        running = [trial for trial in trials(folder) if trial.state == TrialState.RUNNING]
+    except Exception:  # the study is being made
+        return 0
+    return sum(bool(trial.intermediate_values) for trial in running)
+
+
+def wait_for(condition, process) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
