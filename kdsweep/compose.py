@@ -1,7 +1,7 @@
 """The config of every job of a sweep, composed once per choice of groups and not once per job.
 
-Composing takes Hydra a tenth of a second. Jobs that choose the same files of the groups differ by values
-alone, and these are put into a copy by Hydra's own function, in the order in which they are given.
+Composing takes Hydra a tenth of a second. Jobs that choose the same files of the groups differ by values,
+and these are put into a copy by Hydra's own function, in the order in which they are given.
 Hydra imports this module at every start: keep it light.
 """
 

@@ -299,6 +299,8 @@ class Config(Section):
     objective: Monitor | list[Monitor | Cost]
     baseline: bool
     store: str = Field(min_length=1)
+    store_budget: float | None = Field(gt=0)
+    plan: bool
     debug: bool
     tracking: Tracking
     dataset: Dataset

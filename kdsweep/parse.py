@@ -14,14 +14,14 @@ from kdsweep.errors import ConfigError, unknown_key
 
 def parse(config: DictConfig) -> Config:
     """The typed config of a job. Raises ConfigError with a line for each thing wrong with it."""
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError("\n".join(f"{key} is missing (???): give {key}=…" for key in missing))
     try:
         values = OmegaConf.to_container(config, resolve=True)
-    except Exception as error:  # an interpolation that leads nowhere
+    except Exception as error:  # an interpolation that leads nowhere, or to what is missing
+        _refuse_missing(config)
         raise ConfigError(f"the config does not resolve: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
+    if "???" in str(values):  # looking for them in the config would resolve all of it again
+        _refuse_missing(config)
     _complete_assistants(values)
     try:
         return Config.model_validate(values)
@@ -30,6 +30,12 @@ def parse(config: DictConfig) -> Config:
         # a teacher's recipe repeats the student's, and so would the mistakes in it
         repeated = {f"teacher.{line}" for line in lines}
         raise ConfigError("\n".join(line for line in lines if line not in repeated)) from error
+
+
+def _refuse_missing(config: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError("\n".join(f"{key} is missing (???): give {key}=…" for key in missing))
 
 
 def _complete_assistants(values: dict[Any, Any]) -> None:

@@ -74,7 +74,7 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         source, initial = known.source(network), known.initial(network)
         unused = {"pretrained"} if initial else set()
         model = {key: value for key, value in network.model.items() if key not in unused}
-        return Stage(data, model, training, objective, seed, parents, source, initial)
+        return Stage(data, model, training, objective, seed, parents, source, initial, network.name)
 
     scratch = stage(config.student, config.training, ALONE, config.seed)
     if not isinstance(config.method, Distillation):

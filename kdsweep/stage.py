@@ -55,6 +55,7 @@ class Stage:
     parents: tuple["Stage", ...] = ()
     source: str | None = None
     initial: str | None = None
+    name: str = field(default="", compare=False)  # the network's, for people; no part of the key
 
     def describe(self) -> dict[str, Any]:
         return {

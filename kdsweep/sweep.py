@@ -23,6 +23,7 @@ from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_trace
 from kdsweep.result import Result, Sweep
 
 if TYPE_CHECKING:
+    from kdsweep.config import Config
     from kdsweep.job import Job
     from kdsweep.tracking import Run
     from kdsweep.training.events import Event
@@ -78,6 +79,19 @@ class SweepCallback(Callback):
             tell(error, config.get("debug"))
             raise SystemExit(1) from None
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Of one job alone, before Hydra makes its folder."""
+        if not config.get("plan"):
+            return
+        try:
+            refuse_chdir(config.hydra)
+            job = _check(config, [list(config.hydra.overrides.task)])[0]
+            _show_plan([job], [], [], f"one job: {_subject(job.config)}")
+        except Exception as error:
+            tell(error, config.get("debug"))
+            raise SystemExit(1) from None
+        raise SystemExit(0)
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.run is None:
             return
@@ -92,8 +106,16 @@ class SweepCallback(Callback):
         refuse_chdir(config.hydra)
         overrides = _overrides(config)
         keys = [_key(override) for override in overrides if override.is_sweep_override()]
-        jobs = _combinations(overrides)
-        first = _check(config, jobs)[0].config
+        trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+        every = prod(len(_choices(override)) for override in overrides)
+        limit = every if config.get("plan") and trials is None else JOBS_CHECKED
+        jobs = _combinations(overrides, limit)
+        prepared = _check(config, jobs)
+        first = prepared[0].config
+        count = _count(every if trials is None else trials, keys)
+        if first.plan:
+            _show_plan(prepared, jobs, overrides, f"{count}: {_subject(first)}", trials)
+            raise SystemExit(0)
 
         from kdsweep.store import Store
         from kdsweep.tracking import Run, Tracker
@@ -102,13 +124,9 @@ class SweepCallback(Callback):
         tracker.close_dead_runs()
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec})
-        trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-        sweep = Sweep(self.run.id, keys, len(jobs) if trials is None else trials)
+        sweep = Sweep(self.run.id, keys, every if trials is None else trials)
         sweep.save(Path(config.hydra.sweep.dir))
-        taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
-        what = f"{first.student.name} {taught}, {first.dataset.name}"
-        count = "1 job" if sweep.jobs == 1 else f"{sweep.jobs} jobs"
-        print(f"{count} over {', '.join(keys)}: {what}" if keys else f"{count}: {what}", flush=True)
+        print(f"{count}: {_subject(first)}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         from kdsweep.report.summary import summarize
@@ -152,10 +170,42 @@ def _key(override: Override) -> str:
     return override.get_key_element().lstrip("+")
 
 
-def _combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides of every job; of an interval, whose values only the sweeper knows, both ends."""
+def _count(jobs: int, keys: Sequence[str]) -> str:
+    count = "1 job" if jobs == 1 else f"{jobs} jobs"
+    return f"{count} over {', '.join(keys)}" if keys else count
+
+
+def _subject(first: "Config") -> str:
+    """What the jobs are about, told of the first."""
+    taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
+    return f"{first.student.name} {taught}, {first.dataset.name}"
+
+
+def _show_plan(
+    prepared: "Sequence[Job]",
+    jobs: Sequence[Sequence[str]],
+    overrides: Sequence[Override],
+    title: str,
+    trials: int | None = None,
+) -> None:
+    from kdsweep.report.planned import Planned, show_plan
+
+    keys = [_key(each) for each in overrides if each.is_sweep_override()]
+    chosen = [not each.is_interval_sweep() for each in overrides]
+    planned = []
+    for job, lines in zip(prepared, jobs or [()], strict=True):
+        choices = tuple(itertools.compress(lines, chosen))
+        planned.append(Planned(swept_values(lines, keys), job.plan.links(), choices))
+    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, trials)
+
+
+def _combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
+    """The overrides of every job; of an interval, whose values only the sweeper knows, both ends.
+
+    Beyond `limit` jobs, every choice with the first of the others.
+    """
     choices = [_choices(override) for override in overrides]
-    if prod(map(len, choices)) <= JOBS_CHECKED:
+    if prod(map(len, choices)) <= limit:
         return [list(job) for job in itertools.product(*choices)]
     first = [each[0] for each in choices]
     return [[*first[:i], choice, *first[i + 1 :]] for i, each in enumerate(choices) for choice in each]

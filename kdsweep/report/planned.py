@@ -1,0 +1,189 @@
+"""What `plan=true` shows: the stages that jobs share, every job, and what it comes to."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from kdsweep.config import Hardware
+from kdsweep.display import console, seconds
+from kdsweep.forecast import Need, jobs_at_once, makespan, needs
+from kdsweep.report.style import link_name
+from kdsweep.result import Result
+from kdsweep.stage import Stage
+from kdsweep.store import Store
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job as it is planned: its swept values, its stages by role in the order of training.
+
+    Of a search the values that only the sweeper knows are those at an end of their interval; `choices` are
+    the overrides that are not of that kind.
+    """
+
+    swept: dict[str, Any]
+    links: Mapping[str, Stage]
+    choices: tuple[str, ...] = ()
+
+
+def show_plan(
+    jobs: Sequence[Planned], title: str, store: Store, hardware: Hardware, trials: int | None = None
+) -> None:
+    """Print the plan; of a search with so many `trials`, what is known before it begins."""
+    needed = needs([job.links for job in jobs], store, hardware)
+    screen = console()
+    screen.print(f"plan of {title}", markup=False)
+    parts: list[Table | str]
+    if trials is None:
+        parts = [_shared_table(needed), _job_table(jobs, needed)] if len(jobs) > 1 else [_stage_table(needed)]
+        parts += [_sum(jobs, needed, hardware)]
+    else:
+        known = _known(jobs)
+        of_trials = {key: need for key, need in needed.items() if key not in known}
+        needed = {key: need for key, need in needed.items() if key in known}
+        parts = [_stage_table(needed), _search_sum(jobs, needed, of_trials, trials)]
+    for part in parts:
+        if isinstance(part, str) or part.row_count:
+            screen.print("", part, sep="\n", markup=False)
+    screen.print("nothing was trained", markup=False)
+
+
+def _known(jobs: Sequence[Planned]) -> set[str]:
+    """The keys of stages that trials have in common, whatever values within the intervals they get."""
+    ends: dict[tuple[str, ...], list[set[str]]] = {}
+    for job in jobs:
+        ends.setdefault(job.choices, []).append({stage.key for stage in job.links.values()})
+    return set().union(*(set.intersection(*keys) for keys in ends.values()))
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="left" if i < 2 else "right")
+    return table
+
+
+def _shared_table(needed: Mapping[str, Need]) -> Table:
+    return _stage_table({key: need for key, need in needed.items() if len(need.jobs) > 1}, jobs=True)
+
+
+def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Table:
+    """A row per stage, with the number of `jobs` that need it."""
+    table = _table("network" if not jobs else "networks of several jobs", "", "epochs", "time")
+    if jobs:
+        table.add_column("jobs", justify="right")
+    table.add_column("")
+    for need in needed.values():
+        state = (
+            "in the store" if need.there else f"goes on from epoch {need.done}" if need.done else "to train"
+        )
+        table.add_row(
+            link_name(need.role),
+            need.stage.name,
+            str(need.epochs or ""),
+            "" if need.there else _time(need.seconds),
+            *([str(len(need.jobs))] if jobs else []),
+            state,
+            style="dim" if need.there else None,
+        )
+    return table
+
+
+def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Table:
+    """A row per job: which of its stages it trains, finds in the store, or has from another job."""
+    roles = list(dict.fromkeys(role for job in jobs for role in job.links))
+    roles.sort(key=lambda role: (role == "student", role == "scratch"))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("job", justify="right")
+    for key in jobs[0].swept:
+        table.add_column(key, justify="right")
+    for role in roles:
+        table.add_column(link_name(role))
+    table.add_column("time", justify="right")
+    for number, job in enumerate(jobs):
+        own = [need for need in _of(job, needed) if need.jobs[0] == number and not need.there]
+        cells = [_cell(needed[job.links[role].key], number) if role in job.links else "" for role in roles]
+        known = [need.seconds for need in own if need.seconds is not None]
+        time = seconds(sum(known)) if len(known) == len(own) else "?"
+        values = Result(number, job.swept)
+        swept = [values.shown(key) for key in job.swept]
+        table.add_row(str(number + 1), *swept, *cells, time if own else "", style=None if own else "dim")
+    return table
+
+
+def _cell(need: Need, number: int) -> str:
+    if need.there:
+        return "store"
+    return "train" if need.jobs[0] == number else f"job {need.jobs[0] + 1}"
+
+
+def _of(job: Planned, needed: Mapping[str, Need]) -> list[Need]:
+    return [needed[stage.key] for stage in job.links.values()]
+
+
+def _time(value: float | None) -> str:
+    return "?" if value is None else seconds(value)
+
+
+def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], hardware: Hardware) -> str:
+    untrained = [need for need in needed.values() if not need.there]
+    there = len(needed) - len(untrained)
+    if not untrained:
+        return f"nothing is to be trained: all {_count(needed.values())} are in the store"
+    lines = [f"to train: {_count(untrained)}" + (f"; in the store: {there}" if there else "")]
+    known = sum(need.seconds for need in untrained if need.seconds is not None)
+    if known:
+        time = f"about {seconds(known)} of training"
+        at_once = min(jobs_at_once(hardware), len(jobs))
+        if at_once > 1:
+            parallel = makespan([_of(job, needed) for job in jobs], at_once)
+            time += f", {seconds(parallel)} by {at_once} jobs at a time"
+        lines.append(time)
+    return "\n".join([*lines, *_unknown(untrained)])
+
+
+def _search_sum(
+    jobs: Sequence[Planned], needed: Mapping[str, Need], of_trials: Mapping[str, Need], trials: int
+) -> str:
+    """A trial trains at most what one of its kind needs at the ends of the intervals."""
+    untrained = [need for need in needed.values() if not need.there]
+    each = max(([of_trials[stage.key] for stage in job.links.values() if stage.key in of_trials]
+                for job in jobs), key=len)  # fmt: skip
+    own = " and ".join(link_name(need.role) for need in each)
+    lines = [f"known before: {_count(untrained)} to train" if untrained else "known before: nothing to train"]
+    lines.append(
+        f"at most {trials} trials train their {own}"
+        if each
+        else f"at most {trials} trials, of these networks"
+    )
+    lines.append(f"to train: at most {len(untrained) + trials * len(each)} networks")
+    known = sum(need.seconds or 0 for need in untrained) + trials * sum(need.seconds or 0 for need in each)
+    if known:
+        lines.append(f"at most about {seconds(known)} of training")
+    return "\n".join([*lines, *_unknown([*untrained, *each])])
+
+
+def _unknown(untrained: Sequence[Need]) -> list[str]:
+    """What the sum of times leaves out, and what may make it smaller."""
+    lines = []
+    unknown = [need for need in untrained if need.seconds is None]
+    if unknown:
+        names = ", ".join(dict.fromkeys(need.stage.name for need in unknown))
+        lines.append(f"not in the sum: {_count(unknown)}; {names} never trained on these data by this recipe")
+    if any(need.other_threads for need in untrained):
+        lines.append("times of some are those by another number of CPU threads")
+    if any(need.stage.training.patience is not None for need in untrained):
+        lines.append("training.patience may end trainings earlier")
+    return lines
+
+
+def _count(needed: Collection[Need]) -> str:
+    """3 networks (1 teacher, 2 students alone)."""
+    roles = Counter(need.role for need in needed)
+    several = {role: "students alone" if role == "scratch" else f"{link_name(role)}s" for role in roles}
+    each = [f"{count} {link_name(role) if count == 1 else several[role]}" for role, count in roles.items()]
+    total = sum(roles.values())
+    return f"{total} network{'s' if total != 1 else ''} ({', '.join(each)})"
