@@ -54,9 +54,13 @@ class Result:
         new.replace(folder / RESULT)
 
     @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / RESULT).read_text()))
+
+    @classmethod
     def load_all(cls, folder: Path) -> list[Self]:
         """The results of every job below `folder`, in the order of the jobs."""
-        results = [cls(**json.loads(file.read_text())) for file in folder.rglob(RESULT)]
+        results = [cls.load(file.parent) for file in folder.rglob(RESULT)]
         return sorted(results, key=lambda result: result.number)
 
     def test(self, role: str, figure: str = "accuracy") -> float | None:

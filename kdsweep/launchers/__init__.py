@@ -1,0 +1,89 @@
+"""Hydra's launchers and what they lack: a job whose process dies has failed, and its sweep goes on.
+
+Hydra imports these modules at every start: keep them light.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdsweep.errors import KdsweepError, explain
+from kdsweep.result import RESULT, Result, Sweep
+
+
+class ProcessDied(KdsweepError):
+    """A job's process was killed, such as for want of memory."""
+
+
+class Launched:
+    """A job as its launcher knows it, which outlives the job's process."""
+
+    def __init__(self, launcher: Launcher, number: int, overrides: Sequence[str]) -> None:
+        self.number, self.overrides = number, list(overrides)
+        self.config = _composed(launcher, number, self.overrides)
+        self.folder = _folder(self.config)
+
+    def begun(self) -> bool:
+        """Whether its process had come to it: Hydra makes the folder first."""
+        return self.folder.is_dir()
+
+    def returned(self) -> JobReturn | None:
+        """What it returned, by the result that it left; None if it left none."""
+        if not (self.folder / RESULT).exists():
+            return None
+        result = Result.load(self.folder)
+        if result.error:
+            return failed(self.overrides, KdsweepError(result.error))
+        return JobReturn(self.overrides, status=JobStatus.COMPLETED, _return_value=result.objective)
+
+    def fail(self, error: KdsweepError) -> JobReturn:
+        """Leave the result that its process could not, and say so as it would have."""
+        from kdsweep.display import console
+        from kdsweep.report.summary import sweep_line
+        from kdsweep.sweep import swept_values
+
+        sweep = Sweep.load(Path(self.config.hydra.sweep.dir))
+        swept = swept_values(self.overrides, sweep.keys)
+        result = Result(self.number, swept, seed=self.config.seed, error=explain(error))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        result.save(self.folder)
+        console().print(sweep_line(result, sweep.jobs), markup=False)
+        return failed(self.overrides, error)
+
+
+def failed(overrides: Sequence[str], error: Exception) -> JobReturn:
+    """What a job returns that ended by `error`."""
+    return JobReturn(list(overrides), status=JobStatus.FAILED, _return_value=error)
+
+
+def _composed(launcher: Any, number: int, overrides: list[str]) -> DictConfig:
+    """The config of the job as its process composes it."""
+    config: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
+    with open_dict(config):
+        config.hydra.job.num = number
+        config.hydra.job.id = f"{config.hydra.job.name}_{number}"
+    return config
+
+
+def _folder(config: DictConfig) -> Path:
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)  # the folder's name may speak of the job
+    try:
+        sweep, job = (OmegaConf.select(config, f"hydra.sweep.{part}") for part in ("dir", "subdir"))
+        return Path(str(sweep)) / str(job)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def check_launcher(config: DictConfig) -> None:
+    """Ask the launcher, if it is one that can tell, whether it can work here: ConfigError if not."""
+    plugin = Plugins.instance().class_name_to_class.get(config.hydra.launcher._target_)
+    check = getattr(plugin, "check", None)
+    if check is not None:
+        check(config)
