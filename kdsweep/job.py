@@ -106,7 +106,8 @@ def _check_machine_and_networks(job: Job) -> None:
         return
     from kdsweep.training.device import resolve
 
-    resolve(job.config.hardware)
+    if not job.config.hardware.elsewhere:
+        resolve(job.config.hardware)
     problems = {}
     for role, stage in untrained.items():
         role = "student" if role == "scratch" else role
@@ -133,7 +134,9 @@ def _obtain_and_evaluate(job: Job, watchers: Sequence[Emit], result: Result) -> 
         for watch in watchers:
             watch(event)
 
-    workshop = Workshop(job.store, job.dataset, job.config.hardware, job.initial, emit)
+    hardware = job.config.hardware
+    remote = None if hardware.shared_store else tracked
+    workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
     trained = {role: workshop.obtain(role, stage) for role, stage in job.plan.links().items()}
     teacher = job.plan.chain.get("teacher")
     for role, stage in job.plan.links().items():

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +24,16 @@ log = logging.getLogger(__name__)
 
 SUMS = "SHA256SUMS"
 _verified: set[Path] = set()  # entries whose checksums this process has read
+
+
+class Remote(Protocol):
+    """Where finished entries can be had from, and go to, when machines do not share a store."""
+
+    def fetch(self, key: str, folder: Path) -> bool:
+        """Put the files of an entry, its checksums among them, into an empty folder; False if it has none."""
+
+    def keep(self, key: str, entry: Path) -> None:
+        """Take a copy of an entry."""
 
 
 class Store:
@@ -43,9 +54,13 @@ class Store:
         return entry
 
     def obtain(
-        self, key: str, make: Callable[[Path], None], waiting: Callable[[], None] = lambda: None
+        self,
+        key: str,
+        make: Callable[[Path], None],
+        waiting: Callable[[], None] = lambda: None,
+        remote: Remote | None = None,
     ) -> tuple[Path, bool]:
-        """The entry of `key` and whether it was there already.
+        """The entry of `key` and whether it was there already, or at `remote`.
 
         If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
         leaves none. Others who need the key meanwhile wait, `waiting` being called once before.
@@ -59,12 +74,16 @@ class Store:
             with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder:
                 made = Path(folder) / key
                 made.mkdir()
-                make(made)
+                fetched = remote is not None and _fetch(remote, key, made)
+                if not fetched:
+                    make(made)
                 _seal(made)
                 made.replace(self.root / key)
             shutil.rmtree(self.unfinished(key), ignore_errors=True)
             _verified.add(self.root / key)
-            return self.root / key, False
+            if remote and not fetched:
+                remote.keep(key, self.root / key)
+            return self.root / key, fetched
 
     def unfinished(self, key: str) -> Path:
         """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
@@ -101,9 +120,21 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _fetch(remote: Remote, key: str, folder: Path) -> bool:
+    """Whether the entry came, and came whole; else the folder is empty."""
+    damage = _damage(folder) if remote.fetch(key, folder) else None
+    if (folder / SUMS).exists() and not damage:
+        return True
+    if damage:
+        log.warning("store: %s came damaged from elsewhere (%s); made anew", key[:8], damage)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return False
+
+
 def _seal(folder: Path) -> None:
     """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
     lines = "".join(f"{_checksum(file)}  {file.name}\n" for file in files)
     (folder / SUMS).write_text(lines)
     for path in (*files, folder / SUMS, folder):

@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -22,6 +24,7 @@ from kdsweep.training.events import EpochEnded, Event, StageFinished
 log = logging.getLogger(__name__)
 
 LOCK_TAG = "kdsweep.lock"
+KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
 METRICS_PER_BATCH = 1000  # MLflow takes no more at once
@@ -67,6 +70,12 @@ class Tracker:
                         self._close(run.info.run_id, Path(lock))
         except Exception as error:
             raise _silent(self.uri, error) from error
+
+    def run_that_kept(self, key: str) -> str | None:
+        """A run among whose artifacts are the files of a stage, whichever experiment it belongs to."""
+        experiments = [each.experiment_id for each in self.client.search_experiments()]
+        found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
+        return found[0].info.run_id if found else None
 
     def _close(self, run_id: str, lock: Path) -> None:
         """With its lock in hand, so that a run which ended meanwhile is not told another end."""
@@ -210,6 +219,27 @@ class Run:
     def artifact(self, file: Path, folder: str | None = None) -> None:
         self._try(lambda: self.client.log_artifact(self.id, str(file), folder))
 
+    def fetch(self, key: str, folder: Path) -> bool:
+        """Whether a run, of another machine perhaps, had kept the stage and its files are in `folder`."""
+        if self.tracker is None or not self.id:
+            return False
+        try:
+            run_id = self.tracker.run_that_kept(key)
+            if run_id is None:
+                return False
+            with tempfile.TemporaryDirectory() as there:
+                fetched = Path(self.client.download_artifacts(run_id, _kept(key), there))
+                shutil.copytree(fetched, folder, dirs_exist_ok=True)
+        except Exception as error:
+            log.warning("stage %s cannot be had from MLflow, it is trained here: %s", key[:8], _reason(error))
+            return False
+        return True
+
+    def keep(self, key: str, entry: Path) -> None:
+        """Log the files of a stage, then the tag by which `fetch` finds them."""
+        if self._try(lambda: self.client.log_artifacts(self.id, str(entry), _kept(key))):
+            self.tag(f"{KEPT_TAG}{key}", "true")
+
     def _try(self, call: Callable[[], Any]) -> bool:
         """Whether MLflow took it."""
         if not self.id or time.monotonic() < self._silent_until:
@@ -221,6 +251,11 @@ class Run:
             log.warning("MLflow is lost, the job goes on without it: %s", _reason(error))
             return False
         return True
+
+
+def _kept(key: str) -> str:
+    """The folder of a stage among a run's artifacts."""
+    return f"stages/{key}"
 
 
 def _silent(uri: str, error: Exception) -> KdsweepError:

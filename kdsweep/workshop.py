@@ -18,7 +18,7 @@ from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.models.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Stage, digest
-from kdsweep.store import Store
+from kdsweep.store import Remote, Store
 from kdsweep.training.events import Emit, EpochEnded, StageFinished, Waiting
 
 if TYPE_CHECKING:
@@ -29,18 +29,28 @@ if TYPE_CHECKING:
 
 
 class Workshop:
-    """`initial` are the files of the weights that stages begin with, by digest."""
+    """`initial` are the files of the weights that stages begin with, by digest; `remote` is where trained
+    stages are exchanged with machines that have a store of their own."""
 
     def __init__(
-        self, store: Store, dataset: Dataset, hardware: Hardware, initial: Mapping[str, Path], emit: Emit
+        self,
+        store: Store,
+        dataset: Dataset,
+        hardware: Hardware,
+        initial: Mapping[str, Path],
+        emit: Emit,
+        remote: Remote | None = None,
     ) -> None:
         self.store, self.dataset, self.hardware = store, dataset, hardware
-        self.initial, self.emit = initial, emit
+        self.initial, self.emit, self.remote = initial, emit, remote
 
     def obtain(self, role: str, stage: Stage) -> StageFinished:
         """Have the stage trained, its parents being there, and tell how that went."""
         entry, reused = self.store.obtain(
-            stage.key, lambda folder: self._train(role, stage, folder), lambda: self.emit(Waiting(role))
+            stage.key,
+            lambda folder: self._train(role, stage, folder),
+            lambda: self.emit(Waiting(role)),
+            self.remote,
         )
         record = json.loads((entry / "stage.json").read_text())
         finished = StageFinished(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -78,3 +79,11 @@ def _folder(config: DictConfig) -> Path:
         return Path(str(sweep)) / str(job)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def check_launcher(config: DictConfig) -> None:
+    """Ask the launcher, if it is one that can tell, whether it can work here: ConfigError if not."""
+    plugin = Plugins.instance().class_name_to_class.get(config.hydra.launcher._target_)
+    check = getattr(plugin, "check", None)
+    if check is not None:
+        check(config)
