@@ -59,7 +59,7 @@ def run_job(
         job = prepare(config)
         with _begin(job, result, sweep) as tracked, display:
             result.run_id = tracked.id
-            _obtain_and_evaluate(job, [display.show, tracked.show, watch], result)
+            _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
             pictures = [] if sweep else draw_inside([result], result, [], folder)
             _track(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
     except BaseException as error:
@@ -127,7 +127,7 @@ def _reason(error: BaseException) -> str:
     return explain(error) if isinstance(error, Exception) else INTERRUPTED
 
 
-def _obtain_and_evaluate(job: Job, watchers: Sequence[Emit], result: Result) -> None:
+def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], result: Result) -> None:
     """Every stage from the store or by training; then the figures of each on the test split."""
 
     def emit(event: Event) -> None:
