@@ -22,6 +22,7 @@ from kdsweep.training.events import EpochEnded, Event, StageFinished
 log = logging.getLogger(__name__)
 
 LOCK_TAG = "kdsweep.lock"
+USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
 METRICS_PER_BATCH = 1000  # MLflow takes no more at once
