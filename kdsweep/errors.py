@@ -1,16 +1,23 @@
 """What a person can mend is a KdsweepError: its message is shown, its traceback is not."""
 
 import difflib
+import errno
 import os
+import re
+import shutil
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 # Read before the command sets the variable for its own purpose.
 _TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
+
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # how a disk says that it takes no more
 
 
 class KdsweepError(Exception):
@@ -31,6 +38,21 @@ class TrainingError(KdsweepError):
 
 class Pruned(KdsweepError):
     """A search has stopped a trial that does worse than others; no failure."""
+
+
+def disk_is_full(error: BaseException, where: Path) -> str | None:
+    """The line for an error of a disk that takes no more at `where`; None for any other error."""
+    # safetensors has an error of its own, whose text names the system's
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
+    if code not in FULL:
+        return None
+    there = next(folder for folder in (where, *where.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    return (
+        f"{where}: {os.strerror(code)}, {free:,.3g} GB are free there; make room, perhaps by "
+        "`kdsweep-store remove --unused`, then the same command goes on"
+    )
 
 
 def wants_traceback(debug: bool | None) -> bool:
@@ -54,6 +76,8 @@ def explain(error: BaseException) -> str:
         return f"{error.missing_cfg_file}: no such option; allowed: {', '.join(error.options)}"
     if isinstance(error, KdsweepError | HydraException):
         return str(error)
+    if full := disk_is_full(error, Path(getattr(error, "filename", None) or ".").parent):
+        return full
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true shows where)"
 
 

@@ -5,15 +5,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.stage import Stage, digest
 from kdsweep.store import Store
+from kdsweep.training.unfinished import epochs_done
 
-CHECKPOINT = "checkpoint.safetensors"  # of a training under way
 PACE = ("batch_size", "optimizer", "mixed_precision", "trainable", "fine_tuning")  # what of a recipe sets it
 
 
@@ -58,16 +57,6 @@ def needs(jobs: Sequence[Mapping[str, Stage]], store: Store, hardware: Hardware)
             if number not in found[stage.key].jobs:
                 found[stage.key].jobs.append(number)
     return found
-
-
-def epochs_done(unfinished: Path) -> int:
-    """The epochs that the checkpoint in a folder has behind it; 0 if there is none that can be read."""
-    try:
-        with (unfinished / CHECKPOINT).open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        return int(json.loads(header["__metadata__"]["progress"])["epoch"])
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError):
-        return 0
 
 
 class Paces:

@@ -24,7 +24,7 @@ from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_ta
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
-from kdsweep.tracking import Run, Tracker, download
+from kdsweep.tracking import USED_TAG, Run, Tracker, download
 from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
 
@@ -43,6 +43,13 @@ class Job:
     store: Store
     initial: Mapping[str, Path]  # files of the weights that networks begin with, by digest
 
+    @property
+    def entries(self) -> list[str]:
+        """The keys of what the job needs of the store: its stages, those they begin with, decoded images."""
+        stages = dict.fromkeys(stage.key for stage in self.plan.links().values())
+        begun = [file.parent.name for file in self.initial.values() if file.parent.parent == self.store.root]
+        return list(dict.fromkeys([*stages, *begun, *self.dataset.entries]))
+
 
 def run_job(
     composed: DictConfig, folder: Path, result: Result, sweep: Sweep | None, watch: Emit = lambda event: None
@@ -57,6 +64,7 @@ def run_job(
         config = parse(composed)
         result.seed = config.seed
         job = prepare(config)
+        result.entries = job.entries
         with _begin(job, result, sweep) as tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
@@ -76,7 +84,7 @@ def run_job(
 
 def prepare(config: Config) -> Job:
     """Load the data and plan the stages. Raises DataError or ConfigError for what cannot be run here."""
-    store = Store(config.store)
+    store = Store(config.store, config.store_budget)
     dataset = load(config.dataset, store)
     initial: dict[str, Path] = {}
 
@@ -104,6 +112,8 @@ def _check_machine_and_networks(job: Job) -> None:
     untrained = {role: stage for role, stage in job.plan.links().items() if not job.store.find(stage.key)}
     if not untrained:
         return
+    if not job.config.plan:
+        job.store.check_budget()
     from kdsweep.training.device import resolve
 
     if not job.config.hardware.elsewhere:
@@ -137,7 +147,7 @@ def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], resul
     hardware = job.config.hardware
     remote = None if hardware.shared_store else tracked
     workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
-    trained = {role: workshop.obtain(role, stage) for role, stage in job.plan.links().items()}
+    trained = workshop.obtain_all(job.plan.links())
     teacher = job.plan.chain.get("teacher")
     for role, stage in job.plan.links().items():
         compared = teacher if role != "teacher" else None
@@ -207,13 +217,14 @@ def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
         }
         params |= {"teacher": config.teacher.name, **taught}
     params |= {"method": config.method.name, "seed": config.seed}
+    tags = {USED_TAG: ",".join(job.entries)}  # from the start, so that nobody removes them meanwhile
     if sweep is None:
         tracker = Tracker(config.tracking, job.store)
         tracker.close_dead_runs()
-        return Run(tracker, f"{config.method.name} {config.student.name}", params)
+        return Run(tracker, f"{config.method.name} {config.student.name}", params, tags)
     try:
         tracker = Tracker(config.tracking, job.store)
-        return Run(tracker, result.name, result.swept | params, {"mlflow.parentRunId": sweep.run_id})
+        return Run(tracker, result.name, result.swept | params, tags | {"mlflow.parentRunId": sweep.run_id})
     except KdsweepError as error:
         log.warning("%s; the job goes on without it", error)
         return Run(None)

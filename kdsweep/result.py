@@ -36,7 +36,7 @@ class Result:
 
     `networks` has, per role, best_epoch, seconds, reused, history, `val` (figures of selection), `test`
     (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which there may
-    be "scratch" and "ensemble".
+    be "scratch" and "ensemble". `entries` are the keys of what it needs of the store.
     """
 
     number: int
@@ -47,6 +47,7 @@ class Result:
     run_id: str | None = None
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     chain: list[str] = field(default_factory=list)
+    entries: list[str] = field(default_factory=list)
     error: str | None = None
 
     def save(self, folder: Path) -> None:

@@ -1,28 +1,35 @@
 """The store: a folder of finished things, each under its content key, each made once.
 
-<root>/<key>/             files of the entry and their SHA256SUMS (`sha256sum -c` reads it)
+<root>/<key>/             files of the entry, what it is (entry.json), their SHA256SUMS (for `sha256sum -c`)
 <root>/unfinished/<key>/  what a maker needs to go on after it was killed
 <root>/damaged/           entries that failed their checksums
 <root>/locks/             one lock per key: whoever else needs it waits, then finds it
 """
 
+import getpass
 import hashlib
+import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from socket import gethostname
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from kdsweep.errors import KdsweepError
+from kdsweep import __version__
+from kdsweep.errors import KdsweepError, disk_is_full
 
 log = logging.getLogger(__name__)
 
-SUMS = "SHA256SUMS"
+SUMS, ENTRY = "SHA256SUMS", "entry.json"
 _verified: set[Path] = set()  # entries whose checksums this process has read
 
 
@@ -36,9 +43,31 @@ class Remote(Protocol):
         """Take a copy of an entry."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What an entry is and where it came from, told in its entry.json; the key alone decides what is found.
+
+    `made_from` is what the key is a digest of, in short where that is long; `parents` are the keys of the
+    entries it was made from; `network` and `role` are the names of the stage that it is or tells about.
+    """
+
+    kind: str
+    made_from: Mapping[str, Any]
+    parents: Sequence[str] = ()
+    network: str = ""
+    role: str = ""
+
+
+class Busy(Exception):
+    """Another process is making the entry."""
+
+
 class Store:
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).absolute()
+    """`used` are the keys of what was found or made through this object; `budget` is in GB."""
+
+    def __init__(self, root: str | Path, budget: float | None = None) -> None:
+        self.root, self.budget = Path(root).absolute(), budget
+        self.used: set[str] = set()
         try:
             for folder in (self.root, self.root / "unfinished", self.root / "damaged", self.root / "locks"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +80,7 @@ class Store:
         if not entry.is_dir() or (entry not in _verified and _damage(entry)):
             return None
         _verified.add(entry)
+        self.used.add(key)
         return entry
 
     def obtain(
@@ -59,28 +89,38 @@ class Store:
         make: Callable[[Path], None],
         waiting: Callable[[], None] = lambda: None,
         remote: Remote | None = None,
+        *,
+        origin: Origin,
+        wait: bool = True,
     ) -> tuple[Path, bool]:
         """The entry of `key` and whether it was there already, or at `remote`.
 
         If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
-        leaves none. Others who need the key meanwhile wait, `waiting` being called once before.
+        leaves none. Others who need the key meanwhile wait, `waiting` being called once before; with
+        `wait=False` they get Busy instead. Raises KdsweepError if the disk is full.
         """
         if entry := self.find(key):
             return entry, True
-        with self._lock(key, waiting):
+        with self._lock(key, waiting, wait):
             if entry := self.find(key):
                 return entry, True
             self._clear(key)
-            with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder:
+            with (
+                self._full_disk_is_told(),
+                tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder,
+            ):
                 made = Path(folder) / key
                 made.mkdir()
                 fetched = remote is not None and _fetch(remote, key, made)
                 if not fetched:
+                    start = time.perf_counter()
                     make(made)
+                    _sign(made, key, origin, time.perf_counter() - start)
                 _seal(made)
                 made.replace(self.root / key)
             shutil.rmtree(self.unfinished(key), ignore_errors=True)
             _verified.add(self.root / key)
+            self.used.add(key)
             if remote and not fetched:
                 remote.keep(key, self.root / key)
             return self.root / key, fetched
@@ -89,12 +129,34 @@ class Store:
         """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
         return self.root / "unfinished" / key
 
+    def check_budget(self) -> None:
+        """Raise KdsweepError if everything in the store together has outgrown its budget."""
+        if self.budget is None:
+            return
+        size = size_of(self.root) / 1e9
+        if size > self.budget:
+            raise KdsweepError(
+                f"store_budget={self.budget:g}: the store {self.root} has {size:,.3g} GB; make room with "
+                "`kdsweep-store remove --unused`, or raise it"
+            )
+
     @contextmanager
-    def _lock(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+    def _full_disk_is_told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if told := disk_is_full(error, self.root):
+                raise KdsweepError(f"store={told}") from error
+            raise
+
+    @contextmanager
+    def _lock(self, key: str, waiting: Callable[[], None], wait: bool) -> Iterator[None]:
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise Busy from None
             waiting()
             lock.acquire()
         try:
@@ -113,6 +175,27 @@ class Store:
                 "store: %s is damaged (%s); set aside in %s, made anew", key[:8], _damage(entry), aside
             )
             entry.replace(aside / key)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files below a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size  # noqa: PTH118 (twice as fast)
+    return total
+
+
+def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
+    """Leave in an entry what it is."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    made = {"key": key, "made": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
+    by = {"user": user, "host": gethostname(), "kdsweep": __version__}
+    (folder / ENTRY).write_text(json.dumps({**asdict(origin), **made, "by": by}, indent=1))
 
 
 def _checksum(file: Path) -> str:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 LOCK_TAG = "kdsweep.lock"
 KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
+USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
 METRICS_PER_BATCH = 1000  # MLflow takes no more at once

@@ -6,7 +6,9 @@ needs no torch.
 
 import json
 import platform
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from math import log
 from pathlib import Path
@@ -18,7 +20,7 @@ from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.models.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Stage, digest
-from kdsweep.store import Remote, Store
+from kdsweep.store import Busy, Origin, Remote, Store
 from kdsweep.training.events import Emit, EpochEnded, StageFinished, Waiting
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdsweep.training.fit import Teaching
+
+
+SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
 class Workshop:
@@ -44,13 +49,45 @@ class Workshop:
         self.store, self.dataset, self.hardware = store, dataset, hardware
         self.initial, self.emit, self.remote = initial, emit, remote
 
+    def obtain_all(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
+        """Have the stages trained, each after its parents, and tell how that went.
+
+        One that another job is training is left for later while there is another to train; where there is
+        none, this job waits for whichever is there first.
+        """
+        finished: dict[str, StageFinished] = {}
+        told: set[str] = set()
+        while len(finished) < len(links):
+            there = {each.key for each in finished.values()}
+            ready = {
+                role: stage
+                for role, stage in links.items()
+                if role not in finished and there.issuperset(parent.key for parent in stage.parents)
+            }
+            for role, stage in ready.items():
+                with suppress(Busy):
+                    finished[role] = self.obtain(role, stage)
+                    break
+            else:
+                for role in ready.keys() - told:
+                    self.emit(Waiting(role))
+                told |= ready.keys()
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        return {role: finished[role] for role in links}
+
     def obtain(self, role: str, stage: Stage) -> StageFinished:
-        """Have the stage trained, its parents being there, and tell how that went."""
+        """Have the stage trained, its parents being there, and tell how that went.
+
+        Raises Busy if another job is training it.
+        """
+        parents = [parent.key for parent in stage.parents]
+        origin = Origin("stage", stage.describe(), parents, stage.name, role)
         entry, reused = self.store.obtain(
             stage.key,
             lambda folder: self._train(role, stage, folder),
-            lambda: self.emit(Waiting(role)),
-            self.remote,
+            remote=self.remote,
+            origin=origin,
+            wait=False,
         )
         record = json.loads((entry / "stage.json").read_text())
         finished = StageFinished(
@@ -93,7 +130,10 @@ class Workshop:
             "positive": self.dataset.positive,
             "test": self._test_images(),
         }
-        return self.store.obtain(digest(description), make)[0]
+        made_from = [*members, *([teacher] if teacher else [])]
+        name = " + ".join(stage.name for stage in members)
+        origin = Origin("evaluation", description, [stage.key for stage in made_from], name)
+        return self.store.obtain(digest(description), make, origin=origin)[0]
 
     def cost(self, stage: Stage) -> dict[str, float]:
         """Parameters, FLOPs and latency of the stage's network, measured once per network."""
@@ -111,7 +151,8 @@ class Workshop:
             "classes": len(self.dataset.classes),
             "shape": self.dataset.shape,
         }
-        entry, _ = self.store.obtain(digest(description), make)
+        origin = Origin("cost", description, network=stage.name)
+        entry, _ = self.store.obtain(digest(description), make, origin=origin)
         figures: dict[str, float] = json.loads((entry / "cost.json").read_text())
         return figures
 
@@ -180,9 +221,9 @@ class Workshop:
 
         # a stage's own description holds its training and validation images
         images = self._test_images() if split == "test" else {}
-        entry, _ = self.store.obtain(
-            digest({"logits": stage.key, "format": FORMAT, "split": split, **images}), make
-        )
+        description = {"logits": stage.key, "format": FORMAT, "split": split, **images}
+        origin = Origin("logits", description, [stage.key], stage.name)
+        entry, _ = self.store.obtain(digest(description), make, origin=origin)
         return load_file(entry / "logits.safetensors")["logits"]
 
     def _network(self, stage: Stage) -> "nn.Module":

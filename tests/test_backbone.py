@@ -13,7 +13,7 @@ from kdsweep.models import weights
 from kdsweep.models.backbone import timm, torchvision
 from kdsweep.models.build import build, build_initial, check
 from kdsweep.models.weights import begin_with, load_weights, locate
-from kdsweep.store import Store
+from kdsweep.store import Origin, Store
 from kdsweep.training.frozen import cut, freeze
 
 SMALL = (3, 3, (32, 32))
@@ -230,7 +230,11 @@ def test_a_head_of_other_classes_is_left_fresh(tmp_path):
 
 def test_weights_are_found_in_the_store_or_told(tmp_path):
     store = Store(tmp_path / "store")
-    store.obtain("a" * 32, lambda folder: save_file({"x": torch.ones(1)}, folder / weights.WEIGHTS))
+    store.obtain(
+        "a" * 32,
+        lambda folder: save_file({"x": torch.ones(1)}, folder / weights.WEIGHTS),
+        origin=Origin("stage", {}),
+    )
     assert load_file(locate(f"stage:{'a' * 32}", store, no_download))["x"] == 1
     assert locate(
         "runs:/1/weights.safetensors", store, lambda uri: tmp_path / uri.rpartition("/")[2]

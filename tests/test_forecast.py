@@ -8,9 +8,10 @@ import pytest
 from conftest import MLP, TINY, Command, make_stage
 
 from kdsweep.config import Augment, Hardware
-from kdsweep.forecast import Need, Paces, epochs_done, makespan
+from kdsweep.forecast import Need, Paces, makespan
 from kdsweep.stage import Stage
 from kdsweep.store import Store
+from kdsweep.training.unfinished import epochs_done
 
 
 def test_a_plan_then_its_sweep_then_the_plan_again(kdsweep: Command, tmp_path):

@@ -37,6 +37,7 @@ class Dataset:
     test_fingerprint: str
     positive: int | None = None  # the positive class, where there are two
     draws_val: bool = True  # whether val was drawn from the training images
+    entries: tuple[str, ...] = ()  # keys of what the store holds of it
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,10 +59,11 @@ def load(recipe: config.Dataset, store: Store) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _load(recipe: config.Dataset, store: Path) -> Dataset:
+    kept = Store(store)
     if isinstance(recipe, config.ArrayDataset):
         contents = read_arrays(recipe.source, recipe.root)
     else:
-        contents = read_image_files(recipe, Store(store))
+        contents = read_image_files(recipe, kept)
     train, val = contents.train.take(slice(recipe.train_limit)), contents.val
     if val is None:
         train, val = _draw_val(train, recipe)
@@ -77,6 +79,7 @@ def _load(recipe: config.Dataset, store: Path) -> Dataset:
         contents.test_fingerprint,
         _positive(recipe, contents.classes),
         contents.val is None,
+        tuple(sorted(kept.used)),
     )
 
 

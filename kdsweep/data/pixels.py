@@ -21,7 +21,7 @@ from kdsweep.data.progress import progress
 from kdsweep.data.split import Images
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
-from kdsweep.store import Store
+from kdsweep.store import Origin, Store
 
 # Raised when a change of the code brings other pixels out of the same files.
 DECODING = 1
@@ -48,7 +48,9 @@ def content_digests(root: Path, paths: Sequence[str], store: Store) -> list[str]
         stats = [file.stat() for file in files]
     # the root, for archives unpack to files of equal size and time where their content differs
     listing = [[path, stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
-    entry, _ = store.obtain(digest({"contents of": listing, "root": str(root.resolve())}), make)
+    key = digest({"contents of": listing, "root": str(root.resolve())})
+    origin = Origin("digests", {"contents of": f"{len(paths)} files", "root": str(root.resolve())})
+    entry, _ = store.obtain(key, make, origin=origin)
     digests: list[str] = json.loads((entry / "digests.json").read_text())
     return digests
 
@@ -83,8 +85,10 @@ def decoded(root: Path, files: Mapping[str, str], size: int, resize: str, store:
     def waiting() -> None:
         print(f"  waiting: another job is decoding the images of {root}", flush=True)
 
-    key = digest({"pixels of": digests, "image_size": size, "resize": resize, "decoding": DECODING})
-    entry, _ = store.obtain(key, make, waiting)
+    how = {"image_size": size, "resize": resize, "decoding": DECODING}
+    key = digest({"pixels of": digests, **how})
+    origin = Origin("pixels", {"pixels of": f"{len(digests)} images", "root": str(root.resolve()), **how})
+    entry, _ = store.obtain(key, make, waiting, origin=origin)
     images = np.load(entry / "images.npy", mmap_mode="r")
     rows = {key: row for row, key in enumerate(digests)}
     return Pixels(images, rows, json.loads((entry / "unreadable.json").read_text()))

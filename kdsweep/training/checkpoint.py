@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdsweep.training.optimizers import optimizer_tensors, restore_optimizer
+from kdsweep.training.unfinished import CHECKPOINT
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Checkpoint:
         order: torch.Generator,
         device: torch.device,
     ) -> None:
-        self.file = folder / "checkpoint.safetensors"
+        self.file = folder / CHECKPOINT
         self.network, self.order, self.device = network, order, device
         self._best: dict[str, Tensor] = {}
         self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way
@@ -92,7 +93,11 @@ class Checkpoint:
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         new = self.file.with_suffix(".new")
-        save_file(tensors, new, metadata={"progress": json.dumps(asdict(progress))})
+        try:
+            save_file(tensors, new, metadata={"progress": json.dumps(asdict(progress))})
+        except Exception:  # half of it would keep a full disk full
+            new.unlink(missing_ok=True)
+            raise
         new.replace(self.file)
 
     def load(self) -> Progress:
