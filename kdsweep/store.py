@@ -87,7 +87,6 @@ class Store:
         self,
         key: str,
         make: Callable[[Path], None],
-        waiting: Callable[[], None] = lambda: None,
         remote: Remote | None = None,
         *,
         origin: Origin,
@@ -96,12 +95,12 @@ class Store:
         """The entry of `key` and whether it was there already, or at `remote`.
 
         If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
-        leaves none. Others who need the key meanwhile wait, `waiting` being called once before; with
-        `wait=False` they get Busy instead. Raises KdsweepError if the disk is full.
+        leaves none. Others who need the key meanwhile wait; with `wait=False` they get Busy instead. Raises
+        KdsweepError if the disk is full.
         """
         if entry := self.find(key):
             return entry, True
-        with self._lock(key, waiting, wait):
+        with self._lock(key, wait):
             if entry := self.find(key):
                 return entry, True
             self._clear(key)
@@ -150,14 +149,13 @@ class Store:
             raise
 
     @contextmanager
-    def _lock(self, key: str, waiting: Callable[[], None], wait: bool) -> Iterator[None]:
+    def _lock(self, key: str, wait: bool) -> Iterator[None]:
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             if not wait:
                 raise Busy from None
-            waiting()
             lock.acquire()
         try:
             yield
