@@ -14,7 +14,7 @@ sweep: $(VENV)/installed ## run the six-temperature sweep on scikit-learn's digi
 	$(BIN)/kdsweep -m temperature=1,2,4,16,32,64
 
 test: $(VENV)/installed-dev ## run the fast tests
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow and not slurm and not ray"
 
 test-all: $(VENV)/installed-dev ## run every test, the slow ones too
 	$(BIN)/pytest

@@ -101,7 +101,8 @@ def _check_machine_and_networks(job: Job) -> None:
         return
     from kdsweep.training.device import resolve
 
-    resolve(job.config.hardware)
+    if not job.config.hardware.elsewhere:
+        resolve(job.config.hardware)
     problems = {}
     for role, stage in untrained.items():
         role = "student" if role == "scratch" else role

@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
+from kdsweep.launchers import check_launcher
 from kdsweep.result import Result, Sweep
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class SweepCallback(Callback):
 
     def _start(self, config: DictConfig) -> None:
         refuse_chdir(config.hydra)
+        check_launcher(config)
         overrides = _overrides(config)
         keys = [_key(override) for override in overrides if override.is_sweep_override()]
         jobs = _combinations(overrides)

@@ -51,6 +51,7 @@ def test_answers_import_nothing_heavy(kdsweep: Command, arguments):
         "matplotlib",
         "torchmetrics",
         "pandas",
+        "submitit",
     }
 
 
