@@ -262,6 +262,9 @@ class Hardware(Section):
     cpus_per_job: int | None = Field(default=None, ge=1)
     address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
     shared_store: bool = True
+    minutes: int | None = Field(default=None, ge=3)  # of a job in Slurm's queue; two are for its warning
+    partition: str | None = None
+    memory_gb: int | None = Field(default=None, ge=1)
 
     @field_validator("jobs")
     @classmethod
@@ -276,12 +279,16 @@ class Hardware(Section):
             raise PydanticCustomError(
                 "gpus", f"hardware.device={self.device}: must be cuda, each job is given a GPU of its own"
             )
+        if self.minutes is not None and self.gpus_per_job not in (None, 0, 1):
+            raise PydanticCustomError(
+                "gpus", f"hardware.gpus_per_job={self.gpus_per_job}: must be 0 or 1 with hardware=slurm"
+            )
         return self
 
     @property
     def elsewhere(self) -> bool:
         """Whether jobs run on other machines, whose devices are not seen here."""
-        return self.address is not None
+        return self.address is not None or self.minutes is not None
 
     @property
     def cpu_threads(self) -> int:

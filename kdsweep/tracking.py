@@ -38,6 +38,7 @@ class Tracker:
         # MLflow tries for minutes by default; whoever set these knows better
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow import MlflowClient
 
         for chatty in ("mlflow", "alembic", "urllib3"):
@@ -77,6 +78,17 @@ class Tracker:
         experiments = [each.experiment_id for each in self.client.search_experiments()]
         found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
         return found[0].info.run_id if found else None
+
+    def close_children(self, parent: str) -> None:
+        """Close what a sweep whose jobs have all ended left RUNNING on other machines.
+
+        Whether a lock is held there cannot be told here, so nobody else may call a run of theirs dead.
+        """
+        left = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self.experiment_id], left):
+            host, _, lock = run.data.tags.get(LOCK_TAG, ":").partition(":")
+            if host != gethostname():
+                self._close(run.info.run_id, Path(lock))
 
     def _close(self, run_id: str, lock: Path) -> None:
         """With its lock in hand, so that a run which ended meanwhile is not told another end."""
@@ -176,9 +188,11 @@ class Run:
         lock.unlink(missing_ok=True)
 
     def close_dead_siblings(self) -> None:
-        """Close the runs of workers that were killed."""
-        if self.tracker is not None:
-            self._try(self.tracker.close_dead_runs)
+        """Close the runs of workers that were killed, here or, being children of this run, elsewhere."""
+        tracker = self.tracker
+        if tracker is not None:
+            self._try(tracker.close_dead_runs)
+            self._try(lambda: tracker.close_children(self.id))
 
     def ask_again(self) -> None:
         """Forget that MLflow was lost."""

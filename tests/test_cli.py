@@ -52,6 +52,7 @@ def test_answers_import_nothing_heavy(kdsweep: Command, arguments):
         "torchmetrics",
         "pandas",
         "ray",
+        "submitit",
     }
 
 
