@@ -110,6 +110,10 @@ class Store:
             self.used.add(key)
             return self.root / key, False
 
+    def damage(self, key: str) -> str | None:
+        """What is wrong with an entry, all of whose files are read; None if nothing is."""
+        return _damage(self.root / key)
+
     def unfinished(self, key: str) -> Path:
         """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
         return self.root / "unfinished" / key
