@@ -87,6 +87,7 @@ class Store:
         self,
         key: str,
         make: Callable[[Path], None],
+        waiting: Callable[[], None] = lambda: None,
         remote: Remote | None = None,
         *,
         origin: Origin,
@@ -95,12 +96,12 @@ class Store:
         """The entry of `key` and whether it was there already, or at `remote`.
 
         If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
-        leaves none. Others who need the key meanwhile wait; with `wait=False` they get Busy instead. Raises
-        KdsweepError if the disk is full.
+        leaves none. Others who need the key meanwhile wait, `waiting` being called once before; with
+        `wait=False` they get Busy instead. Raises KdsweepError if the disk is full.
         """
         if entry := self.find(key):
             return entry, True
-        with self._lock(key, wait):
+        with self._lock(key, waiting, wait):
             if entry := self.find(key):
                 return entry, True
             self._clear(key)
@@ -123,6 +124,10 @@ class Store:
             if remote and not fetched:
                 remote.keep(key, self.root / key)
             return self.root / key, fetched
+
+    def damage(self, key: str) -> str | None:
+        """What is wrong with an entry, all of whose files are read; None if nothing is."""
+        return _damage(self.root / key)
 
     def unfinished(self, key: str) -> Path:
         """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
@@ -149,13 +154,14 @@ class Store:
             raise
 
     @contextmanager
-    def _lock(self, key: str, wait: bool) -> Iterator[None]:
+    def _lock(self, key: str, waiting: Callable[[], None], wait: bool) -> Iterator[None]:
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             if not wait:
                 raise Busy from None
+            waiting()
             lock.acquire()
         try:
             yield

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -35,14 +35,9 @@ class Tracker:
     """The experiment of one tracking server or database. Raises KdsweepError if it does not answer."""
 
     def __init__(self, config: Tracking, store: Store) -> None:
-        # MLflow tries for minutes by default; whoever set these knows better
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        _calm()
         from mlflow import MlflowClient
 
-        for chatty in ("mlflow", "alembic", "urllib3"):
-            logging.getLogger(chatty).setLevel(logging.ERROR)
         self.uri = config.uri
         self.locks = store.root / "locks"
         try:
@@ -97,6 +92,45 @@ class Tracker:
             self.client.set_terminated(run_id, told.read_text() if told.exists() else "KILLED")
         told.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
+
+
+def _calm() -> None:
+    """Before mlflow is imported: it tries for minutes by default; whoever set these knows better."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for chatty in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
+    """Every run's id, name, keys of what it needs of the store, and whether it was deleted.
+
+    Raises KdsweepError if MLflow does not answer; a database that is not there is not made.
+    """
+    file = uri.removeprefix("sqlite:///").split("?")[0]
+    if file != uri and not Path(file).exists():
+        raise KdsweepError(f"tracking.uri={uri}: no such database; give --tracking-uri")
+    _calm()
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+
+    try:
+        client = MlflowClient(uri)
+        for experiment in client.search_experiments(view_type=ViewType.ALL):
+            token: str | None = ""
+            while token is not None:
+                page = client.search_runs(
+                    [experiment.experiment_id], "", ViewType.ALL, 1000, None, token or None
+                )
+                for run in page:
+                    tags = run.data.tags
+                    keys = tags.get(USED_TAG, tags.get("kdsweep.stage", ""))
+                    deleted = "deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage)
+                    yield run.info.run_id, run.info.run_name, keys.split(",") if keys else [], deleted
+                token = page.token or None
+    except Exception as error:
+        raise _silent(uri, error) from error
 
 
 @lru_cache

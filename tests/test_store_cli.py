@@ -1,0 +1,189 @@
+"""`kdsweep-store` on the store of real sweeps."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import COMMAND, TINY, Command, environment
+from filelock import FileLock
+from mlflow import MlflowClient
+
+from kdsweep.inventory import read_entries
+from kdsweep.store import ENTRY, SUMS, Origin, Store
+
+
+@pytest.fixture
+def store_tool(tmp_path: Path) -> Command:
+    def run(*arguments: str, status: int = 0, answer: str = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [f"{COMMAND}-store", *arguments],
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, input=answer,
+        )  # fmt: skip
+        assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def listed(store_tool: Command) -> dict[str, dict]:
+    return {entry["key"]: entry for entry in json.loads(store_tool("list", "--json").stdout)["entries"]}
+
+
+def runs(folder: Path) -> tuple[MlflowClient, list]:
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("kdsweep")
+    return client, client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+
+
+def test_list_show_verify_and_remove(kdsweep: Command, store_tool: Command, tmp_path):
+    kdsweep("-m", "temperature=1,4", *TINY)
+    kdsweep("temperature=8", "seed=1", *TINY)
+    entries = listed(store_tool)
+    kinds = [entry["kind"] for entry in entries.values()]
+    assert (kinds.count("stage"), kinds.count("cost"), kinds.count("evaluation")) == (7, 2, 7)
+    assert all(entry["kept"] for entry in entries.values())
+    shown = store_tool("list").stdout
+    assert len(re.findall(r"^[0-9a-f]{8} +stage", shown, re.M)) == 7 and "logits" not in shown
+    assert re.search(r"stage +teacher +mnist_cnn .* 2 jobs", shown) and "unused: 0" in shown
+    assert len(re.findall("logits", store_tool("list", "--all").stdout)) == kinds.count("logits")
+
+    student = next(e for e in entries.values() if e["role"] == "student" and "T=4" in str(e["used_by"]))
+    told = store_tool("show", student["key"][:10]).stdout
+    assert re.search(r"best +epoch \d of 2, val", told) and "stage mnist_cnn" in told and "T=4" in told
+    assert '"temperature": 4' in told
+    assert "no such entry" in store_tool("show", "zzz", status=1).stderr
+
+    # a run that is deleted leaves what it alone needed to --unused
+    client, found = runs(tmp_path)
+    client.delete_run(found[-1].info.run_id)
+    client.delete_run(next(run.info.run_id for run in found if run.info.run_name == "T=4"))
+    assert "unused" in store_tool("list").stdout
+    before = read_entries(Store(tmp_path / "kdsweep-store"))
+    store_tool("remove", "--unused", status=1)  # nobody answers
+    store_tool("remove", "--unused", answer="n\n", status=1)
+    assert read_entries(Store(tmp_path / "kdsweep-store")).keys() == before.keys()
+    removed = store_tool("remove", "--unused", answer="y\n").stdout
+    assert re.search(r"[\d.]+ [kM]B are free", removed)
+    left = listed(store_tool)
+    assert sorted(e["role"] for e in left.values() if e["role"]) == ["scratch", "student", "teacher"]
+    assert [e["kind"] for e in left.values()].count("evaluation") == 3
+    assert student["key"] not in left and all(entry["kept"] for entry in left.values())
+    assert store_tool("remove", "--unused").stdout == "nothing to remove\n"
+    again = kdsweep("-m", "temperature=1", *TINY).stdout
+    assert "reused" in again and "trained in" not in again
+
+    # by name, though it is in use: with what was computed of it
+    teacher = next(entry for entry in left.values() if entry["role"] == "teacher")
+    told = store_tool("remove", teacher["key"][:8], "--yes").stdout
+    assert "stage teacher mnist_cnn" in told and "needed by run" in told
+    assert not {"teacher"} & {entry["role"] for entry in listed(store_tool).values()}
+    assert "entries are whole" in store_tool("verify").stdout
+    student = next(entry for entry in left.values() if entry["role"] == "student")
+    (weights,) = (tmp_path / "kdsweep-store" / student["key"]).glob("weights*")
+    weights.write_bytes(b"changed")
+    told = store_tool("verify", status=1).stdout
+    assert f"damaged: {student['key']} (stage mlp): checksum of weights.safetensors" in told
+    assert "1 of" in told and "makes it anew" in told
+
+
+def test_results_keep_what_they_need_where_mlflow_does_not_know_them(kdsweep, store_tool, tmp_path):
+    kdsweep("method=scratch", *TINY)
+    kdsweep("method=scratch", "seed=1", "tracking.uri=sqlite:///other.db", *TINY)
+    assert all(entry["kept"] for entry in listed(store_tool).values())
+    kept = {entry["key"] for entry in listed(store_tool).values() if entry["kind"] == "stage"}
+    without = json.loads(store_tool("list", "--json", "--results").stdout)["entries"]
+    unused = [entry for entry in without if entry["kind"] == "stage" and not entry["kept"]]
+    assert len(kept) == 2 and len(unused) == 1
+
+
+def test_without_its_runs_nothing_is_taken_for_unused(kdsweep, store_tool, tmp_path):
+    kdsweep("method=scratch", *TINY)
+    (tmp_path / "mlflow.db").rename(tmp_path / "elsewhere.db")
+    assert "no such database" in store_tool("remove", "--unused", "--yes", status=1).stderr
+    assert not (tmp_path / "mlflow.db").exists()
+    assert "who uses what is not known" in store_tool("list").stderr
+    uri = "--tracking-uri=sqlite:///elsewhere.db"
+    assert store_tool("remove", "--unused", uri, "--yes").stdout == "nothing to remove\n"
+
+
+def test_what_is_in_work_stays_and_what_is_left_over_goes(store_tool, tmp_path):
+    store = Store(tmp_path / "kdsweep-store")
+    keys = ["a" * 32, "b" * 32]
+    for key in keys:
+        origin = Origin("stage", {}, network="mlp")
+        store.obtain(key, lambda folder: (folder / "x").write_text("x"), origin=origin)
+    for name in (f".{'c' * 32}-left", f".{'d' * 32}-made", ".removed-half"):
+        (store.root / name).mkdir()
+    for key in "ef":
+        store.unfinished(key * 32).mkdir()
+        (store.unfinished(key * 32) / "checkpoint.safetensors").write_bytes(b"." * 100)
+    old = time.time() - 5 * 24 * 3600
+    os.utime(store.unfinished("e" * 32) / "checkpoint.safetensors", (old, old))
+    first, fourth = (FileLock(store.root / "locks" / f"{key}.lock") for key in (keys[0], "d" * 32))
+    with first, fourth:
+        told = store_tool("remove", "aa", "bb", "--unfinished", "3", "--yes").stdout
+    assert "aaaaaaaa stays: a job is at work on it" in told
+    assert read_entries(store).keys() == {keys[0]}
+    assert [path.name for path in store.root.glob(".*")] == [f".{'d' * 32}-made"]
+    assert [path.name for path in (store.root / "unfinished").iterdir()] == ["f" * 32]
+
+
+def test_an_older_store_is_listed_and_kept(kdsweep, store_tool, tmp_path):
+    """Before entries described themselves."""
+    kdsweep("method=scratch", *TINY)
+    for entry in tmp_path.glob(f"kdsweep-store/*/{ENTRY}"):
+        sums = entry.with_name(SUMS)
+        sums.write_text("".join(line for line in sums.read_text().splitlines(True) if ENTRY not in line))
+        entry.unlink()
+    entries = listed(store_tool)
+    kinds = sorted(entry["kind"] for entry in entries.values())
+    assert kinds == ["cost", "evaluation", "logits", "logits", "stage"]
+    assert all(entry["kept"] for entry in entries.values())
+    assert "5 entries are whole" in store_tool("verify").stdout
+    assert "reused" in kdsweep("method=scratch", *TINY).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["list", "--store", "none"], "none: no such folder; give --store"), (["remove"], "remove what"),
+     (["nonsense"], "invalid choice")],
+)  # fmt: skip
+def test_mistakes_are_told(store_tool, tmp_path, arguments, message):
+    (tmp_path / "kdsweep-store").mkdir()
+    assert message in store_tool(*arguments, status=1).stderr
+
+
+def test_a_job_fails_before_it_trains_where_the_store_has_outgrown_its_budget(kdsweep, tmp_path):
+    kdsweep("method=scratch", "store_budget=1", *TINY)
+    told = kdsweep("method=scratch", "seed=1", "store_budget=0.00001", *TINY, status=1).stderr
+    assert re.search(r"store_budget=1e-05: the store .* has [\d.e-]+ GB; make room .*remove --unused", told)
+    assert len(list(tmp_path.glob("kdsweep-store/*/stage.json"))) == 1
+    kdsweep("method=scratch", "store_budget=0.00001", *TINY)  # which trains nothing
+
+
+def test_a_full_disk_fails_the_job_alone_and_leaves_the_store_valid(kdsweep, store_tool, tmp_path):
+    """A limit on the size of files stands for the disk: the checkpoint of the second student does not fit."""
+    sweep = ("-m", "baseline=false", *TINY, "student.model.hidden=[16],[1500,784]")
+    done = subprocess.run(
+        [COMMAND, *sweep],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, 10_000_000)),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "File too large" in line]
+    assert re.search(r"failed: store=.*/kdsweep-store: File too large, [\d.,]+ GB are free there; ", line)
+    assert "Traceback" not in done.stderr
+    assert "[1/2]" in done.stdout and "trained in" in done.stdout
+    store = tmp_path / "kdsweep-store"
+    assert not list(store.glob(".*")) and not list(store.glob("unfinished/*/*.new"))
+    assert "entries are whole" in store_tool("verify").stdout
+    status = {run.data.params.get("student.model.hidden"): run.info.status for run in runs(tmp_path)[1]}
+    assert status["[16]"] == "FINISHED" and status["[1500, 784]"] == "FAILED"
+
+    again = kdsweep(*sweep).stdout  # with room
+    assert re.search(r"\[1/2\].* reused", again) and re.search(r"\[2/2\].* trained in", again)
