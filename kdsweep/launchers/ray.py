@@ -147,6 +147,7 @@ class RayLauncher(HydraRayLauncher):
         assert self.config is not None
         self.slots()
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
+        attempts = 1 + options.get("max_retries", self.config.hydra.launcher.ray.remote.max_retries)
         returns: dict[int, JobReturn] = {}
         waiting = list(range(len(jobs)))
         running: dict[ObjectRef[Any], int] = {}
@@ -163,7 +164,7 @@ class RayLauncher(HydraRayLauncher):
                 read(mail, folder)
                 for ref in done:
                     i = running.pop(ref)
-                    returns[i] = _returned(jobs[i], ref)
+                    returns[i] = _returned(jobs[i], ref, attempts)
                     turns.end(i, returns[i].status == JobStatus.COMPLETED)
         except BaseException:
             try:
@@ -204,19 +205,24 @@ def _fitting(options: DictConfig, resources: dict[str, float]) -> int:
     return int(min(by_gpu, resources.get("CPU", 0) // options.num_cpus))
 
 
-def _returned(job: Launched, ref: "ObjectRef[Any]") -> JobReturn:
+def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
     try:
         returned: JobReturn = ray.get(ref)
-    except RayTaskError as error:  # outside of the job: its return cannot be sent, kdsweep is another there
-        cause = error.cause
-        return failed(job.overrides, KdsweepError(f"in Ray's worker: {type(cause).__name__}: {cause}"))
-    except RayError as error:
-        reason = f"its process died, again when Ray tried it again ({type(error).__name__})"
-        advice = "out of memory, perhaps. The same command goes on from its checkpoint"
-        return failed(job.overrides, ProcessDied(f"{reason}; {advice}"))
+    except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
+        died = f"its process died, {attempts} times" if attempts > 1 else "its process died"
+        reason = (
+            "the memory did not suffice" if isinstance(error, OutOfMemoryError) else "out of memory, perhaps"
+        )
+        return failed(
+            job.overrides, ProcessDied(f"{died}; {reason}. The same command goes on from its checkpoint")
+        )
+    except Exception as error:  # outside of the job, such as a return that cannot be sent
+        cause = getattr(error, "cause", None) or error
+        last = str(cause).strip().splitlines()[-1:]
+        return failed(job.overrides, KdsweepError(": ".join(["in Ray", type(cause).__name__, *last])))
     return returned
 
 
