@@ -258,19 +258,43 @@ class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(ge=1)
     jobs: int = 1
+    gpus_per_job: float | None = Field(default=None, ge=0, le=1)
+    cpus_per_job: int | None = Field(default=None, ge=1)
+    address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
+    shared_store: bool = True
+    minutes: int | None = Field(default=None, ge=3)  # of a job in Slurm's queue; two are for its warning
+    partition: str | None = None
+    memory_gb: int | None = Field(default=None, ge=1)
 
     @field_validator("jobs")
     @classmethod
     def _jobs_are_counted(cls, jobs: int) -> int:
         if jobs < 1 and jobs != -1:
-            raise PydanticCustomError("jobs", "must be 1 or more, or -1 for one per core")
+            raise PydanticCustomError("jobs", "must be 1 or more, or -1 for as many as fit")
         return jobs
+
+    @model_validator(mode="after")
+    def _gpus_are_given_out(self) -> Self:
+        if self.gpus_per_job is not None and self.device.startswith("cuda:"):
+            raise PydanticCustomError(
+                "gpus", f"hardware.device={self.device}: must be cuda, each job is given a GPU of its own"
+            )
+        if self.minutes is not None and self.gpus_per_job not in (None, 0, 1):
+            raise PydanticCustomError(
+                "gpus", f"hardware.gpus_per_job={self.gpus_per_job}: must be 0 or 1 with hardware=slurm"
+            )
+        return self
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether jobs run on other machines, whose devices are not seen here."""
+        return self.address is not None or self.minutes is not None
 
     @property
     def cpu_threads(self) -> int:
-        """CPU threads of one job: as configured, else the cores divided by the jobs at a time."""
+        """CPU threads of one job: as configured, else its cores, else all divided by the jobs at a time."""
         jobs = cores() if self.jobs == -1 else self.jobs
-        return self.threads or max(1, cores() // jobs)
+        return self.threads or self.cpus_per_job or max(1, cores() // jobs)
 
 
 class Tracking(Section):
@@ -361,6 +385,16 @@ class Config(Section):
                 raise PydanticCustomError(
                     "normalize", f"dataset.normalize=standard: must be unit, {key}={network.name} has its own"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_reach_mlflow(self) -> Self:
+        if not self.hardware.shared_store and self.tracking.uri.startswith(("sqlite:", "file:", "/", ".")):
+            raise PydanticCustomError(
+                "unreachable",
+                f"tracking.uri={self.tracking.uri}: must be a server with hardware.shared_store=false, for "
+                "nodes exchange stages through it; start one by `mlflow server` and give http://HOST:5000",
+            )
         return self
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def run_job(
         result.entries = job.entries
         with _begin(job, result, sweep) as tracked, display:
             result.run_id = tracked.id
-            _obtain_and_evaluate(job, [display.show, tracked.show, watch], result)
+            _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
             pictures = [] if sweep else draw_inside([result], result, [], folder)
             _track(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
     except BaseException as error:
@@ -116,7 +116,8 @@ def _check_machine_and_networks(job: Job) -> None:
         job.store.check_budget()
     from kdsweep.training.device import resolve
 
-    resolve(job.config.hardware)
+    if not job.config.hardware.elsewhere:
+        resolve(job.config.hardware)
     problems = {}
     for role, stage in untrained.items():
         role = "student" if role == "scratch" else role
@@ -136,14 +137,16 @@ def _reason(error: BaseException) -> str:
     return explain(error) if isinstance(error, Exception) else INTERRUPTED
 
 
-def _obtain_and_evaluate(job: Job, watchers: Sequence[Emit], result: Result) -> None:
+def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], result: Result) -> None:
     """Every stage from the store or by training; then the figures of each on the test split."""
 
     def emit(event: Event) -> None:
         for watch in watchers:
             watch(event)
 
-    workshop = Workshop(job.store, job.dataset, job.config.hardware, job.initial, emit)
+    hardware = job.config.hardware
+    remote = None if hardware.shared_store else tracked
+    workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
     trained = workshop.obtain_all(job.plan.links())
     teacher = job.plan.chain.get("teacher")
     for role, stage in job.plan.links().items():

@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 from kdsweep.config import Config
 from kdsweep.errors import ConfigError, unknown_key
 
+PATTERNS = {"device": "auto, cpu, cuda, cuda:N", "address": "auto, HOST:6379, ray://HOST:10001"}
+
 
 def parse(config: DictConfig) -> Config:
     """The typed config of a job. Raises ConfigError with a line for each thing wrong with it."""
@@ -74,7 +76,7 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
     elif kind == "union_tag_not_found":
         return f"{key}.{context['discriminator']} is missing from the config".replace("'", "")
     elif kind == "string_pattern_mismatch":
-        allowed = "allowed: auto, cpu, cuda, cuda:N"
+        allowed = f"allowed: {PATTERNS[str(path[-1])]}"
     else:
         allowed = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
         allowed = allowed.replace("a integer", "a whole number")

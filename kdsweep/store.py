@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -31,6 +31,16 @@ log = logging.getLogger(__name__)
 
 SUMS, ENTRY = "SHA256SUMS", "entry.json"
 _verified: set[Path] = set()  # entries whose checksums this process has read
+
+
+class Remote(Protocol):
+    """Where finished entries can be had from, and go to, when machines do not share a store."""
+
+    def fetch(self, key: str, folder: Path) -> bool:
+        """Put the files of an entry, its checksums among them, into an empty folder; False if it has none."""
+
+    def keep(self, key: str, entry: Path) -> None:
+        """Take a copy of an entry."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +88,12 @@ class Store:
         key: str,
         make: Callable[[Path], None],
         waiting: Callable[[], None] = lambda: None,
+        remote: Remote | None = None,
         *,
         origin: Origin,
         wait: bool = True,
     ) -> tuple[Path, bool]:
-        """The entry of `key` and whether it was there already.
+        """The entry of `key` and whether it was there already, or at `remote`.
 
         If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
         leaves none. Others who need the key meanwhile wait, `waiting` being called once before; with
@@ -100,15 +111,19 @@ class Store:
             ):
                 made = Path(folder) / key
                 made.mkdir()
-                start = time.perf_counter()
-                make(made)
-                _sign(made, key, origin, time.perf_counter() - start)
+                fetched = remote is not None and _fetch(remote, key, made)
+                if not fetched:
+                    start = time.perf_counter()
+                    make(made)
+                    _sign(made, key, origin, time.perf_counter() - start)
                 _seal(made)
                 made.replace(self.root / key)
             shutil.rmtree(self.unfinished(key), ignore_errors=True)
             _verified.add(self.root / key)
             self.used.add(key)
-            return self.root / key, False
+            if remote and not fetched:
+                remote.keep(key, self.root / key)
+            return self.root / key, fetched
 
     def damage(self, key: str) -> str | None:
         """What is wrong with an entry, all of whose files are read; None if nothing is."""
@@ -192,9 +207,21 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _fetch(remote: Remote, key: str, folder: Path) -> bool:
+    """Whether the entry came, and came whole; else the folder is empty."""
+    damage = _damage(folder) if remote.fetch(key, folder) else None
+    if (folder / SUMS).exists() and not damage:
+        return True
+    if damage:
+        log.warning("store: %s came damaged from elsewhere (%s); made anew", key[:8], damage)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return False
+
+
 def _seal(folder: Path) -> None:
     """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
     lines = "".join(f"{_checksum(file)}  {file.name}\n" for file in files)
     (folder / SUMS).write_text(lines)
     for path in (*files, folder / SUMS, folder):

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
+from kdsweep.launchers import check_launcher
 from kdsweep.result import Result, Sweep
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class SweepCallback(Callback):
 
     def _start(self, config: DictConfig) -> None:
         refuse_chdir(config.hydra)
+        check_launcher(config)
         overrides = _overrides(config)
         keys = [_key(override) for override in overrides if override.is_sweep_override()]
         trials = OmegaConf.select(config, "hydra.sweeper.n_trials")

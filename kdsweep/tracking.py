@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -22,6 +24,7 @@ from kdsweep.training.events import EpochEnded, Event, StageFinished
 log = logging.getLogger(__name__)
 
 LOCK_TAG = "kdsweep.lock"
+KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
 USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
@@ -65,6 +68,23 @@ class Tracker:
         except Exception as error:
             raise _silent(self.uri, error) from error
 
+    def run_that_kept(self, key: str) -> str | None:
+        """A run among whose artifacts are the files of a stage, whichever experiment it belongs to."""
+        experiments = [each.experiment_id for each in self.client.search_experiments()]
+        found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def close_children(self, parent: str) -> None:
+        """Close what a sweep whose jobs have all ended left RUNNING on other machines.
+
+        Whether a lock is held there cannot be told here, so nobody else may call a run of theirs dead.
+        """
+        left = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self.experiment_id], left):
+            host, _, lock = run.data.tags.get(LOCK_TAG, ":").partition(":")
+            if host != gethostname():
+                self._close(run.info.run_id, Path(lock))
+
     def _close(self, run_id: str, lock: Path) -> None:
         """With its lock in hand, so that a run which ended meanwhile is not told another end."""
         told = lock.with_suffix(".status")
@@ -78,6 +98,7 @@ def _calm() -> None:
     """Before mlflow is imported: it tries for minutes by default; whoever set these knows better."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for chatty in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
@@ -201,9 +222,11 @@ class Run:
         lock.unlink(missing_ok=True)
 
     def close_dead_siblings(self) -> None:
-        """Close the runs of workers that were killed."""
-        if self.tracker is not None:
-            self._try(self.tracker.close_dead_runs)
+        """Close the runs of workers that were killed, here or, being children of this run, elsewhere."""
+        tracker = self.tracker
+        if tracker is not None:
+            self._try(tracker.close_dead_runs)
+            self._try(lambda: tracker.close_children(self.id))
 
     def ask_again(self) -> None:
         """Forget that MLflow was lost."""
@@ -245,6 +268,27 @@ class Run:
     def artifact(self, file: Path, folder: str | None = None) -> None:
         self._try(lambda: self.client.log_artifact(self.id, str(file), folder))
 
+    def fetch(self, key: str, folder: Path) -> bool:
+        """Whether a run, of another machine perhaps, had kept the stage and its files are in `folder`."""
+        if self.tracker is None or not self.id:
+            return False
+        try:
+            run_id = self.tracker.run_that_kept(key)
+            if run_id is None:
+                return False
+            with tempfile.TemporaryDirectory() as there:
+                fetched = Path(self.client.download_artifacts(run_id, _kept(key), there))
+                shutil.copytree(fetched, folder, dirs_exist_ok=True)
+        except Exception as error:
+            log.warning("stage %s cannot be had from MLflow, it is trained here: %s", key[:8], _reason(error))
+            return False
+        return True
+
+    def keep(self, key: str, entry: Path) -> None:
+        """Log the files of a stage, then the tag by which `fetch` finds them."""
+        if self._try(lambda: self.client.log_artifacts(self.id, str(entry), _kept(key))):
+            self.tag(f"{KEPT_TAG}{key}", "true")
+
     def _try(self, call: Callable[[], Any]) -> bool:
         """Whether MLflow took it."""
         if not self.id or time.monotonic() < self._silent_until:
@@ -256,6 +300,11 @@ class Run:
             log.warning("MLflow is lost, the job goes on without it: %s", _reason(error))
             return False
         return True
+
+
+def _kept(key: str) -> str:
+    """The folder of a stage among a run's artifacts."""
+    return f"stages/{key}"
 
 
 def _silent(uri: str, error: Exception) -> KdsweepError:

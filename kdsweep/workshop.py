@@ -20,7 +20,7 @@ from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.models.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Stage, digest
-from kdsweep.store import Busy, Origin, Store
+from kdsweep.store import Busy, Origin, Remote, Store
 from kdsweep.training.events import Emit, EpochEnded, StageFinished, Waiting
 
 if TYPE_CHECKING:
@@ -34,13 +34,20 @@ SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
 class Workshop:
-    """`initial` are the files of the weights that stages begin with, by digest."""
+    """`initial` are the files of the weights that stages begin with, by digest; `remote` is where trained
+    stages are exchanged with machines that have a store of their own."""
 
     def __init__(
-        self, store: Store, dataset: Dataset, hardware: Hardware, initial: Mapping[str, Path], emit: Emit
+        self,
+        store: Store,
+        dataset: Dataset,
+        hardware: Hardware,
+        initial: Mapping[str, Path],
+        emit: Emit,
+        remote: Remote | None = None,
     ) -> None:
         self.store, self.dataset, self.hardware = store, dataset, hardware
-        self.initial, self.emit = initial, emit
+        self.initial, self.emit, self.remote = initial, emit, remote
 
     def obtain_all(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
         """Have the stages trained, each after its parents, and tell how that went.
@@ -76,7 +83,11 @@ class Workshop:
         parents = [parent.key for parent in stage.parents]
         origin = Origin("stage", stage.describe(), parents, stage.name, role)
         entry, reused = self.store.obtain(
-            stage.key, lambda folder: self._train(role, stage, folder), origin=origin, wait=False
+            stage.key,
+            lambda folder: self._train(role, stage, folder),
+            remote=self.remote,
+            origin=origin,
+            wait=False,
         )
         record = json.loads((entry / "stage.json").read_text())
         finished = StageFinished(

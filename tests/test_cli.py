@@ -51,6 +51,8 @@ def test_answers_import_nothing_heavy(kdsweep: Command, arguments):
         "matplotlib",
         "torchmetrics",
         "pandas",
+        "ray",
+        "submitit",
     }
 
 

@@ -110,3 +110,33 @@ def test_a_sweep_whose_workers_only_begin_is_interrupted(tmp_path, seconds, sign
     assert "Traceback" not in errors
     assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
     assert not left_of(process)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["hardware=slurm", "hardware.minutes=2"], "hardware.minutes=2: must be greater than or equal to 3"),
+        (["hardware=slurm", "hardware.gpus_per_job=0.5"], "hardware.gpus_per_job=0.5: must be 0 or 1 with"),
+        (
+            ["hardware=slurm", "hardware.memory_gb=0"],
+            "hardware.memory_gb=0: must be greater than or equal to",
+        ),
+        (["hardware.minutes=60"], "hardware.minutes: no such key"),
+        (["hardware=cpu_parallel", "hardware.partition=gpu"], "hardware.partition: no such key"),
+    ],
+)
+def test_mistakes_about_hardware_are_told(kdsweep: Command, arguments, told):
+    assert kdsweep(*arguments, status=1).stderr.startswith(f"kdsweep: {told}")
+
+
+def test_hardware_slurm_says_what_it_lacks(kdsweep: Command, tmp_path):
+    sweep = ("-m", "hardware=slurm", "temperature=1,4")
+    told = kdsweep(*sweep, PATH="/nowhere", status=1).stderr
+    assert told.startswith("kdsweep: hardware=slurm: no sbatch here")
+    hidden = tmp_path / "hydra_plugins" / "hydra_submitit_launcher"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").touch()
+    told = kdsweep(*sweep, PYTHONPATH=str(tmp_path), status=1).stderr
+    assert told == "kdsweep: hardware=slurm needs submitit: pip install 'kdsweep[slurm]'\n"
+    assert kdsweep("--cfg", "job", PYTHONPATH=str(tmp_path)).stderr == ""
+    assert not (tmp_path / "mlflow.db").exists()

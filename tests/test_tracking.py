@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Command, environment
+from conftest import TINY, Command, environment
 from test_resume import LONG, epochs_done, start
 
 from kdsweep.config import Tracking
@@ -98,6 +98,18 @@ def test_only_dead_runs_are_closed(tracker):
     assert statuses == ["RUNNING", "KILLED", "KILLED", "RUNNING"]
     living.end("FINISHED")
     foreign.end("FINISHED")
+
+
+def test_a_sweep_closes_its_own_runs_on_other_machines(tracker):
+    parent, other = begin(tracker), begin(tracker)
+    child, foreign = (Run(tracker, "job", tags={"mlflow.parentRunId": run.id}) for run in (parent, other))
+    for run in (child, foreign):
+        tracker.client.set_tag(run.id, LOCK_TAG, "another-machine:/store/locks/run.lock")
+    parent.close_dead_siblings()
+    statuses = [state(tracker, run).info.status for run in (parent, child, other, foreign)]
+    assert statuses == ["RUNNING", "KILLED", "RUNNING", "RUNNING"]
+    for run in (parent, other):
+        run.end("FINISHED")
 
 
 def test_a_run_that_could_not_tell_its_end_is_closed_truly(tracker, monkeypatch):
@@ -220,3 +232,30 @@ def test_a_server_takes_a_sweep_and_may_be_lost_in_training(kdsweep: Command, tm
     assert re.search(r"student +trained", shown)
     assert "MLflow is lost, the job goes on without it" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # eight processes import torch
+@pytest.mark.parametrize("backend", ["sqlite", "server"])
+def test_eight_jobs_at_once_lose_no_run_and_no_metric(kdsweep: Command, tmp_path, request, backend):
+    from mlflow import MlflowClient
+
+    uri = request.getfixturevalue("server")[0] if backend == "server" else f"sqlite:///{tmp_path}/mlflow.db"
+    done = kdsweep("-m", "hardware=cpu_parallel", "hardware.jobs=8", "temperature=range(1,9)", *TINY,
+                   "training.epochs=12", f"tracking.uri={uri}")  # fmt: skip
+    assert done.stderr == ""
+    assert "View run" not in done.stdout
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("kdsweep")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 9
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert {run.data.params["temperature"] for run in children} == {f"{t}.0" for t in range(1, 9)}
+    for run in children:
+        for role in ("", "teacher/", "scratch/"):
+            assert f"{role}test/accuracy" in run.data.metrics
+            for name in ("val/accuracy", "val/cross_entropy", "train/loss", "train/accuracy"):
+                points = client.get_metric_history(run.info.run_id, f"{role}{name}")
+                assert sorted(point.step for point in points) == list(range(1, 13)), (role, name)
+        artifacts = {each.path for each in client.list_artifacts(run.info.run_id)}
+        assert {"weights.safetensors", "config.yaml", "confusion.png", "teacher"} <= artifacts

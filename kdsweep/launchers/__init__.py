@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.errors import KdsweepError, explain
-from kdsweep.result import RESULT, Result, Sweep
+from kdsweep.result import INTERRUPTED, RESULT, Result, Sweep
 
 
 class ProcessDied(KdsweepError):
@@ -33,27 +34,35 @@ class Launched:
         return self.folder.is_dir()
 
     def returned(self) -> JobReturn | None:
-        """What it returned, by the result that it left; None if it left none."""
-        if not (self.folder / RESULT).exists():
+        """What it returned, by the result that it left; None if it left none, or was interrupted."""
+        result = Result.load(self.folder) if (self.folder / RESULT).exists() else None
+        if result is None or result.error == INTERRUPTED:
             return None
-        result = Result.load(self.folder)
         if result.error:
             return failed(self.overrides, KdsweepError(result.error))
         return JobReturn(self.overrides, status=JobStatus.COMPLETED, _return_value=result.objective)
 
     def fail(self, error: KdsweepError) -> JobReturn:
-        """Leave the result that its process could not, and say so as it would have."""
-        from kdsweep.display import console
-        from kdsweep.report.summary import sweep_line
+        """Leave the result that its process could not, and show it."""
         from kdsweep.sweep import swept_values
 
-        sweep = Sweep.load(Path(self.config.hydra.sweep.dir))
-        swept = swept_values(self.overrides, sweep.keys)
+        swept = swept_values(self.overrides, self._sweep().keys)
         result = Result(self.number, swept, seed=self.config.seed, error=explain(error))
         self.folder.mkdir(parents=True, exist_ok=True)
         result.save(self.folder)
-        console().print(sweep_line(result, sweep.jobs), markup=False)
+        self.show()
         return failed(self.overrides, error)
+
+    def show(self) -> None:
+        """Its line, which a process on another machine could not print here."""
+        from kdsweep.display import console
+        from kdsweep.report.summary import sweep_line
+
+        if (self.folder / RESULT).exists():
+            console().print(sweep_line(Result.load(self.folder), self._sweep().jobs), markup=False)
+
+    def _sweep(self) -> Sweep:
+        return Sweep.load(Path(self.config.hydra.sweep.dir))
 
 
 def failed(overrides: Sequence[str], error: Exception) -> JobReturn:
@@ -78,3 +87,11 @@ def _folder(config: DictConfig) -> Path:
         return Path(str(sweep)) / str(job)
     finally:
         HydraConfig.instance().cfg = before
+
+
+def check_launcher(config: DictConfig) -> None:
+    """Ask the launcher, if it is one that can tell, whether it can work here: ConfigError if not."""
+    plugin = Plugins.instance().class_name_to_class.get(config.hydra.launcher._target_)
+    check = getattr(plugin, "check", None)
+    if check is not None:
+        check(config)

@@ -65,6 +65,7 @@ class SearchImpl(OptunaSweeperImpl):
         always = [*(f"{key}={value}" for key, value in fixed.items()), *deleted]
         base = self.context.config_loader.load_sweep_config(self.config, always)
         sampler = functools.partial(make_sampler, *self._sampling(space))
+        sampler(0)  # what it lacks is told now
         objectives = [base.objective] if isinstance(base.objective, str) else list(base.objective)
         search = self._search(base, space)
         study = self._open(search, objectives)
@@ -146,7 +147,7 @@ class SearchImpl(OptunaSweeperImpl):
         """Let workers run trials. What was under way when a process died is run again, one at a time."""
         alone = False
         while worker.search.wants_more(study):
-            before = len(study.get_trials(deepcopy=False))
+            before = [trial.state for trial in study.get_trials(deepcopy=False)]
             try:
                 returns = self._launch(dataclasses.replace(worker, only_again=alone), always, alone)
             except BaseException:
@@ -156,7 +157,7 @@ class SearchImpl(OptunaSweeperImpl):
             for each in returns:
                 with contextlib.suppress(ProcessDied):
                     outcome(each)  # raises what a worker could not tell the study
-            if not lost and len(study.get_trials(deepcopy=False)) == before:
+            if not lost and before == [trial.state for trial in study.get_trials(deepcopy=False)]:
                 raise KdsweepError("search: the workers ended without a trial")
             alone = lost > 0 and is_waiting(study)
 
@@ -214,6 +215,9 @@ def make_sampler(
     seed = recipe.get("seed")
     in_sequence = recipe["_target_"].endswith(("QMCSampler", "GridSampler"))  # which the seed shuffles once
     own = seed if seed is None or in_sequence else seed + number
-    sampler = instantiate({**recipe, "seed": own}, _execution_whitelist_=SAMPLERS)
+    try:
+        sampler = instantiate({**recipe, "seed": own}, _execution_whitelist_=SAMPLERS)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{recipe['_target_']} needs {error.name}: pip install {error.name}") from error
     made: BaseSampler = sampler(grid) if grid else sampler
     return made

@@ -4,6 +4,7 @@ A trial is lost if its process ended: it is told FAIL, so that Optuna learns not
 are tried again.
 """
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 from filelock import FileLock
 from optuna import Study, load_study
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from kdsweep.alive import is_dead
@@ -57,9 +59,10 @@ class Search:
 
     def give_up_dead(self, study: Study) -> None:
         """Have those tried again whose process is dead."""
-        for trial in _running(study):
-            if is_dead(trial.user_attrs.get(ALIVE, "")):
-                give_up(study, trial)
+        with self.lock():  # a trial that begins is not yet signed
+            for trial in _running(study):
+                if is_dead(trial.user_attrs.get(ALIVE, "")):
+                    give_up(study, trial)
 
     def give_up_own(self, study: Study, blame: bool) -> int:
         """After the workers of this sweep have ended: what they left running is lost; how many that are.
@@ -76,10 +79,11 @@ class Search:
 
 def give_up(study: Study, trial: FrozenTrial, reason: str | None = None) -> None:
     """End a trial that is still running: as failed for a `reason`, else to be tried again."""
+    if not reason:
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            RetryHeartbeatStaleTrialCallback()(study, trial)
     note = (ERROR, reason) if reason else (LOST, True)
     study._storage.set_trial_user_attr(trial._trial_id, *note)  # Optuna has no other way for a trial at rest
-    if not reason and trial.params:
-        study.enqueue_trial(trial.params)
     tell(study, trial.number, state=TrialState.FAIL)
 
 
