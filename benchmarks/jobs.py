@@ -1,6 +1,6 @@
 """What a job of a sweep costs beyond its training.
 
-    python benchmarks/jobs.py [--jobs 20]
+    python benchmarks/jobs.py [--jobs 60]
 
 A sweep over the temperature on scikit-learn's digits, each job training a student of its own for an epoch, in
 a store of its own. From the command's wall time go the seconds of training that its stages tell of, and the
@@ -21,7 +21,7 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=60)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lines, whole = sweep(Path(folder), options.jobs)
@@ -39,9 +39,8 @@ def main() -> None:
 
 def sweep(folder: Path, jobs: int) -> tuple[list[float], float]:
     """When the sweep's first line and that of each job came, and when it ended, in seconds from the start."""
-    command = [
-        str(Path(sys.executable).parent / "kdsweep"), "-m", f"temperature=range(1,{jobs + 1})", "training.epochs=1"
-    ]  # fmt: skip
+    program = str(Path(sys.executable).parent / "kdsweep")
+    command = [program, "-m", f"temperature=range(1,{jobs + 1})", "training.epochs=1"]
     start, lines = time.perf_counter(), []
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
