@@ -36,6 +36,7 @@ benchmark: $(VENV)/installed ## print the speed ratios
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/frozen.py
 	$(BIN)/python benchmarks/chain.py
+	$(BIN)/python benchmarks/jobs.py
 
 clean: ## remove .venv and caches; the store, the runs and mlflow.db stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,13 +2,12 @@
 
 import heapq
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdsweep.config import Augment, Hardware
+from kdsweep.config import Augment, Hardware, cores
 from kdsweep.stage import Stage, digest
 from kdsweep.store import Store
 from kdsweep.training.unfinished import epochs_done
@@ -110,9 +109,7 @@ def _kind(description: Mapping[str, Any]) -> str:
 
 def jobs_at_once(hardware: Hardware) -> int:
     """As many as the launchers are told to run; -1 stands for one per core."""
-    if hardware.jobs > 0:
-        return hardware.jobs
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return hardware.jobs if hardware.jobs > 0 else cores()
 
 
 def makespan(jobs: Sequence[Sequence[Need]], at_once: int) -> float:

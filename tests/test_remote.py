@@ -6,10 +6,12 @@ import shutil
 import pytest
 from test_tracking import begin, tracker
 
-from kdsweep.store import SUMS, Store
+from kdsweep.store import SUMS, Origin, Store
 from kdsweep.tracking import Run
 
 __all__ = ["tracker"]
+
+MADE = Origin("made", {})
 
 
 def write(text: str):
@@ -22,10 +24,10 @@ def never(folder) -> None:
 
 def test_a_stage_is_fetched_from_the_run_that_kept_it(tracker, tmp_path):
     with begin(tracker) as first:
-        entry, there = Store(tmp_path / "a").obtain("key", write("made"), remote=first)
+        entry, there = Store(tmp_path / "a").obtain("key", write("made"), remote=first, origin=MADE)
         assert not there
     with begin(tracker) as second:
-        fetched, there = Store(tmp_path / "b").obtain("key", never, remote=second)
+        fetched, there = Store(tmp_path / "b").obtain("key", never, remote=second, origin=MADE)
     assert there
     assert {file.name: file.read_bytes() for file in fetched.iterdir()} == {
         file.name: file.read_bytes() for file in entry.iterdir()
@@ -36,11 +38,11 @@ def test_a_stage_is_fetched_from_the_run_that_kept_it(tracker, tmp_path):
 
 def test_what_comes_damaged_is_made_anew(tracker, tmp_path, caplog):
     with begin(tracker) as run:
-        entry, _ = Store(tmp_path / "a").obtain("key", write("made"), remote=run)
+        entry, _ = Store(tmp_path / "a").obtain("key", write("made"), remote=run, origin=MADE)
         (entry / "file").write_text("bent")
         run.keep("key", entry)
         with caplog.at_level(logging.WARNING):
-            again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run)
+            again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run, origin=MADE)
     assert not there
     assert (again / "file").read_text() == "anew"
     assert "came damaged from elsewhere (checksum of file)" in caplog.text
@@ -48,20 +50,20 @@ def test_what_comes_damaged_is_made_anew(tracker, tmp_path, caplog):
 
 def test_what_comes_without_checksums_is_made_anew(tracker, tmp_path):
     with begin(tracker) as run:
-        entry, _ = Store(tmp_path / "a").obtain("other", write("made"))
+        entry, _ = Store(tmp_path / "a").obtain("other", write("made"), origin=MADE)
         (entry / SUMS).unlink()
         run.keep("key", entry)
-        again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run)
+        again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run, origin=MADE)
     assert not there
     assert (again / "file").read_text() == "anew"
 
 
 def test_artifacts_that_are_gone_are_made_anew(tracker, tmp_path, caplog):
     with begin(tracker) as run:
-        Store(tmp_path / "a").obtain("key", write("made"), remote=run)
+        Store(tmp_path / "a").obtain("key", write("made"), remote=run, origin=MADE)
         artifacts = tracker.client.get_run(run.id).info.artifact_uri
         shutil.rmtree(artifacts.removeprefix("file://"))
-        again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run)
+        again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run, origin=MADE)
     assert not there
     assert (again / "file").read_text() == "anew"
     assert "cannot be had from MLflow, it is trained here" in caplog.text
@@ -71,10 +73,10 @@ def test_artifacts_that_are_gone_are_made_anew(tracker, tmp_path, caplog):
 def test_without_mlflow_it_is_made(tracker, tmp_path, monkeypatch, caplog, lost):
     with begin(tracker) as run, monkeypatch.context() as patch:
         patch.setattr(tracker.client, lost, lambda *a, **k: (_ for _ in ()).throw(OSError("gone")))
-        entry, there = Store(tmp_path / "a").obtain("key", write("made"), remote=run)
+        entry, there = Store(tmp_path / "a").obtain("key", write("made"), remote=run, origin=MADE)
     assert not there
     assert (entry / "file").read_text() == "made"
     assert "gone" in caplog.text
     if lost == "log_artifacts":
         assert tracker.run_that_kept("key") is None
-    assert not Store(tmp_path / "b").obtain("key", write("made"), remote=Run(None))[1]
+    assert not Store(tmp_path / "b").obtain("key", write("made"), remote=Run(None), origin=MADE)[1]

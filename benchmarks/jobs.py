@@ -1,0 +1,66 @@
+"""What a job of a sweep costs beyond its training.
+
+    python benchmarks/jobs.py [--jobs 60]
+
+A sweep over the temperature on scikit-learn's digits, each job training a student of its own for an epoch, in
+a store of its own. From the command's wall time go the seconds of training that its stages tell of, and the
+seconds until the first job begins (start, checks of all jobs, MLflow's new database) and after the last one
+has ended (table, pictures); what is left, over the number of jobs, is the overhead of a job: composition,
+checks, building, logits, evaluation, confusion matrix, MLflow. The first job, which imports what all need and
+trains the teacher, is told apart.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lines, whole = sweep(Path(folder), options.jobs)
+        trained = training(Path(folder))
+    start, *ends = lines
+    steps = [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
+    first, rest = steps[0] - trained[0], sum(steps[1:]) - sum(trained[1:])
+    print(f"jobs                  {options.jobs}, {sum(trained):.1f} s of training in all")
+    print(f"start and checks      {start:.2f} s")
+    print(f"first job             {first:.2f} s beyond its training (imports)")
+    print(f"further jobs          {rest / len(steps[1:]):.3f} s each beyond their training")
+    print(f"end                   {whole - ends[-1]:.2f} s (table, pictures)")
+    print(f"overhead per job      {(whole - sum(trained)) / options.jobs:.3f} s, everything counted")
+
+
+def sweep(folder: Path, jobs: int) -> tuple[list[float], float]:
+    """When the sweep's first line and that of each job came, and when it ended, in seconds from the start."""
+    program = str(Path(sys.executable).parent / "kdsweep")
+    command = [program, "-m", f"temperature=range(1,{jobs + 1})", "training.epochs=1"]
+    start, lines = time.perf_counter(), []
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith(("[", f"{jobs} jobs")):
+                lines.append(time.perf_counter() - start)
+    if running.returncode:
+        raise SystemExit(running.returncode)
+    return lines, time.perf_counter() - start
+
+
+def training(folder: Path) -> list[float]:
+    """Seconds of training that each job did itself, from its result."""
+    files = sorted(folder.glob("multirun/*/*/*/result.json"), key=lambda file: int(file.parent.name))
+    results = [json.loads(file.read_text()) for file in files]
+    return [
+        sum(network["seconds"] for network in result["networks"].values() if not network["reused"])
+        for result in results
+    ]
+
+
+if __name__ == "__main__":
+    main()
