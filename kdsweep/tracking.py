@@ -7,15 +7,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Self
-from uuid import uuid4
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from kdsweep.alive import Alive, left_behind
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError, Pruned
 from kdsweep.store import Store
@@ -61,10 +60,9 @@ class Tracker:
         """
         try:
             for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-                host, _, lock = run.data.tags.get(LOCK_TAG, ":").partition(":")
-                if host == gethostname():
-                    with suppress(Timeout, OSError), _free(Path(lock)):
-                        self._close(run.info.run_id, Path(lock))
+                with left_behind(run.data.tags.get(LOCK_TAG, "")) as lock:
+                    if lock:
+                        self._close(run.info.run_id, lock)
         except Exception as error:
             raise _silent(self.uri, error) from error
 
@@ -147,15 +145,6 @@ def download(tracking: Tracking, uri: str) -> Path:
         ) from error
 
 
-def _free(lock: Path) -> AbstractContextManager[object]:
-    """The lock if nobody holds it, else Timeout; a lock that is gone with its store is held by nobody."""
-    try:
-        lock.stat()
-    except FileNotFoundError:
-        return nullcontext()
-    return FileLock(lock, timeout=0)
-
-
 class Run:
     """One MLflow run as a context: its state is true whatever ends it.
 
@@ -183,9 +172,8 @@ class Run:
         from mlflow.entities import Param
 
         self.client = tracker.client
-        self._lock = FileLock(tracker.locks / f"run-{uuid4().hex}.lock")
-        self._lock.acquire()  # before the run is there, so that it is never without
-        tags = {**tags, LOCK_TAG: f"{gethostname()}:{self._lock.lock_file}"}
+        self._alive = Alive(tracker.locks, "run")  # before the run is there, so that it is never without
+        tags = {**tags, LOCK_TAG: self._alive.text}
         try:
             self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags).info.run_id
             named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
@@ -215,11 +203,9 @@ class Run:
         self.flush()
         if reason:
             self._try(lambda: self.client.set_tag(self.id, "kdsweep.error", reason[:5000]))
-        lock = Path(self._lock.lock_file)
         if self.id and not self._try(lambda: self.client.set_terminated(self.id, status)):
-            lock.with_suffix(".status").write_text(status)  # for whoever finds the run dead
-        self._lock.release()
-        lock.unlink(missing_ok=True)
+            self._alive.file.with_suffix(".status").write_text(status)  # for whoever finds the run dead
+        self._alive.end()
 
     def close_dead_siblings(self) -> None:
         """Close the runs of workers that were killed, here or, being children of this run, elsewhere."""

@@ -82,8 +82,8 @@ def test_losing_mlflow_is_said_once_and_made_up_for(tracker, monkeypatch, caplog
 
 def die(run: Run) -> Path:
     """As a killed process: its lock is free, and still there."""
-    lock = Path(run._lock.lock_file)
-    run._lock.release()
+    lock = Path(run._alive.file)
+    run._alive._lock.release()
     lock.touch()
     return lock
 
