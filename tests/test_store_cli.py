@@ -176,7 +176,7 @@ def test_a_full_disk_fails_the_job_alone_and_leaves_the_store_valid(kdsweep, sto
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "File too large" in line]
-    assert re.search(r"failed: store=.*/kdsweep-store: File too large, [\d.,]+ GB are free there; ", line)
+    assert re.search(r"failed: store=.*/kdsweep-store: File too large, [\d.,]+ [GM]B are free there; ", line)
     assert "Traceback" not in done.stderr
     assert "[1/2]" in done.stdout and "trained in" in done.stdout
     store = tmp_path / "kdsweep-store"
