@@ -257,31 +257,36 @@ def cores() -> int:
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int | None = Field(ge=1)
+    minutes: int | None = Field(default=None, ge=3)  # of a Slurm job, whose last two are for leaving it
     jobs: int = 1
     gpus_per_job: float | None = Field(default=None, ge=0, le=1)
     cpus_per_job: int | None = Field(default=None, ge=1)
     address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
     shared_store: bool = True
-    minutes: int | None = Field(default=None, ge=3)  # of a job in Slurm's queue; two are for its warning
     partition: str | None = None
     memory_gb: int | None = Field(default=None, ge=1)
 
     @field_validator("jobs")
     @classmethod
-    def _jobs_are_counted(cls, jobs: int) -> int:
+    def _jobs_are_counted(cls, jobs: int, info: ValidationInfo) -> int:
+        if jobs < 1 and info.data.get("minutes") is not None:
+            raise PydanticCustomError("jobs", "must be 1 or more with hardware=slurm")
         if jobs < 1 and jobs != -1:
             raise PydanticCustomError("jobs", "must be 1 or more, or -1 for as many as fit")
         return jobs
+
+    @field_validator("gpus_per_job")
+    @classmethod
+    def _slurm_gives_whole_gpus(cls, gpus: float | None, info: ValidationInfo) -> float | None:
+        if info.data.get("minutes") is not None and gpus not in (None, 0, 1):
+            raise PydanticCustomError("gpus", "must be 0 or 1 with hardware=slurm")
+        return gpus
 
     @model_validator(mode="after")
     def _gpus_are_given_out(self) -> Self:
         if self.gpus_per_job is not None and self.device.startswith("cuda:"):
             raise PydanticCustomError(
                 "gpus", f"hardware.device={self.device}: must be cuda, each job is given a GPU of its own"
-            )
-        if self.minutes is not None and self.gpus_per_job not in (None, 0, 1):
-            raise PydanticCustomError(
-                "gpus", f"hardware.gpus_per_job={self.gpus_per_job}: must be 0 or 1 with hardware=slurm"
             )
         return self
 

@@ -45,17 +45,21 @@ class NodeTask:
         except OSError as error:
             reason = f"cannot work in {self.here}: {error.strerror}"
             raise KdsweepError(f"node {os.uname().nodename}: {reason}") from error
-        with _said(self.mail):
-            if self.sweep is None:
-                return self.task(composed)
-            folder = Path(HydraConfig.get().sweep.dir)
-            _write(folder / SWEEP, self.sweep)
-            before = set(_results(folder))
-            try:
-                return self.task(composed)
-            finally:
-                for file, _ in set(_results(folder)) - before:
-                    _send(self.mail, (FILE, str(file.relative_to(folder)), file.read_text()))
+        try:
+            with _said(self.mail):
+                return self.task(composed) if self.sweep is None else self._apart(composed, self.sweep)
+        except KeyboardInterrupt:
+            os._exit(1)  # its run has ended; for torch to leave takes seconds
+
+    def _apart(self, composed: DictConfig, sweep: str) -> Any:
+        folder = Path(HydraConfig.get().sweep.dir)
+        _write(folder / SWEEP, sweep)
+        before = set(_results(folder))
+        try:
+            return self.task(composed)
+        finally:
+            for file, _ in set(_results(folder)) - before:
+                _send(self.mail, (FILE, str(file.relative_to(folder)), file.read_text()))
 
 
 def mailbox() -> Queue:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ SECONDS_TO_END = 5.0  # for a job that is interrupted
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_task_oom_retries": "1",  # by default a job that does not fit into the memory is tried forever
+    "RAY_task_oom_retries": "1",  # of a job that does not fit into the memory; by default many
 }
 
 try:
@@ -91,24 +91,22 @@ class RayLauncher(HydraRayLauncher):
         return int(min(fitting, self._limit()))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs = self._jobs(job_overrides, initial_job_idx)
-        shared = self._shares_store()
-        turns = Turns([()] * len(jobs) if shared else untrained([job.config for job in jobs]))
-        returns = self._await(jobs, turns)
-        for i, (job, each) in enumerate(zip(jobs, returns, strict=True)):
-            error = each._return_value
-            if isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
-                returns[i] = job.fail(error)
-        return returns
+        turns = Turns([()] * len(job_overrides))
+        if not self._shares_store():
+            turns = Turns(untrained([self._job(i, each).config for i, each in enumerate(job_overrides)]))
+        return self._await(job_overrides, initial_job_idx, turns, self._retries(), _failed_for_good)
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Each job's return, one whose worker dies FAILED by ProcessDied at once; all may run at a time."""
-        jobs = self._jobs(job_overrides, initial_job_idx)
-        return self._await(jobs, Turns([()] * len(jobs)), max_retries=0)
+        """Each job's return, one whose worker dies FAILED by ProcessDied at once; none waits for another."""
+        turns = Turns([()] * len(job_overrides))
+        return self._await(job_overrides, initial_job_idx, turns, 0, lambda job, returned: returned)
 
-    def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Launched]:
-        setup_globals()
-        return [Launched(self, first + i, overrides) for i, overrides in enumerate(job_overrides)]
+    def _job(self, number: int, overrides: Sequence[str]) -> Launched:
+        return Launched(self, number, overrides)
+
+    def _retries(self) -> int:
+        assert self.config is not None
+        return int(self.config.hydra.launcher.ray.remote.max_retries)
 
     def _limit(self) -> float:
         assert self.config is not None
@@ -138,19 +136,26 @@ class RayLauncher(HydraRayLauncher):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
 
-    def _await(self, jobs: Sequence[Launched], turns: Turns, **options: Any) -> list[JobReturn]:
+    def _await(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        first: int,
+        turns: Turns,
+        retries: int,
+        settled: Callable[[Launched, JobReturn], JobReturn],
+    ) -> list[JobReturn]:
         """Run the jobs, as many at a time as there is room for, and await them all."""
         import ray
 
         from kdsweep.launchers.node import mailbox, read
 
         assert self.config is not None
+        setup_globals()
         self.slots()
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
-        attempts = 1 + options.get("max_retries", self.config.hydra.launcher.ray.remote.max_retries)
         returns: dict[int, JobReturn] = {}
-        waiting = list(range(len(jobs)))
-        running: dict[ObjectRef[Any], int] = {}
+        waiting = list(range(len(job_overrides)))
+        running: dict[ObjectRef[Any], tuple[int, Launched]] = {}
         try:
             mail = mailbox()
             while waiting or running:
@@ -159,12 +164,13 @@ class RayLauncher(HydraRayLauncher):
                 if ready is not None:
                     waiting.remove(ready)
                     turns.begin(ready)
-                    running[self._begin(jobs[ready], folder, mail, options)] = ready
+                    job = self._job(first + ready, job_overrides[ready])
+                    running[self._begin(job, folder, mail, retries)] = ready, job
                 done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS if ready is None else 0)
                 read(mail, folder)
                 for ref in done:
-                    i = running.pop(ref)
-                    returns[i] = _returned(jobs[i], ref, attempts)
+                    i, job = running.pop(ref)
+                    returns[i] = settled(job, _returned(job, ref, 1 + retries))
                     turns.end(i, returns[i].status == JobStatus.COMPLETED)
         except BaseException:
             try:
@@ -173,9 +179,9 @@ class RayLauncher(HydraRayLauncher):
             finally:
                 ray.shutdown()
             raise
-        return [returns[i] for i in range(len(jobs))]
+        return [returns[i] for i in range(len(job_overrides))]
 
-    def _begin(self, job: Launched, folder: Path, mail: "Queue", options: dict[str, Any]) -> "ObjectRef[Any]":
+    def _begin(self, job: Launched, folder: Path, mail: "Queue", retries: int) -> "ObjectRef[Any]":
         from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
 
         from kdsweep.launchers.node import NodeTask
@@ -186,7 +192,7 @@ class RayLauncher(HydraRayLauncher):
         sweep = None if self._shares_store() else (folder / SWEEP).read_text()
         environment = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
         task = NodeTask(self.task_function, mail, Path.cwd(), environment, sweep)
-        remote = OmegaConf.create({**job.config.hydra.launcher.ray.remote, **options})
+        remote = OmegaConf.create({**job.config.hydra.launcher.ray.remote, "max_retries": retries})
         context, state = self.hydra_context, Singleton.get_state()
         ref: ObjectRef[Any] = launch_job_on_ray(context, remote, job.config, task, state)
         return ref
@@ -223,6 +229,14 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
         cause = getattr(error, "cause", None) or error
         last = str(cause).strip().splitlines()[-1:]
         return failed(job.overrides, KdsweepError(": ".join(["in Ray", type(cause).__name__, *last])))
+    return returned
+
+
+def _failed_for_good(job: Launched, returned: JobReturn) -> JobReturn:
+    """With a result on the disk, which a job could not leave whose process died."""
+    error = returned._return_value
+    if isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
+        return job.fail(error)
     return returned
 
 

@@ -1,9 +1,14 @@
 """Whose turn it is where nodes have stores of their own, whose locks do not reach across."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from omegaconf import DictConfig, open_dict
+
+from kdsweep.errors import explain
+
+log = logging.getLogger(__name__)
 
 
 class Turns:
@@ -46,7 +51,11 @@ def untrained(configs: Sequence[DictConfig]) -> list[list[str]]:
         jobs.append(prepare(parse(plain)))
     if not jobs:
         return []
-    tracker = Tracker(jobs[0].config.tracking, jobs[0].store)
     planned = [[stage.key for stage in job.plan.links().values()] for job in jobs]
-    kept = {key for key in {key for keys in planned for key in keys} if tracker.run_that_kept(key)}
+    try:
+        tracker = Tracker(jobs[0].config.tracking, jobs[0].store)
+        kept = {key for key in {key for keys in planned for key in keys} if tracker.run_that_kept(key)}
+    except Exception as error:  # then they are not fetched either
+        log.warning("MLflow is lost, stages that it may have are trained again: %s", explain(error))
+        kept = set()
     return [[key for key in keys if key not in kept] for keys in planned]

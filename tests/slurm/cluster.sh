@@ -5,6 +5,7 @@
 # It needs munged, slurmctld and slurmd: apt-get install slurm-wlm munge
 set -euo pipefail
 [[ $# == 2 && $1 =~ ^(start|stop)$ ]] || { echo "usage: $0 start|stop DIR" >&2; exit 1; }
+[[ $EUID == 0 ]] || { echo "a Slurm to test with is started by root" >&2; exit 1; }
 PATH=$PATH:/usr/sbin:/sbin
 for program in munged slurmctld slurmd; do
     command -v $program >/dev/null ||
