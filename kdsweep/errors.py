@@ -48,9 +48,10 @@ def disk_is_full(error: BaseException, where: Path) -> str | None:
     if code not in FULL:
         return None
     there = next(folder for folder in (where, *where.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free / 1e9
+    free = shutil.disk_usage(there).free
+    told = f"{free / 1e9:,.1f} GB" if free >= 1e9 else f"{free / 1e6:,.1f} MB"
     return (
-        f"{where}: {os.strerror(code)}, {free:,.3g} GB are free there; make room, perhaps by "
+        f"{where}: {os.strerror(code)}, {told} are free there; make room, perhaps by "
         "`kdsweep-store remove --unused`, then the same command goes on"
     )
 

@@ -186,7 +186,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         return 0
     if not options.yes and not _agreed(f"remove these {len(going) + len(whole)}, {size(total)}?"):
         print("nothing was removed")
-        return FAILED
+        return 0
     freed = 0
     for key, folder in going:
         large = size_of(folder)
@@ -208,11 +208,13 @@ def _name(entry: "Entry | None", folder: Path) -> str:
 
 
 def _agreed(question: str) -> bool:
+    from kdsweep.errors import KdsweepError
+
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
-        print("--yes removes without asking")
-        return False
+        print()
+        raise KdsweepError("nobody answered, nothing was removed; --yes removes without asking") from None
 
 
 if __name__ == "__main__":

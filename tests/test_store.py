@@ -134,7 +134,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, error):
         (folder / "file").write_text("half")
         raise error
 
-    with pytest.raises(KdsweepError, match=r"store=.*: (No space|Disk quota).*GB are free.* remove --unused"):
+    with pytest.raises(
+        KdsweepError, match=r"store=.*: (No space|Disk quota).*[GM]B are free.* remove --unused"
+    ):
         store.obtain("key", fill, origin=MADE)
     assert store.find("key") is None and not list(tmp_path.glob(".key*"))
     assert store.obtain("key", write("whole"), origin=MADE)[1] is False

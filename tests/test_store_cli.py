@@ -64,8 +64,8 @@ def test_list_show_verify_and_remove(kdsweep: Command, store_tool: Command, tmp_
     client.delete_run(next(run.info.run_id for run in found if run.info.run_name == "T=4"))
     assert "unused" in store_tool("list").stdout
     before = read_entries(Store(tmp_path / "kdsweep-store"))
-    store_tool("remove", "--unused", status=1)  # nobody answers
-    store_tool("remove", "--unused", answer="n\n", status=1)
+    assert "nobody answered" in store_tool("remove", "--unused", status=1).stderr
+    assert "nothing was removed" in store_tool("remove", "--unused", answer="n\n").stdout
     assert read_entries(Store(tmp_path / "kdsweep-store")).keys() == before.keys()
     removed = store_tool("remove", "--unused", answer="y\n").stdout
     assert re.search(r"[\d.]+ [kM]B are free", removed)
@@ -176,7 +176,7 @@ def test_a_full_disk_fails_the_job_alone_and_leaves_the_store_valid(kdsweep, sto
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "File too large" in line]
-    assert re.search(r"failed: store=.*/kdsweep-store: File too large, [\d.,]+ GB are free there; ", line)
+    assert re.search(r"failed: store=.*/kdsweep-store: File too large, [\d.,]+ [GM]B are free there; ", line)
     assert "Traceback" not in done.stderr
     assert "[1/2]" in done.stdout and "trained in" in done.stdout
     store = tmp_path / "kdsweep-store"

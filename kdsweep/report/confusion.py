@@ -7,6 +7,7 @@ from kdsweep.report.style import figure
 
 LARGEST = 20.0  # inches, a side
 MOST_LABELS = 60  # beyond, names of classes would lie upon each other
+LETTER = 0.1  # inches, a wide one of a tick's label
 
 
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file: Path) -> None:
@@ -16,8 +17,9 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file
     picture, (axes,) = figure(side, side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(classes))
+    longest = max(map(len, classes))
     if len(classes) <= MOST_LABELS:
-        axes.set_xticks(ticks, classes, rotation=0 if max(map(len, classes)) < 3 else 90)
+        axes.set_xticks(ticks, classes, rotation=0 if longest < 3 else 90)
         axes.set_yticks(ticks, [f"{name}  {shares[i][i]:.0%}" for i, name in enumerate(classes)])
     else:
         axes.set_xticks([])
@@ -29,4 +31,12 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file
                 if count:
                     colour = "white" if shares[row][column] > 0.5 else "black"
                     axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    # every network has this picture: finding room for the labels by drawing it twice costs as much again
+    named = len(classes) <= MOST_LABELS
+    left = 0.45 + LETTER * (longest + 6) * named
+    below = 0.55 + LETTER * max(0, longest - 2) * named
+    picture.set_layout_engine(None)
+    picture.set_size_inches(left + side - 1, below + side - 1)
+    width, height = picture.get_size_inches()
+    picture.subplots_adjust(left / width, below / height, 1 - 0.15 / width, 1 - 0.15 / height)
     picture.savefig(file)
