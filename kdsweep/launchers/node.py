@@ -20,6 +20,7 @@ from kdsweep.errors import KdsweepError
 from kdsweep.result import RESULT, SWEEP
 
 OUT, ERR, FILE = "out", "err", "file"
+ATTEMPTS = 3  # to start the queue, for which Ray has once been seen to fail
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,14 @@ class NodeTask:
 def mailbox() -> Queue:
     """A queue on the node of the sweep, for what jobs say."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    queue.qsize()  # it is there
-    return queue
+    for _ in range(ATTEMPTS):
+        queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        try:
+            queue.qsize()  # it is there
+            return queue
+        except ray.exceptions.RayActorError as error:
+            reason = str(error).strip().splitlines()[-1]
+    raise KdsweepError(f"Ray does not keep a process for the sweep: {reason}")
 
 
 def read(mail: Queue, folder: Path) -> None:

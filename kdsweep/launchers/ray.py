@@ -129,6 +129,7 @@ class RayLauncher(HydraRayLauncher):
         handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces by one that leaves at once
         try:
             start_ray(self.ray_cfg.init)
+            ray._private.worker._worker_logs_enabled = False  # its words on each death, which no option ends
         except Exception as error:
             where = self.ray_cfg.init.address
             raise ConfigError(f"Ray ({where}) cannot be used: {str(error).splitlines()[0]}") from error
@@ -156,8 +157,8 @@ class RayLauncher(HydraRayLauncher):
         returns: dict[int, JobReturn] = {}
         waiting = list(range(len(job_overrides)))
         running: dict[ObjectRef[Any], tuple[int, Launched]] = {}
+        mail = mailbox()
         try:
-            mail = mailbox()
             while waiting or running:
                 free = len(running) < self._limit()
                 ready = next((i for i in waiting if turns.may_begin(i)), None) if free else None
