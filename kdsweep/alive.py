@@ -1,4 +1,4 @@
-"""Whether who began a thing still lives: it holds a lock file, which the system frees at its process's end."""
+"""Whether who began a thing still lives: it holds a lock file, which the system frees when it ends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
