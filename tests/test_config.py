@@ -88,7 +88,7 @@ def test_all_mistakes_are_told_together():
         ("+method.betwen=nothing", "method.betwen: no such key; did you mean method.between?"),
         ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),
         ("hardware.device=tpu", "hardware.device=tpu: allowed: auto, cpu, cuda, cuda:N"),
-        ("+hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for one per core"),
+        ("+hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for as many as fit"),
         (
             "dataset.source=imagenet",
             "dataset.source=imagenet: allowed: digits, mnist, fashion_mnist, cifar10, cifar100, "
