@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from socket import gethostname
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
 
@@ -19,6 +19,9 @@ from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError, Pruned
 from kdsweep.store import Store
 from kdsweep.training.events import EpochEnded, Event, StageFinished
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +37,11 @@ class Tracker:
     """The experiment of one tracking server or database. Raises KdsweepError if it does not answer."""
 
     def __init__(self, config: Tracking, store: Store) -> None:
-        _calm()
-        from mlflow import MlflowClient
-
         self.uri = config.uri
         self.locks = store.root / "locks"
         try:
             with FileLock(self.locks / "database.lock"):  # processes would race on its migrations
-                self.client = MlflowClient(self.uri)
+                self.client = _client(self.uri)
                 self.experiment_id = self._experiment(config.experiment)
         except Exception as error:
             raise _silent(config.uri, error) from error
@@ -92,13 +92,15 @@ class Tracker:
         lock.unlink(missing_ok=True)
 
 
-def _calm() -> None:
-    """Before mlflow is imported: it tries for minutes by default; whoever set these knows better."""
+def _client(uri: str) -> "MlflowClient":
+    """MLflow's client, which would try for minutes (whoever set the variables knows better) and chat."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    for chatty in ("mlflow", "alembic", "urllib3"):
+    from mlflow import MlflowClient
+
+    for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    return MlflowClient(uri)
 
 
 def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
@@ -109,12 +111,10 @@ def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
     file = uri.removeprefix("sqlite:///").split("?")[0]
     if file != uri and not Path(file).exists():
         raise KdsweepError(f"tracking.uri={uri}: no such database; give --tracking-uri")
-    _calm()
-    from mlflow import MlflowClient
     from mlflow.entities import ViewType
 
     try:
-        client = MlflowClient(uri)
+        client = _client(uri)
         for experiment in client.search_experiments(view_type=ViewType.ALL):
             token: str | None = ""
             while token is not None:
