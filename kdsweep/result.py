@@ -21,7 +21,7 @@ class Sweep:
     def save(self, folder: Path) -> None:
         """Begin the sweep in `folder`, where the results of an earlier one no longer count."""
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.rglob(RESULT):
+        for old in (*folder.rglob(RESULT), *folder.glob("experiment/*"), *folder.glob("search/*")):
             old.unlink()
         (folder / SWEEP).write_text(json.dumps(asdict(self)))
 

@@ -1,29 +1,52 @@
-"""The experiment file that runs a trial again, saying what it differs in from the groups it chose."""
+"""The experiment file that runs a trial again: the groups it chose, and whatever differs from them."""
 
+from importlib.resources import files
 from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-APART = ("hydra", "hardware", "tracking", "store", "debug", "search", "plan")  # no part of an experiment
+# parts of a config that are no part of an experiment
+APART = ("hydra", "hardware", "tracking", "store", "store_budget", "debug", "search", "plan")
 
 
 def experiment_file(config: DictConfig, head: str) -> str:
-    """The text of the file for a job's whole config; `head` are its comments."""
-    chosen = {
-        group: choice
-        for group, choice in config.hydra.runtime.choices.items()
-        if choice and not group.startswith("hydra/") and group not in (*APART, "experiment")
-    }
-    experiment = config.hydra.runtime.choices.get("experiment")
-    groups = [f"{group}={choice}" for group, choice in chosen.items()]
-    if experiment:
-        groups.append(f"experiment={experiment}")
-    plain = _values(compose(config.hydra.job.config_name, groups))
-    defaults = [experiment] if experiment else []
-    defaults += [{f"override /{group}": choice} for group, choice in chosen.items()]
-    body = {"defaults": defaults, **_differences(plain, _values(config))}
+    """The text of the file for a job's whole config; `head` are its comments.
+
+    It stands alone: a group whose file is not kdsweep's own, or of which the job lacks keys, is written out.
+    """
+    wanted, chosen = _values(config), _chosen(config)
+    plain = _composed(config, chosen)
+    for group in chosen:
+        if not _has_all(wanted.get(group), plain.get(group)):
+            chosen[group] = None
+    chosen = _with_their_own(chosen)
+    defaults = [{f"override /{group}": choice} for group, choice in chosen.items()]
+    body = {"defaults": defaults, **_differences(_composed(config, chosen), wanted)}
     return f"# @package _global_\n{head}\n{OmegaConf.to_yaml(OmegaConf.create(body))}"
+
+
+def _chosen(config: DictConfig) -> dict[str, str | None]:
+    """What the job chose of each group that kdsweep has; nothing for a file of the user's."""
+    usual = compose(config.hydra.job.config_name, return_hydra_config=True).hydra.runtime.choices
+    chosen: dict[str, str | None] = {}
+    for group, choice in config.hydra.runtime.choices.items():
+        if group in usual and group not in (*APART, "experiment") and "hydra" not in group:
+            ours = files("kdsweep.conf").joinpath(group, f"{choice}.yaml").is_file()
+            chosen[group] = choice if ours else None
+    return _with_their_own(chosen)
+
+
+def _with_their_own(chosen: dict[str, str | None]) -> dict[str, str | None]:
+    """Without what a file chooses (teacher/training) that is not chosen."""
+    return {
+        group: choice for group, choice in chosen.items() if "/" not in group or chosen[group.split("/")[0]]
+    }
+
+
+def _composed(config: DictConfig, chosen: dict[str, str | None]) -> dict[str, Any]:
+    groups = [f"{group}={choice}" if choice else f"~{group}" for group, choice in chosen.items()]
+    return _values(compose(config.hydra.job.config_name, groups))
 
 
 def _values(config: DictConfig) -> dict[str, Any]:
@@ -32,15 +55,21 @@ def _values(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key not in APART}
 
 
+def _has_all(values: Any, plain: Any) -> bool:
+    """Whether `values` has every key of `plain`: a file can add and change keys, and take none away."""
+    if not isinstance(plain, dict) or not isinstance(values, dict):
+        return True
+    return all(key in values and _has_all(values[key], plain[key]) for key in plain)
+
+
 def _differences(plain: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """What of `wanted` is not so in `plain`, nested as they are."""
     found = {}
     for key, value in wanted.items():
         there = plain.get(key) if isinstance(plain, dict) else None
         if isinstance(value, dict) and isinstance(there, dict):
-            value = _differences(there, value)
-            if value:
-                found[key] = value
+            if inside := _differences(there, value):
+                found[key] = inside
         elif value != there:
             found[key] = value
     return found

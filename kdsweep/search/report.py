@@ -1,5 +1,6 @@
 """What a search leaves behind: its best trials as experiment files, and Optuna's pictures."""
 
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -44,18 +45,12 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
     if not finished:
         return
     sweep = Path(search.sweep)
-    (sweep / FOLDER).mkdir(parents=True, exist_ok=True)
     best = study.best_trials if len(objectives) > 1 else [study.best_trial]
-    results: dict[str, Any] = {"name": "optuna"}
-    if len(objectives) > 1:
-        best.sort(key=lambda trial: trial.values, reverse=True)
-        results["solutions"] = [{"params": trial.params, "values": trial.values} for trial in best]
-    else:
-        results |= {"best_params": best[0].params, "best_value": best[0].value}
-    OmegaConf.save(OmegaConf.create(results), sweep / "optimization_results.yaml")
+    best.sort(key=lambda trial: trial.values, reverse=True)
+    _write_results(best, sweep / "optimization_results.yaml")
     for trial in best:
         name = "best" if len(best) == 1 else f"pareto_{trial.number}"
-        command = f"kdsweep --config-dir {relative(sweep)} experiment={name}"
+        command = shlex.join(["kdsweep", "--config-dir", relative(sweep), f"experiment={name}"])
         figures = ", ".join(
             f"{objective} {value:.6g}" for objective, value in zip(objectives, trial.values, strict=True)
         )
@@ -67,7 +62,16 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
         head = f"# {command}\n# Trial {trial.number} of the study {search.study}: {figures}"
         file.write_text(experiment_file(composed(trial), head))
     if len(finished) > 1:
+        (sweep / FOLDER).mkdir(exist_ok=True)
         _draw(study, objectives, sweep / FOLDER, finished)
+
+
+def _write_results(best: Sequence[FrozenTrial], file: Path) -> None:
+    """As Hydra's plugin does."""
+    found: dict[str, Any] = {"best_params": best[0].params, "best_value": best[0].values[0]}
+    if len(best[0].values) > 1:
+        found = {"solutions": [{"params": each.params, "values": each.values} for each in best]}
+    OmegaConf.save(OmegaConf.create({"name": "optuna", **found}), file)
 
 
 def _shown(value: Any) -> str:

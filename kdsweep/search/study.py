@@ -5,6 +5,8 @@ import copy
 import dataclasses
 import functools
 import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,9 +25,11 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from kdsweep.alive import Alive
 from kdsweep.config import cores
-from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.launchers import ProcessDied
+from kdsweep.models.source import source_digest
 from kdsweep.search.best import APART
 from kdsweep.search.report import standing, write_report
 from kdsweep.search.trials import ERROR, Search, failures, is_waiting, open_storage
@@ -45,9 +49,9 @@ class SearchImpl(OptunaSweeperImpl):
     context: HydraContext
     config: DictConfig
 
-    def __init__(self, pruner: str, **plugin: Any) -> None:
-        super().__init__(**plugin)
-        self.pruner = pruner
+    def __init__(self, pruner: str, custom_search_space: str | None, **plugin: Any) -> None:
+        super().__init__(custom_search_space=custom_search_space, **plugin)
+        self.pruner, self.own_space = pruner, custom_search_space
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "context": None}  # workers make trials into overrides by it, no more
@@ -61,7 +65,9 @@ class SearchImpl(OptunaSweeperImpl):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space, fixed, deleted = create_params_from_overrides(sweep_arguments(self.config))
         if not space:
-            raise ConfigError("search: nothing to search; give a range, such as 'temperature=interval(1,64)'")
+            raise ConfigError(
+                "search: nothing to search; give a range, such as 'temperature=interval(1.0,64.0)'"
+            )
         always = [*(f"{key}={value}" for key, value in fixed.items()), *deleted]
         base = self.context.config_loader.load_sweep_config(self.config, always)
         sampler = functools.partial(make_sampler, *self._sampling(space))
@@ -79,21 +85,25 @@ class SearchImpl(OptunaSweeperImpl):
         )
         if study.get_trials(deepcopy=False) and search.wants_more(study):
             print(f"goes on: {standing(study, search)}", flush=True)
+        alive = Alive(search.locks, "search")
         try:
-            self._run(study, worker, always)
+            self._run(study, dataclasses.replace(worker, parent=alive.text), always)
         finally:
-            write_report(study, search, objectives, functools.partial(self._composed, always))
+            alive.end()
+            try:
+                write_report(study, search, objectives, functools.partial(self._composed, fixed, deleted))
+            except Exception as error:  # which would hide how the search ended
+                print(f"kdsweep: the report of the search is not whole: {explain(error)}", file=sys.stderr)
         if search.too_many(failed := failures(study)):
             raise KdsweepError(
                 f"{len(failed)} trials failed; of {search.n_trials} search.max_failure_rate="
-                f"{search.max_failure_rate:g} allows no more; the last: {failed[-1].user_attrs.get(ERROR)}"
+                f"{search.max_failure_rate:g} allows no more; the last: {failed[-1].user_attrs.get(ERROR)}\n"
+                "once that is mended, give another search.study, or raise search.max_failure_rate to go on"
             )
 
     def _sampling(self, space: Space) -> tuple[dict[str, Any], dict[str, Sequence[Any]] | None]:
         """The sampler's config and, if that tries a grid, its choices; a grid sets a bound to n_trials."""
         recipe = plain(self.sampler)
-        if "constant_liar" in recipe:
-            recipe["constant_liar"] = True  # what another worker is trying is not suggested again
         if not recipe["_target_"].endswith("GridSampler"):
             return recipe, None
         grid = {name: self._to_grid_sampler_choices(each) for name, each in space.items()}
@@ -109,6 +119,8 @@ class SearchImpl(OptunaSweeperImpl):
             "sampler": plain(self.sampler),
             "pruner": self.pruner,
             "direction": str(self.direction),
+            "own space": self.own_space,
+            "code": [source_digest(plain(base[role].model)) for role in ("teacher", "student")],
             "format": FORMAT,
         }
         chosen = base.hydra.runtime.choices
@@ -176,6 +188,12 @@ class SearchImpl(OptunaSweeperImpl):
     def _workers(self, launcher: Launcher) -> int:
         """How many jobs the hardware has room for, unless hydra.sweeper.n_jobs says so."""
         if isinstance(launcher, BasicLauncher):
+            if self.n_jobs > 1:
+                hardware = self.config.hydra.runtime.choices.hardware
+                raise ConfigError(
+                    f"hydra.sweeper.n_jobs={self.n_jobs}: hardware={hardware} runs one job at a time; "
+                    "hardware=cpu_parallel has workers"
+                )
             return 1
         if self.n_jobs:
             return self.n_jobs
@@ -184,10 +202,11 @@ class SearchImpl(OptunaSweeperImpl):
         jobs = OmegaConf.select(self.config, "hardware.jobs", default=1)
         return cores() if jobs == -1 else jobs
 
-    def _composed(self, always: Sequence[str], trial: FrozenTrial) -> DictConfig:
-        """The config of a trial's job."""
-        own = [f"{key}={value}" for key, value in trial.params.items()]
-        return self.context.config_loader.load_sweep_config(self.config, [*own, *always])
+    def _composed(self, fixed: dict[str, Any], deleted: Sequence[str], trial: FrozenTrial) -> DictConfig:
+        """The config of a trial's job, which may have begun by another command: its own values hold."""
+        own = {key: value for key, value in trial.user_attrs.items() if _shapes(key)}
+        overrides = [f"{key}={value}" for key, value in {**fixed, **own, **trial.params}.items()]
+        return self.context.config_loader.load_sweep_config(self.config, [*overrides, *deleted])
 
     def _job_overrides(
         self, space: Space, fixed: dict[str, Any], deleted: list[str], trial: Trial
@@ -198,6 +217,11 @@ class SearchImpl(OptunaSweeperImpl):
             raise ConfigError(
                 f"the study does not take this search ({error}); give another search.study"
             ) from error
+
+
+def _shapes(key: str) -> bool:
+    """Whether an attribute of a trial is a fixed param that shapes its job; kdsweep's own are not."""
+    return not key.startswith("kdsweep.") and re.split(r"[./@]", key.lstrip("+"))[0] not in APART
 
 
 def plain(config: Any, resolve: bool = True) -> dict[str, Any]:

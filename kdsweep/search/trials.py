@@ -4,6 +4,7 @@ A trial is lost if its process ended: it is told FAIL, so that Optuna learns not
 are tried again.
 """
 
+import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from kdsweep.alive import is_dead
 from kdsweep.errors import ConfigError
 
-ALIVE, SWEEP, ERROR, LOST = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error", "kdsweep.lost"
+ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
+LOST, KILLED = "kdsweep.lost", "kdsweep.killed"
+KILLED_TWICE = "its process was killed twice, such as for want of memory"
 SECONDS_FOR_A_LOCKED_DATABASE = 60
 PRUNERS: dict[str, type[BasePruner]] = {
     "none": NopPruner,
@@ -61,25 +64,31 @@ class Search:
         """Have those tried again whose process is dead."""
         with self.lock():  # a trial that begins is not yet signed
             for trial in _running(study):
-                if is_dead(trial.user_attrs.get(ALIVE, "")):
-                    give_up(study, trial)
+                if ALIVE not in trial.user_attrs or is_dead(trial.user_attrs[ALIVE]):
+                    give_up(study, trial, KILLED_TWICE if KILLED in trial.user_attrs else None, killed=True)
 
     def give_up_own(self, study: Study, blame: bool) -> int:
         """After the workers of this sweep have ended: what they left running is lost; how many that are.
 
         With `blame` it failed: it was tried again, alone, and its process was killed again.
         """
-        own = [each for each in _running(study) if each.user_attrs.get(SWEEP) == self.sweep]
-        for trial in own:
-            give_up(
-                study, trial, "its process was killed twice, such as for want of memory" if blame else None
-            )
+        with self.lock():
+            own = [each for each in _running(study) if each.user_attrs.get(SWEEP, self.sweep) == self.sweep]
+            for trial in own:
+                give_up(study, trial, KILLED_TWICE if blame else None)
+                is_dead(trial.user_attrs.get(ALIVE, ""))  # clears its sign away
         return len(own)
 
 
-def give_up(study: Study, trial: FrozenTrial, reason: str | None = None) -> None:
-    """End a trial that is still running: as failed for a `reason`, else to be tried again."""
+def give_up(study: Study, trial: FrozenTrial, reason: str | None = None, killed: bool = False) -> None:
+    """End a trial that is still running: as failed for a `reason`, else to be tried again.
+
+    That its process was `killed` is remembered: twice is enough.
+    """
     if not reason:
+        kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP)}
+        trial = copy.copy(trial)
+        trial.user_attrs = kept | ({KILLED: True} if killed else {})
         with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             RetryHeartbeatStaleTrialCallback()(study, trial)
     note = (ERROR, reason) if reason else (LOST, True)

@@ -15,7 +15,7 @@ from optuna import Study, Trial
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from kdsweep.alive import Alive
+from kdsweep.alive import Alive, is_dead
 from kdsweep.errors import Pruned, explain
 from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, give_up, is_waiting, tell
 from kdsweep.sweep import run_job_of_sweep
@@ -36,6 +36,7 @@ class Worker:
     monitor: str | None
     context: HydraContext
     config: DictConfig
+    parent: str = ""  # sign of life of the command; without it nobody would tell when to end
     only_again: bool = False  # run what was lost, no more
 
     def __call__(self, composed: DictConfig) -> None:
@@ -50,13 +51,21 @@ class Worker:
     def _next(self, study: Study) -> tuple[Trial, Sequence[str], Alive] | None:
         """A trial with its job's overrides, asked for by one worker at a time; None if no more are wanted."""
         with self.search.lock():
-            if not self.search.wants_more(study) or (self.only_again and not is_waiting(study)):
+            if is_dead(self.parent) or not self.search.wants_more(study):
+                return None
+            if self.only_again and not is_waiting(study):
                 return None
             study.sampler = self.sampler(len(study.get_trials(deepcopy=False)))
             trial, alive = study.ask(), Alive(self.search.locks, "trial")
             trial.set_user_attr(ALIVE, alive.text)
             trial.set_user_attr(SWEEP, self.search.sweep)
-            return trial, self.overrides(trial), alive
+            try:
+                return trial, self.overrides(trial), alive
+            except Exception as error:
+                trial.set_user_attr(ERROR, explain(error))
+                tell(study, trial, state=TrialState.FAIL)
+                alive.end()
+                raise
 
     def _run(self, study: Study, trial: Trial, overrides: Sequence[str]) -> None:
         """The trial as a job in a folder of its own, told whatever comes of it."""
