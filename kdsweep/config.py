@@ -400,6 +400,12 @@ class Config(Section):
                 f"tracking.uri={self.tracking.uri}: must be a server with hardware.shared_store=false, for "
                 "nodes exchange stages through it; start one by `mlflow server` and give http://HOST:5000",
             )
+        if not self.hardware.shared_store and self.search and self.search.storage.startswith("sqlite:"):
+            raise PydanticCustomError(
+                "unreachable",
+                f"search.storage={self.search.storage}: must be a database that all nodes reach with "
+                "hardware.shared_store=false, such as postgresql://HOST/optuna",
+            )
         return self
 
     @model_validator(mode="after")

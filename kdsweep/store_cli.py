@@ -164,7 +164,8 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
     if not (options.keys or options.unused or options.damaged or options.unfinished is not None):
         raise KdsweepError("remove what? KEY…, --unused, --unfinished DAYS or --damaged")
     entries = read_entries(store)
-    chosen = with_derived((find(prefix, entries).key for prefix in options.keys), entries)
+    named = with_derived((find(prefix, entries).key for prefix in options.keys), entries)
+    chosen = set(named)
     uses = _uses(options) if options.unused else _uses_if_known(options) or []
     if options.unused:
         chosen |= entries.keys() - kept(entries, uses)
@@ -188,7 +189,11 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         print("nothing was removed")
         return 0
     freed = 0
+    needed_now = kept(entries, _uses(options)) if options.unused else set()  # a job may have begun meanwhile
     for key, folder in going:
+        if key in needed_now and key not in named:
+            print(f"  {key[:8]} stays: a job needs it now")
+            continue
         large = size_of(folder)
         if remove(store, key, folder):
             freed += large

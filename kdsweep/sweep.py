@@ -86,6 +86,7 @@ class SweepCallback(Callback):
             return
         try:
             refuse_chdir(config.hydra)
+            refuse_search(config.hydra)
             job = _check(config, [list(config.hydra.overrides.task)])[0]
             _show_plan([job], [], [], f"one job: {_subject(job.config)}")
         except Exception as error:
@@ -116,7 +117,9 @@ class SweepCallback(Callback):
         first = prepared[0].config
         count = _count(every if trials is None else trials, keys)
         if first.plan:
-            _show_plan(prepared, jobs, overrides, f"{count}: {_subject(first)}", trials)
+            all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
+            chosen = None if trials is None or (all_known and every <= trials) else trials
+            _show_plan(prepared, jobs, overrides, f"{count}: {_subject(first)}", chosen)
             raise SystemExit(0)
 
         from kdsweep.store import Store
@@ -193,11 +196,10 @@ def _show_plan(
     from kdsweep.report.planned import Planned, show_plan
 
     keys = [_key(each) for each in overrides if each.is_sweep_override()]
-    chosen = [not each.is_interval_sweep() for each in overrides]
-    planned = []
-    for job, lines in zip(prepared, jobs or [()], strict=True):
-        choices = tuple(itertools.compress(lines, chosen))
-        planned.append(Planned(swept_values(lines, keys), job.plan.links(), choices))
+    planned = [
+        Planned(swept_values(lines, keys), job.plan.links())
+        for job, lines in zip(prepared, jobs or [()], strict=True)
+    ]
     show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, trials)
 
 

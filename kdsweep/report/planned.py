@@ -20,13 +20,11 @@ from kdsweep.store import Store
 class Planned:
     """A job as it is planned: its swept values, its stages by role in the order of training.
 
-    Of a search the values that only the sweeper knows are those at an end of their interval; `choices` are
-    the overrides that are not of that kind.
+    Of a search the values that only the sweeper knows are those at an end of their interval.
     """
 
     swept: dict[str, Any]
     links: Mapping[str, Stage]
-    choices: tuple[str, ...] = ()
 
 
 def show_plan(
@@ -52,11 +50,8 @@ def show_plan(
 
 
 def _known(jobs: Sequence[Planned]) -> set[str]:
-    """The keys of stages that trials have in common, whatever values within the intervals they get."""
-    ends: dict[tuple[str, ...], list[set[str]]] = {}
-    for job in jobs:
-        ends.setdefault(job.choices, []).append({stage.key for stage in job.links.values()})
-    return set().union(*(set.intersection(*keys) for keys in ends.values()))
+    """The keys of stages that all trials have in common."""
+    return set.intersection(*({stage.key for stage in job.links.values()} for job in jobs))
 
 
 def _table(*heads: str) -> Table:

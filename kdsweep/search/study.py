@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -30,6 +31,7 @@ from kdsweep.config import cores
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.launchers import ProcessDied
 from kdsweep.models.source import source_digest
+from kdsweep.result import RESULT
 from kdsweep.search.best import APART
 from kdsweep.search.report import standing, write_report
 from kdsweep.search.trials import ERROR, Search, failures, is_waiting, open_storage
@@ -183,6 +185,8 @@ class SearchImpl(OptunaSweeperImpl):
         launch = getattr(launcher, "launch_once", launcher.launch)
         count = 1 if alone else min(self._workers(launcher), worker.search.n_trials)
         returns: Sequence[JobReturn] = launch([list(always)] * count, initial_job_idx=0)
+        for result in Path(worker.search.sweep).glob(f"workers/*/{RESULT}"):  # a worker is no job
+            result.unlink()
         return returns
 
     def _workers(self, launcher: Launcher) -> int:
