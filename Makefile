@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-ray test-all check format benchmark clean
+.PHONY: help install sweep test test-long test-ray test-all check format benchmark clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,7 +14,10 @@ sweep: $(VENV)/installed ## run the six-temperature sweep on scikit-learn's digi
 	$(BIN)/kdsweep -m temperature=1,2,4,16,32,64
 
 test: $(VENV)/installed-dev ## run the fast tests
-	$(BIN)/pytest -n 2 -m "not slow and not slurm and not ray"
+	$(BIN)/pytest -n 2 -m "not long and not slow and not slurm and not ray"
+
+test-long: $(VENV)/installed-dev ## run the longer tests, of searches and whole pages of the docs
+	$(BIN)/pytest -n 2 -m "long and not slow"
 
 test-ray: $(VENV)/installed-dev ## run the tests that start Ray
 	$(BIN)/pytest -m ray

@@ -1,6 +1,6 @@
 """How many epochs a pruned search needs, and how near its best trial comes to that of the full search.
 
-    python benchmarks/pruning.py --root data [--images 10000] [--epochs 15] [--trials 40] [--pruner median]
+    python benchmarks/pruning.py --root data [--images 6000] [--epochs 15] [--trials 40] [--pruner median]
 
 The same search twice, over temperature, alpha and learning rate of `mnist_kd` on the first images of MNIST,
 by the command; the teacher is trained before. Prints the epochs that the students were trained, the best
@@ -24,7 +24,7 @@ COMMAND = str(Path(sys.executable).parent / "kdsweep")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="folder with MNIST/raw")
-    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=6_000)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--pruner", default="median")
@@ -33,6 +33,7 @@ def main() -> None:
         folder = Path(made)
         job = [
             "experiment=mnist_kd", f"dataset.root={raw_files(options.root, folder, options.images)}",
+            f"dataset.train_limit={options.images}",
             "teacher.training.epochs=3", f"training.epochs={options.epochs}", "student.model.hidden=[256]",
             "baseline=false",
         ]  # fmt: skip

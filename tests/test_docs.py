@@ -17,6 +17,7 @@ QUICK = ("training.epochs=1", "dataset.train_limit=120", "dataset.test_limit=60"
 
 
 @pytest.mark.parametrize("page", ["search.md", "scaling.md"])
+@pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
     commands = 0
     for kind, text in re.findall(

@@ -69,7 +69,7 @@ def test_jobs_that_fail_leave_the_others(kdsweep: Command, network, parallel):
     assert sorted(run.info.status for run in runs(network)) == ["FAILED", "FAILED", "FAILED", "FINISHED"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_dies_takes_no_other_job_with_it(kdsweep: Command, network):
     (network / "do-9").write_text("die")
     (network / "do-10").write_text("die once")
@@ -94,6 +94,7 @@ def test_a_process_that_dies_takes_no_other_job_with_it(kdsweep: Command, networ
     assert [line.endswith("reused") for line in lines] == [True, False, True]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("seconds", "sign", "group"),
     [(0, signal.SIGTERM, True), (2, signal.SIGINT, True), (4, signal.SIGINT, False)],

@@ -9,11 +9,15 @@ import optuna
 import pytest
 from conftest import TINY, Command
 from omegaconf import OmegaConf
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from test_cli import runs
 from test_resume import start
 
+from kdsweep.alive import Alive
 from kdsweep.search.study import make_sampler
+from kdsweep.search.trials import Search
+from kdsweep.search.worker import Worker
 
 SEARCH = ("-m", "search=temperature_alpha", "baseline=false", *TINY)
 TWO = ("hardware=cpu_parallel", "hardware.jobs=2", "hardware.threads=1")
@@ -67,6 +71,7 @@ def moody(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_search_goes_on_to_the_number_wanted(kdsweep: Command, tmp_path):
     first = kdsweep(*SEARCH, "search.n_trials=3")
     assert "3 of 3 trials: 3 finished" in first.stdout
@@ -159,6 +164,7 @@ def test_failed_trials_have_a_reason_and_the_search_goes_on(kdsweep: Command, mo
     assert len([state for state in states(moody) if state == "FAIL"]) == 1
 
 
+@pytest.mark.long
 def test_a_killed_search_tries_its_trial_again(tmp_path):
     command = (*SEARCH, "search.n_trials=3", "training.epochs=60", "training.batch_size=8")
     process = start(tmp_path, *command)
@@ -178,6 +184,7 @@ def test_a_killed_search_tries_its_trial_again(tmp_path):
     assert len(found) == 4
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_no_trial_running(tmp_path):
     process = start(tmp_path, *SEARCH, *TWO, "search.n_trials=8", "training.epochs=200")
     wait_for(lambda: (tmp_path / "optuna.db").exists() and under_way(tmp_path) == 2, process)
@@ -190,6 +197,7 @@ def test_ctrl_c_leaves_no_trial_running(tmp_path):
     assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_takes_no_other_trial_with_it(kdsweep: Command, moody):
     space = ("+student.model.mood=fine,slow,deadly", "hydra/sweeper/sampler=grid")
     done = kdsweep(*MOODY, *TWO, *space, "search.n_trials=3", "search.max_failure_rate=0.4")
@@ -199,6 +207,7 @@ def test_a_worker_that_dies_takes_no_other_trial_with_it(kdsweep: Command, moody
     assert "killed twice" in failed.user_attrs["kdsweep.error"]
 
 
+@pytest.mark.long
 def test_no_worker_waits_for_anothers_trial(kdsweep: Command, moody):
     """With batches of two, one other trial at most would begin while a slow one runs."""
     space = ("+student.model.mood=slow,calm,glad,keen", "seed=1,2", "hydra/sweeper/sampler=grid")
@@ -214,6 +223,7 @@ def test_no_worker_waits_for_anothers_trial(kdsweep: Command, moody):
     assert max(map(len, meanwhile)) >= 2
 
 
+@pytest.mark.long
 def test_a_pareto_search_weighs_accuracy_against_flops(kdsweep: Command, tmp_path):
     done = kdsweep("-m", "search=pareto", "search.n_trials=5", "baseline=false", "training.epochs=2")
     found = trials(tmp_path)
@@ -235,6 +245,7 @@ def test_a_pareto_search_weighs_accuracy_against_flops(kdsweep: Command, tmp_pat
     assert done.stdout.count("experiment=") == len(front)
 
 
+@pytest.mark.long
 def test_a_search_over_chains(kdsweep: Command, tmp_path):
     kdsweep("-m", "search=chain", "search.n_trials=2", "baseline=false", *TINY)
     assert {each["chain_length"] for each in params(tmp_path)} <= {1, 2, 3, 4}
@@ -266,6 +277,7 @@ def test_mistakes_are_told(kdsweep: Command, arguments, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_study_of_another_search_is_not_gone_on_with(kdsweep: Command, tmp_path):
     kdsweep(
         "-m", "search=optuna", "search.study=mine", "search.n_trials=1", "method=scratch", *TINY, "seed=1,2"
@@ -289,6 +301,98 @@ def test_each_trial_has_a_seed_of_its_own():
         {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": 0}, {"x": [1, 2]}, 0
     )
     assert isinstance(grid, optuna.samplers.GridSampler)
+
+
+@pytest.fixture
+def search(tmp_path) -> Search:
+    optuna.create_study(study_name="mine", storage=f"sqlite:///{tmp_path}/optuna.db")
+    return Search("mine", f"sqlite:///{tmp_path}/optuna.db", "none", "sweep", tmp_path, 2, 0.0)
+
+
+def begun(search: Search, study: optuna.Study) -> optuna.Trial:
+    """A trial that a process has signed and left."""
+    trial, alive = study.ask({"x": FloatDistribution(0, 1)}), Alive(search.locks, "trial")
+    trial.set_user_attr("kdsweep.alive", alive.text)
+    trial.set_user_attr("kdsweep.sweep", "another")
+    alive.end()
+    return trial
+
+
+def test_a_trial_whose_process_died_is_tried_again_once(search):
+    study = search.open()
+    first = begun(search, study)
+    search.give_up_dead(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
+    assert search.wants_more(study)
+    again = begun(search, study)
+    assert again.params == first.params
+    search.give_up_dead(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
+    assert "killed twice" in study.trials[1].user_attrs["kdsweep.error"]
+    assert not search.wants_more(study)  # one has failed, and none may
+
+
+def test_a_trial_that_died_before_it_was_signed_is_tried_again(search):
+    study = search.open()
+    study.ask()
+    search.give_up_dead(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
+
+
+def test_a_living_trial_is_left_alone(search):
+    study = search.open()
+    trial, alive = study.ask(), Alive(search.locks, "trial")
+    trial.set_user_attr("kdsweep.alive", alive.text)
+    trial.set_user_attr("kdsweep.sweep", "another")
+    search.give_up_dead(study)
+    search.give_up_own(study, blame=False)
+    assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+    alive.end()
+
+
+def test_workers_end_with_their_command(search):
+    alive = Alive(search.locks, "search")
+    worker = Worker(
+        search,
+        lambda number: optuna.samplers.RandomSampler(),
+        lambda trial: [],
+        None,
+        None,
+        None,
+        parent=alive.text,
+    )
+    study = search.open()
+    assert worker._next(study) is not None
+    alive.end()
+    assert worker._next(study) is None
+
+
+@pytest.mark.long
+def test_best_yaml_needs_no_file_of_the_users(kdsweep: Command, tmp_path):
+    for group, text in {
+        "student/own": "name: own\nmodel:\n  _target_: kdsweep.models.mlp.MLP\n  hidden: [12]\n",
+        "experiment/mine": "# @package _global_\ndefaults:\n  - override /student: own\nseed: 3\n",
+        "extra/fast": "# @package _global_\ntraining:\n  epochs: 1\n",
+    }.items():
+        file = tmp_path / "my_conf" / f"{group}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    first = (
+        "--config-dir", "my_conf", "experiment=mine", "+extra=fast", "~teacher.model.conv_dropout",
+        "temperature=interval(1.0,9.0)", "dataset.train_limit=200", "hydra.sweep.dir=one sweep",
+    )  # fmt: skip
+    kdsweep("-m", "search=optuna", "search.n_trials=1", *first)
+    assert kdsweep("--config-dir", "one sweep", "experiment=best").stdout.count("reused") == 2 * 3
+
+    second = (
+        "--config-dir",
+        "one sweep",
+        "experiment=best",
+        "alpha=interval(0.0,1.0)",
+        "hydra.sweep.dir=two",
+    )
+    kdsweep("-m", "search=optuna", "search.n_trials=1", *second)
+    assert kdsweep("--config-dir", "two", "experiment=best").stdout.count("reused") == 2 * 3
 
 
 def under_way(folder: Path) -> int:

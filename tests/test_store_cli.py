@@ -40,6 +40,7 @@ def runs(folder: Path) -> tuple[MlflowClient, list]:
     return client, client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
 
 
+@pytest.mark.long
 def test_list_show_verify_and_remove(kdsweep: Command, store_tool: Command, tmp_path):
     kdsweep("-m", "temperature=1,4", *TINY)
     kdsweep("temperature=8", "seed=1", *TINY)
@@ -91,6 +92,7 @@ def test_list_show_verify_and_remove(kdsweep: Command, store_tool: Command, tmp_
     assert "1 of" in told and "makes it anew" in told
 
 
+@pytest.mark.long
 def test_results_keep_what_they_need_where_mlflow_does_not_know_them(kdsweep, store_tool, tmp_path):
     kdsweep("method=scratch", *TINY)
     kdsweep("method=scratch", "seed=1", "tracking.uri=sqlite:///other.db", *TINY)
