@@ -34,7 +34,8 @@ def main() -> None:
         job = [
             "experiment=mnist_kd", f"dataset.root={raw_files(options.root, folder, options.images)}",
             f"dataset.train_limit={options.images}",
-            "teacher.training.epochs=3", f"training.epochs={options.epochs}", "student.model.hidden=[256]",
+            "teacher.training.epochs=3", "teacher.training.learning_rate=1e-3",
+            f"training.epochs={options.epochs}", "student.model.hidden=[256]",
             "baseline=false",
         ]  # fmt: skip
         subprocess.run([COMMAND, *job], cwd=folder, check=True, stdout=subprocess.DEVNULL)
