@@ -1,6 +1,6 @@
 """How many epochs a pruned search needs, and how near its best trial comes to that of the full search.
 
-    python benchmarks/pruning.py --root data [--images 6000] [--epochs 15] [--trials 40] [--pruner median]
+    python benchmarks/pruning.py --root data [--images 6000] [--epochs 15] [--trials 40] [--pruner NAME]
 
 The same search twice, over temperature, alpha and learning rate of `mnist_kd` on the first images of MNIST,
 by the command; the teacher is trained before. Prints the epochs that the students were trained, the best
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6_000)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--pruner", default="median")
+    parser.add_argument("--pruner", default="successive_halving")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
