@@ -16,8 +16,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 Monitor = Literal["val/accuracy", "val/cross_entropy"]
-Cost = Literal["cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+GAINS = ("val/accuracy", "val/cross_entropy")
+COSTS = ("cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes")
+
+
+def _is_objective(value: Any) -> Any:
+    several = isinstance(value, list) and value and set(map(str, value)) <= {*GAINS, *COSTS}
+    if value not in GAINS and not several:
+        raise PydanticCustomError(
+            "objective", f"allowed: {', '.join(GAINS)}, or a list of these and {', '.join(COSTS)}"
+        )
+    return value
+
+
+Objective = Annotated[str | list[str], BeforeValidator(_is_objective)]
 
 
 def _is_trainable(value: int | str) -> int | str:
@@ -325,7 +339,7 @@ class Config(Section):
     alpha: Fraction
     chain_length: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**32)
-    objective: Monitor | list[Monitor | Cost]
+    objective: Objective
     baseline: bool
     store: str = Field(min_length=1)
     store_budget: float | None = Field(gt=0)
