@@ -1,7 +1,7 @@
 """The schema of a job's config."""
 
 import os
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,15 +18,15 @@ from pydantic_core import PydanticCustomError
 Monitor = Literal["val/accuracy", "val/cross_entropy"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-GAINS = ("val/accuracy", "val/cross_entropy")
+MONITORS = get_args(Monitor)
 COSTS = ("cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes")
 
 
 def _is_objective(value: Any) -> Any:
-    several = isinstance(value, list) and value and set(map(str, value)) <= {*GAINS, *COSTS}
-    if value not in GAINS and not several:
+    several = isinstance(value, list) and value and set(map(str, value)) <= {*MONITORS, *COSTS}
+    if value not in MONITORS and not several:
         raise PydanticCustomError(
-            "objective", f"allowed: {', '.join(GAINS)}, or a list of these and {', '.join(COSTS)}"
+            "objective", f"allowed: {', '.join(MONITORS)}, or a list of these and {', '.join(COSTS)}"
         )
     return value
 
@@ -353,11 +353,6 @@ class Config(Section):
     training: Training
     hardware: Hardware
     search: Search | None = None
-
-    @property
-    def objectives(self) -> list[str]:
-        """What a search looks at; accuracy is to rise, all else to fall."""
-        return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
     @property
     def assistants(self) -> list[Assistant]:
