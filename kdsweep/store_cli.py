@@ -8,37 +8,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep import console
+from kdsweep.console import FAILED
+
 if TYPE_CHECKING:
     from kdsweep.inventory import Entry, Use
     from kdsweep.store import Store
 
-FAILED, INTERRUPTED = 1, 2
+EXAMPLES = """
+kdsweep-store list                       what there is, how large, used by whom
+kdsweep-store show 3f2a                  one entry, by the first digits of its key
+kdsweep-store remove --unused            what no run needs, after asking
+"""
 
 
 def main() -> None:
     """The `kdsweep-store` command. Exit status 0: done, 1: a mistake or damage, 2: interrupted."""
-    from kdsweep.errors import KdsweepError
-
-    try:
-        options = _parser().parse_args()
-        sys.exit(_run(options))
-    except KeyboardInterrupt:
-        print("kdsweep-store: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # of | head
-        sys.stderr.close()
-        sys.exit(0)
-    except (KdsweepError, OSError) as error:
-        print(f"kdsweep-store: {error}", file=sys.stderr)
-        sys.exit(FAILED)
-    except SystemExit as stop:  # argparse leaves by 2, which is another thing here
-        sys.exit(FAILED if stop.code == 2 else stop.code)
+    console.run(_parser(), _run)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kdsweep-store", description="What the store holds, and what may go."
-    )
+    parser = console.parser("kdsweep-store", "What the store holds, and what may go.", EXAMPLES)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", help="folder of the store (the config's by default)")
     common.add_argument("--tracking-uri", help="MLflow, whose runs use the store (the config's by default)")

@@ -17,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from kdsweep.alive import is_dead
 from kdsweep.errors import ConfigError
@@ -124,14 +125,24 @@ def is_waiting(study: Study) -> bool:
 def open_storage(url: str) -> BaseStorage:
     """Raises ConfigError if it cannot be opened."""
     try:
-        if url.startswith("sqlite"):
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
-        return get_storage(url)
+        try:
+            return _storage(url)
+        except (
+            IntegrityError,
+            OperationalError,
+        ):  # another program, such as a dashboard, made the tables at the same moment
+            return _storage(url)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"search.storage={url}: cannot be opened ({reason}); give a URL such as sqlite:///optuna.db"
         ) from error
+
+
+def _storage(url: str) -> BaseStorage:
+    if url.startswith("sqlite"):
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
+    return get_storage(url)
 
 
 def _running(study: Study) -> Iterable[FrozenTrial]:

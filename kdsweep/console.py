@@ -1,0 +1,40 @@
+"""What the console scripts have in common: their help, how they end, and what they print on."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+DONE, FAILED, INTERRUPTED = 0, 1, 2
+
+EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
+
+
+def parser(name: str, description: str, examples: str = "") -> argparse.ArgumentParser:
+    """The parser of a command; `examples` are lines of shell, each with a word on what it does."""
+    shown = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    return argparse.ArgumentParser(
+        prog=name,
+        description=description,
+        epilog=f"examples:\n{shown}\n\n{EXIT_STATUS}" if shown else EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
+    """Parse the command line, run the command and leave by its exit status; mistakes are told in a line."""
+    from kdsweep.errors import KdsweepError
+
+    try:
+        sys.exit(command(made.parse_args()))
+    except KeyboardInterrupt:
+        print(f"{made.prog}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # of | head
+        sys.stderr.close()
+        sys.exit(DONE)
+    except (KdsweepError, OSError) as error:
+        print(f"{made.prog}: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except SystemExit as stop:  # argparse leaves by 2, which is another thing here
+        sys.exit(FAILED if stop.code == 2 else stop.code)

@@ -1,0 +1,46 @@
+"""MLflow's client, and how it is told that it does not answer."""
+
+import logging
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdsweep.config import Tracking
+from kdsweep.errors import KdsweepError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def connect(uri: str) -> "MlflowClient":
+    """MLflow's client, which would try for minutes (whoever set the variables knows better) and chat."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    from mlflow import MlflowClient
+
+    for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+@lru_cache
+def download(tracking: Tracking, uri: str) -> Path:
+    """The file of an artifact, runs:/ID/PATH, fetched once. Raises KdsweepError if it is not to be had."""
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        return Path(download_artifacts(uri, tracking_uri=tracking.uri))
+    except Exception as error:
+        why = " ".join(str(error).split())[:300]
+        raise KdsweepError(f"weights={uri}: tracking.uri={tracking.uri} does not give it ({why})") from error
+
+
+def silent(uri: str, error: Exception) -> KdsweepError:
+    return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {reason(error)}")
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of MLflow's messages, without the chain of retries."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(" with exception ")[0].split(". ")[0][:300]

@@ -1,0 +1,182 @@
+"""One MLflow run, from its begin to its end."""
+
+import logging
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from kdsweep.alive import Alive
+from kdsweep.errors import Pruned
+from kdsweep.tracking.client import reason, silent
+from kdsweep.training.events import EpochEnded, Event, StageFinished
+
+if TYPE_CHECKING:
+    from kdsweep.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+LOCK_TAG = "kdsweep.lock"
+KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
+ERROR_TAG = "kdsweep.error"
+USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
+SECONDS_BETWEEN_FLUSHES = 1.0
+SECONDS_BEFORE_ASKING_AGAIN = 60.0
+METRICS_PER_BATCH = 1000  # MLflow takes no more at once
+
+
+class Run:
+    """One MLflow run as a context: its state is true whatever ends it.
+
+    Once it has begun, a tracking server that is lost is said and does not stop the job; should it come back,
+    it gets the metrics that it missed. Without tracker, all calls do nothing.
+    """
+
+    def __init__(
+        self,
+        tracker: "Tracker | None",
+        name: str = "",
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tracker = tracker
+        self.id = ""
+        self._silent_until = 0.0  # after MLflow was lost: when it is asked again
+        self._metrics: list[tuple[str, float, int, int]] = []
+        self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
+        self._flushed = time.monotonic()
+        if tracker:
+            self._begin(tracker, name, params or {}, tags or {})
+
+    def _begin(
+        self, tracker: "Tracker", name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        from mlflow.entities import Param
+
+        self.client = tracker.client
+        self._alive = Alive(tracker.locks, "run")  # before the run is there, so that it is never without
+        tags = {**tags, LOCK_TAG: self._alive.text}
+        try:
+            self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags).info.run_id
+            named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
+            self.client.log_batch(self.id, params=named)
+        except Exception as error:
+            self.end("FAILED", "MLflow did not take the params")
+            raise silent(tracker.uri, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self.end("FINISHED")
+        elif isinstance(error, Pruned):
+            self.tag("pruned", "true")
+            self.end("KILLED")
+        elif isinstance(error, Exception):
+            self.end("FAILED", str(error) or type(error).__name__)
+        else:  # Ctrl-C, SIGTERM
+            self.end("KILLED")
+
+    def end(self, status: str, why: str | None = None) -> None:
+        if self.tracker is None:
+            return
+        self.ask_again()
+        self.flush()
+        if why:
+            self._try(lambda: self.client.set_tag(self.id, ERROR_TAG, why[:5000]))
+        if self.id and not self._try(lambda: self.client.set_terminated(self.id, status)):
+            self._alive.file.with_suffix(".status").write_text(status)  # for whoever finds the run dead
+        self._alive.end()
+
+    def close_dead_siblings(self) -> None:
+        """Close the runs of workers that were killed, here or, being children of this run, elsewhere."""
+        tracker = self.tracker
+        if tracker is not None:
+            self._try(tracker.close_dead_runs)
+            self._try(lambda: tracker.close_children(self.id))
+
+    def ask_again(self) -> None:
+        """Forget that MLflow was lost."""
+        self._silent_until = 0.0
+
+    def show(self, event: Event) -> None:
+        """Per-epoch metrics: the student's under their own names, other roles' under `<role>/…`."""
+        match event:
+            case EpochEnded():
+                self._epoch(event.role, event.epoch, event.metrics)
+            case StageFinished():
+                for epoch, metrics in enumerate(event.history, start=1):
+                    if (event.role, epoch) not in self._seen:  # trained by another job, or before a kill
+                        self._epoch(event.role, epoch, metrics)
+        if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
+            self.flush()
+
+    def _epoch(self, role: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        self._seen.add((role, epoch))
+        for name, value in metrics.items():
+            self.metric(_of(role, name), value, epoch)
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        self._metrics.append((name, value, round(time.time() * 1000), step))
+
+    def flush(self) -> None:
+        from mlflow.entities import Metric
+
+        self._flushed = time.monotonic()
+        while self._metrics:
+            part = [Metric(*metric) for metric in self._metrics[:METRICS_PER_BATCH]]
+            if not self._try(lambda part=part: self.client.log_batch(self.id, metrics=part)):  # type: ignore[misc]
+                break
+            del self._metrics[: len(part)]
+
+    def tag(self, name: str, value: str) -> None:
+        self._try(lambda: self.client.set_tag(self.id, name, value))
+
+    def artifact(self, file: Path, folder: str | None = None) -> None:
+        self._try(lambda: self.client.log_artifact(self.id, str(file), folder))
+
+    def fetch(self, key: str, folder: Path) -> bool:
+        """Whether a run, of another machine perhaps, had kept the stage and its files are in `folder`."""
+        if self.tracker is None or not self.id:
+            return False
+        try:
+            run_id = self.tracker.run_that_kept(key)
+            if run_id is None:
+                return False
+            with tempfile.TemporaryDirectory() as there:
+                fetched = Path(self.client.download_artifacts(run_id, kept_folder(key), there))
+                shutil.copytree(fetched, folder, dirs_exist_ok=True)
+        except Exception as error:
+            log.warning("stage %s cannot be had from MLflow, it is trained here: %s", key[:8], reason(error))
+            return False
+        return True
+
+    def keep(self, key: str, entry: Path) -> None:
+        """Log the files of a stage, then the tag by which `fetch` finds them."""
+        if self._try(lambda: self.client.log_artifacts(self.id, str(entry), kept_folder(key))):
+            self.tag(f"{KEPT_TAG}{key}", "true")
+
+    def _try(self, call: Callable[[], Any]) -> bool:
+        """Whether MLflow took it."""
+        if not self.id or time.monotonic() < self._silent_until:
+            return False
+        try:
+            call()
+        except Exception as error:
+            self._silent_until = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
+            log.warning("MLflow is lost, the job goes on without it: %s", reason(error))
+            return False
+        return True
+
+
+def kept_folder(key: str) -> str:
+    """The folder of a stage among a run's artifacts."""
+    return f"stages/{key}"
+
+
+def _of(role: str, metric: str) -> str:
+    return metric if role == "student" else f"{role}/{metric}"
