@@ -24,7 +24,7 @@ from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_ta
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
-from kdsweep.tracking import USED_TAG, Run, Tracker, download
+from kdsweep.tracking import NUMBER_TAG, SWEPT_TAG, USED_TAG, Run, Tracker, download
 from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
 
@@ -60,12 +60,14 @@ def run_job(
     """
     start = time.perf_counter()
     display = Display(quiet=sweep is not None)
+    tracked = Run(None)
     try:
         config = parse(composed)
-        result.seed = config.seed
+        result.seed, result.recipe = config.seed, _recipe(config)
         job = prepare(config)
-        result.entries = job.entries
-        with _begin(job, result, sweep) as tracked, display:
+        result.entries, result.dataset = job.entries, _described(job)
+        tracked = _begin(job, result, sweep)
+        with tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
             pictures = [] if sweep else draw_inside([result], result, [], folder)
@@ -75,7 +77,7 @@ def run_job(
         raise
     finally:
         result.seconds = time.perf_counter() - start
-        result.save(folder)
+        tracked.artifact(result.save(folder))
         if sweep:
             display.console.print(sweep_line(result, sweep.jobs), markup=False)
         elif not result.error:
@@ -173,6 +175,8 @@ def _figures(
     weights, best = workshop.weights(stage), trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
+        "name": stage.name,
+        "model": stage.model,
         "weights": str(weights),
         "confusion": str(evaluation / "confusion.png"),
         "reused": trained.reused,
@@ -193,6 +197,7 @@ def _ensemble(
     costs = [result.networks[role]["cost"] for role in members]
     return {
         "key": evaluation.name,
+        "name": "ensemble",
         "members": list(members),
         "confusion": str(evaluation / "confusion.png"),
         "reused": all(result.networks[role]["reused"] for role in members),
@@ -202,21 +207,38 @@ def _ensemble(
     }
 
 
+def _recipe(config: Config) -> dict[str, Any]:
+    """What one compares jobs by: short, and without what the job does not use."""
+    named = {"dataset": config.dataset.name, "student": config.student.name, "method": config.method.name}
+    if config.method.name == "scratch":
+        return named
+    taught = {"temperature": config.temperature, "alpha": config.alpha, "chain_length": config.chain_length}
+    return {**named, "teacher": config.teacher.name, **taught}
+
+
+def _described(job: Job) -> dict[str, Any]:
+    """The data set as a network meets it, and by which one knows it again."""
+    data, recipe = job.dataset, job.config.dataset
+    return {
+        "name": recipe.name,
+        "fingerprint": data.fingerprint,
+        "test_fingerprint": data.test_fingerprint,
+        "images": {split: len(data.split(split).labels) for split in ("train", "val", "test")},
+        "classes": list(data.classes),
+        "shape": list(data.shape),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "resize": getattr(recipe, "resize", "squash"),
+    }
+
+
 def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
     """The job's MLflow run, its params few and short: what one compares by.
 
     A sweep that began with MLflow goes on without it; a job that stands alone needs it.
     """
     config = job.config
-    params: dict[str, Any] = {"dataset": config.dataset.name, "student": config.student.name}
-    if config.method.name != "scratch":
-        taught = {
-            "temperature": config.temperature,
-            "alpha": config.alpha,
-            "chain_length": config.chain_length,
-        }
-        params |= {"teacher": config.teacher.name, **taught}
-    params |= {"method": config.method.name, "seed": config.seed}
+    params = {**result.recipe, "seed": config.seed}
     tags = {USED_TAG: ",".join(job.entries)}  # from the start, so that nobody removes them meanwhile
     if sweep is None:
         tracker = Tracker(config.tracking, job.store)
@@ -224,6 +246,7 @@ def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
         return Run(tracker, f"{config.method.name} {config.student.name}", params, tags)
     try:
         tracker = Tracker(config.tracking, job.store)
+        tags |= {NUMBER_TAG: str(result.number), SWEPT_TAG: json.dumps(result.swept)}
         return Run(tracker, result.name, result.swept | params, tags | {"mlflow.parentRunId": sweep.run_id})
     except KdsweepError as error:
         log.warning("%s; the job goes on without it", error)

@@ -1,22 +1,41 @@
 """What a sweep and its jobs tell each other, as files in the sweep's folder: any launcher will do."""
 
 import json
+import platform
+import shlex
+import sys
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 SWEEP, RESULT = "sweep.json", "result.json"
 INTERRUPTED = "interrupted"
 PRUNED = "pruned"
+PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")  # whose versions are told
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs."""
+    """What a job must know of its sweep, the parent run, the swept keys, the number of jobs; and where it comes
+    from: the command, the time it began (ISO 8601, UTC), its first job's config, the versions of packages.
+    """
 
     run_id: str
     keys: list[str]
     jobs: int
+    command: str = ""
+    began: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, run_id: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
+        """One that begins now, by the command of this process."""
+        command = shlex.join(["kdsweep", *sys.argv[1:]])
+        versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+        return cls(run_id, keys, jobs, command, datetime.now(UTC).isoformat("T", "seconds"), config, versions)
 
     def save(self, folder: Path) -> None:
         """Begin the sweep in `folder`, where the results of an earlier one no longer count."""
@@ -34,9 +53,10 @@ class Sweep:
 class Result:
     """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
 
-    `networks` has, per role, best_epoch, seconds, reused, history, `val` (figures of selection), `test`
-    (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which there may
-    be "scratch" and "ensemble". `entries` are the keys of what it needs of the store.
+    `networks` has, per role, name, model, best_epoch, seconds, reused, history, `val` (figures of selection),
+    `test` (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which
+    there may be "scratch" and "ensemble". `recipe` names what its networks are made by; `dataset` is what a
+    network takes and gives: classes, shape, mean, std. `entries` are the keys of what it needs of the store.
     """
 
     number: int
@@ -47,13 +67,16 @@ class Result:
     run_id: str | None = None
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     chain: list[str] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
     entries: list[str] = field(default_factory=list)
     error: str | None = None
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Path:
+        """Leave it in `folder`; the file."""
         new = folder / f"{RESULT}.new"
         new.write_text(json.dumps(asdict(self), indent=1))
-        new.replace(folder / RESULT)
+        return new.replace(folder / RESULT)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

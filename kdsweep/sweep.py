@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher
-from kdsweep.result import Result, Sweep
+from kdsweep.result import SWEEP, Result, Sweep
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
@@ -129,8 +129,11 @@ class SweepCallback(Callback):
         tracker.close_dead_runs()
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec})
-        sweep = Sweep(self.run.id, keys, every if trials is None else trials)
-        sweep.save(Path(config.hydra.sweep.dir))
+        number = every if trials is None else trials
+        sweep = Sweep.begin(self.run.id, keys, number, first.model_dump(mode="json"))
+        folder = Path(config.hydra.sweep.dir)
+        sweep.save(folder)
+        self.run.artifact(folder / SWEEP)
         print(f"{count}: {_subject(first)}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:

@@ -17,6 +17,7 @@ def connect(uri: str) -> "MlflowClient":
     """MLflow's client, which would try for minutes (whoever set the variables knows better) and chat."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own

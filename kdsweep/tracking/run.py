@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LOCK_TAG = "kdsweep.lock"
 KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
 ERROR_TAG = "kdsweep.error"
+NUMBER_TAG, SWEPT_TAG = "kdsweep.job", "kdsweep.swept"  # a job's number and, as JSON, swept values
 USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
