@@ -21,8 +21,10 @@ class Record:
 
 
 def read(named: str, tracking_uri: str) -> list[Record]:
-    """The sweeps that `named` stands for: the folder of a sweep or of a job, the id of an MLflow run (a parent,
-    or a job's), or the name or id of an MLflow experiment, which may have several.
+    """The sweeps that `named` stands for, the oldest first.
+
+    That is the folder of a sweep or of a job, the id of an MLflow run (a parent, or a job's), or the name or
+    id of an MLflow experiment.
 
     Raises KdsweepError if there is no such sweep, it cannot be read, or MLflow does not answer.
     """
@@ -36,9 +38,7 @@ def read(named: str, tracking_uri: str) -> list[Record]:
     except (OSError, ValueError, TypeError) as error:
         raise KdsweepError(f"{folder}: what the sweep left there cannot be read ({error})") from error
     if folder.is_dir():
-        raise KdsweepError(
-            f"{folder}: has neither {SWEEP} nor {RESULT}; give the folder of a sweep or of a job"
-        )
+        raise KdsweepError(f"{folder}: has no {SWEEP}, nor a {RESULT}; give the folder of a sweep or job")
     from kdsweep.tracking import sweeps_in_mlflow
 
     return [Record(sweep, results) for sweep, results in sweeps_in_mlflow(tracking_uri, named)]

@@ -18,8 +18,10 @@ PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a job must know of its sweep, the parent run, the swept keys, the number of jobs; and where it comes
-    from: the command, the time it began (ISO 8601, UTC), its first job's config, the versions of packages.
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs.
+
+    And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
+    versions of packages.
     """
 
     run_id: str

@@ -86,8 +86,7 @@ def _runs_of(client: "MlflowClient", named: str) -> "Iterator[Run]":
     if experiment is None and named.isdigit():
         experiment = client.get_experiment(named)
     if experiment is not None:
-        for run in _search(client, experiment.experiment_id, "tags.`kdsweep.sweep` != ''"):
-            yield run
+        yield from _search(client, experiment.experiment_id, "tags.`kdsweep.sweep` != ''")
 
 
 def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
@@ -123,14 +122,12 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result:
 
 def _artifact(client: "MlflowClient", run: "Run", name: str, folder: Path) -> Path:
     """The folder into which an artifact of a run was fetched."""
-    there = folder / run.info.run_id
+    there: Path = folder / run.info.run_id
     there.mkdir(exist_ok=True)
     try:
         client.download_artifacts(run.info.run_id, name, str(there))
     except Exception as error:
-        raise KdsweepError(
-            f"run {run.info.run_id} has no {name}; it is of another program, or too old"
-        ) from error
+        raise KdsweepError(f"run {run.info.run_id} has no {name}; it is of another program") from error
     return there
 
 
