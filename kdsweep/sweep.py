@@ -7,10 +7,13 @@ every start: keep it light.
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -64,6 +67,24 @@ def run_job_of_sweep(
     result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
     run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
     return result.objective
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own, but that it composes every job before the first runs: SweepCallback has checked them."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Nothing is left to be found."""
+
+
+@dataclass
+class GridSweeperConf(BasicSweeperConf):
+    _target_: str = "kdsweep.sweep.GridSweeper"
+
+
+# in the place of Hydra's, which was stored when its module was imported
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="basic", node=GridSweeperConf, provider="kdsweep", replace=True
+)
 
 
 class SweepCallback(Callback):
