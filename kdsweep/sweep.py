@@ -144,14 +144,14 @@ class SweepCallback(Callback):
             raise SystemExit(0)
 
         from kdsweep.store import Store
-        from kdsweep.tracking import Run, Tracker
+        from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
         tracker = Tracker(first.tracking, Store(first.store))
         tracker.close_dead_runs()
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
-        self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec})
+        self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
-        sweep = Sweep.begin(self.run.id, keys, number, first.model_dump(mode="json"))
+        sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json"))
         folder = Path(config.hydra.sweep.dir)
         sweep.save(folder)
         self.run.artifact(folder / SWEEP)
