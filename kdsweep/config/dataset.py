@@ -61,7 +61,7 @@ class ArrayDataset(_Dataset):
     """A data set whose files hold arrays of pixels."""
 
     source: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
-    """what reads it; `digits` come with scikit-learn, the others are downloaded"""
+    """digits come with scikit-learn; mnist, fashion_mnist, cifar10, cifar100 are downloaded"""
 
 
 class ImageDataset(_Dataset):
@@ -81,7 +81,7 @@ class ImageFolder(ImageDataset):
     """A folder per class, below folders of the splits or alone."""
 
     source: Literal["image_folder"]
-    """a folder per class"""
+    """image_folder: a folder per class"""
     train_folder: str = Field(min_length=1)
     """where root has this folder, it has one per split; else the folders of the classes"""
     val_folder: str = Field(min_length=1)
@@ -94,7 +94,7 @@ class ImageCsv(ImageDataset):
     """A folder of images and a table of their labels."""
 
     source: Literal["image_csv"]
-    """a table of labels"""
+    """image_csv: a table of labels"""
     csv: str = Field(min_length=1)
     """the table, in root"""
     images: str = Field(min_length=1)

@@ -33,7 +33,7 @@ class Scratch(Section):
     name: Literal["scratch"]
     """how tables and runs call it"""
     loss: Literal["cross_entropy"]
-    """with the labels alone"""
+    """cross_entropy: the labels alone"""
 
 
 Method = Annotated[Distillation | Scratch, Field(discriminator="loss")]

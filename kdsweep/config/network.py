@@ -15,9 +15,9 @@ class Network(Section):
     name: str = Field(min_length=1)
     """how tables and runs call it"""
     model: dict[str, Any]
-    """`_target_`: import path of a callable (num_classes, in_channels, image_size, **options); its options"""
+    """`_target_`: import path of a callable (num_classes, in_channels, image_size, …); and its options"""
     weights: str | None = None
-    """begin with a file (safetensors, PyTorch), stage:KEY of the store or runs:/ID/PATH (MLflow); null: drawn"""
+    """begin with a file (safetensors, PyTorch), stage:KEY of the store, or MLflow's runs:/ID/PATH"""
 
     @field_validator("model")
     @classmethod
