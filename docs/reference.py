@@ -32,8 +32,8 @@ With `-m` several are swept: `student=mlp,wrn`. `--cfg job` after any arguments 
 
 INTRODUCTIONS = {
     "dataset": "Which images. Of your own: [your own images](your-own.md).",
-    "teacher": "The network that teaches. `teacher.model` has the keys of the [student](#student) of that name.",
-    "student": "The network that is taught. Of your own: [your own student](your-own.md#4-a-student-of-your-own).",
+    "teacher": "The network that teaches; its `model` has the keys of the [student](#student) of its name.",
+    "student": "The network that is taught. [Your own](your-own.md#4-a-student-of-your-own).",
     "method": "The loss and the shape of the chain: [methods](methods.md).",
     "training": "The student's recipe, and everyone's who says nothing else.",
     "hardware": "Where jobs run and how many at a time: [scaling](scaling.md).",

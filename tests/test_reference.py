@@ -1,5 +1,6 @@
 """docs/reference.md is what the schema and conf/ say, and they say it of every key and option."""
 
+import re
 import runpy
 from collections.abc import Iterator
 
@@ -35,7 +36,7 @@ def test_every_key_and_every_option_is_there():
     rows = {file: f"| [`{file.stem}`](../conf/{file.parent.name}/{file.name}) | " for file in files}
     missing = [file for file, row in rows.items() if row not in page]
     assert len(files) > 50 and not missing
-    silent = [file for file, row in rows.items() if f"{row} | " in page]
+    silent = [file for file, row in rows.items() if re.search(re.escape(row) + r"( \||; |sets )", page)]
     assert not silent
 
 
