@@ -102,7 +102,7 @@ def compared(difference: Difference, other: str, seeds: int) -> str:
         return f"{size} ({by})"
     signed = f"{points(found.mean, signed=True)} points, {by}"
     if found.without_zero and difference.p is not None:
-        signed += f", but p = {difference.p:.2g} among {difference.compared} comparisons"
+        signed += f", but p = {difference.p:.2g} by Holm among {difference.compared} comparisons"
     return f"not told apart from {other} ({signed})"
 
 
