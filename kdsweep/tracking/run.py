@@ -151,6 +151,10 @@ class Run:
         named = [RunTag(f"kdsweep.{name}", value) for name, value in tags.items()]
         self._try(lambda: self.client.log_batch(self.id, tags=named))
 
+    def note(self, text: str) -> None:
+        """What MLflow's pages show of the run first, in Markdown."""
+        self._try(lambda: self.client.set_tag(self.id, "mlflow.note.content", text))
+
     def input(self, described: Mapping[str, Any], source: str) -> None:
         """The data set that the run was given, as its result describes it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
