@@ -273,7 +273,7 @@ def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
             figures |= {f"{group}/{name}": value for name, value in _numbers(network[group])}
         for name, value in figures.items():
             tracked.metric(f"{prefix}{name}", value)
-            if step is not None and len(result.chain) > 1:
+            if step is not None and len(result.chain) > 2:  # there are links in between
                 tracked.metric(f"chain/{name}", value, step)
     student = result.networks["student"]
     tracked.tag(stage=student["key"], reused=str(student["reused"]).lower())
