@@ -89,9 +89,8 @@ def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
     for key, value in config.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping):  # assistants
             value = {str(i): each for i, each in enumerate(value)}
-        yield from (
-            _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(f"{before}{key}", value)]
-        )
+        name = f"{before}{key}"
+        yield from _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
 
 
 def _within(key: str, groups: Sequence[str]) -> bool:
