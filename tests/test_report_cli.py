@@ -86,11 +86,8 @@ def test_the_numbers_are_those_of_mlflow(kdsweep: Command, report: Command, tmp_
 
     told = json.loads(report(str(folder), "--json").stdout)
     validated = {
-        recipe: (
-            -figures(recipe, "best/val/accuracy").mean(),
-            figures(recipe, "best/val/cross_entropy").mean(),
-        )
-        for recipe in by_recipe
+        each: (-figures(each, "best/val/accuracy").mean(), figures(each, "best/val/cross_entropy").mean())
+        for each in by_recipe
     }
     order = sorted(by_recipe, key=validated.__getitem__)
     assert [(row["values"]["temperature"], row["values"]["alpha"]) for row in told["rows"]] == order
@@ -132,9 +129,8 @@ def test_the_numbers_are_those_of_mlflow(kdsweep: Command, report: Command, tmp_
 @pytest.mark.long
 def test_several_sweeps_and_a_failed_job(kdsweep: Command, report: Command, tmp_path):
     kdsweep("-m", "hydra.sweep.dir=a", "temperature=1,4", *TINY)
-    kdsweep(
-        "-m", "hydra.sweep.dir=b", "training.learning_rate=0.01,0.001,1e30", "temperature=1", *TINY, status=1
-    )
+    rates = "training.learning_rate=0.01,0.001,1e30"
+    kdsweep("-m", "hydra.sweep.dir=b", rates, "temperature=1", *TINY, status=1)
     shown = report("a", "b").stdout
     # the rate of the first sweep is that of its config, 0.001: the second swept one of its recipes again
     assert "The best of 3 recipes by validation" in shown and "1 of 5 jobs failed: " in shown
