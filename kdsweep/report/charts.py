@@ -1,4 +1,4 @@
-"""The charts over all recipes: a figure against what was swept, temperature × alpha, accuracy against cost."""
+"""The charts over all recipes: a figure against what was swept, and over temperature × alpha."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,9 @@ class Metric:
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
     """Those that the students have, test accuracy first."""
-    positive = {job.networks["student"]["test"].get("positive_class") for row in rows for job in row.recipe.jobs}
+    positive = {
+        job.networks["student"]["test"].get("positive_class") for row in rows for job in row.recipe.jobs
+    }
     f1 = "macro F1" if positive == {None} else f"F1 of {', '.join(map(str, sorted(positive - {None})))}"
     known = [
         Metric("test accuracy", "accuracy", True),
@@ -84,7 +86,10 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
         seeds = {job.seed for row in rows for job in row.recipe.jobs}
         if len(seeds) < 2:
             return None
-        axes, explains = ["seed"], "Seed by seed: every student beside its teacher and the student trained alone."
+        axes, explains = (
+            ["seed"],
+            "Each seed's student beside its teacher and the student trained alone.",
+        )
     views = []
     for metric in metrics(rows):
         figures, says = {}, []
@@ -144,7 +149,7 @@ def _student_lines(
         trace = {
             "type": "scatter",
             "mode": mode,
-            "name": plain(name and f"student, {name}" or "student"),
+            "name": plain((name and f"student, {name}") or "student"),
             "x": rounded([axis.at(place, shift) for place, _, _ in points]),
             "y": rounded([each.mean for _, each, _ in points]),
             "text": [_hover(label, each, metric) for _, each, label in points],
@@ -204,7 +209,7 @@ def _band(
             "x": rounded([*x, *reversed(x)]),
             "y": rounded([*low, *reversed(high)]),
             "fill": "toself",
-            "fillcolor": f"{line['color']}/10",
+            "fillcolor": f"{line['color']}/{8 if name == 'teacher' else 18}",
             "line": {"width": 0},
             "hoverinfo": "skip",
             "showlegend": False,
@@ -225,9 +230,7 @@ def _band(
     }
 
 
-def _point_of(
-    lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], metric: Metric, key: str
-) -> str:
+def _point_of(lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], metric: Metric, key: str) -> str:
     """Where the mean of all students is highest and lowest along an axis."""
     at: dict[str, list[float]] = {}
     for points in lines.values():
@@ -237,13 +240,14 @@ def _point_of(
     means = {place: fmean(values) for place, values in at.items()}
     if len(means) < 2:
         return ""
-    best = (max if metric.higher_is_better else min)(means, key=means.__getitem__)
-    worst = (min if metric.higher_is_better else max)(means, key=means.__getitem__)
-    name = f"{metric.name[0].upper()}{metric.name[1:]}"
-    return (
-        f"{name} against {key.replace('_', ' ')}: best at {best} with {shown(means[best], metric.percent)}, "
-        f"worst at {worst} with {shown(means[worst], metric.percent)}, in the mean of all recipes there."
+    highest, lowest = (f(means, key=means.__getitem__) for f in (max, min))
+    top, bottom = (shown(means[place], metric.percent) for place in (highest, lowest))
+    told = (
+        f"is {top} at each"
+        if top == bottom
+        else f"is highest at {highest} ({top}), lowest at {lowest} ({bottom})"
     )
+    return f"By {key.replace('_', ' ')}, the mean {metric.name} of all recipes {told}."
 
 
 def map_section(rows: Sequence[Row]) -> Section | None:
@@ -284,7 +288,9 @@ def map_section(rows: Sequence[Row]) -> Section | None:
             f"with {shown(means[top], metric.percent)}; all lie between "
             f"{shown(min(means.values()), metric.percent)} and {shown(max(means.values()), metric.percent)}."
         )
-        views.append(View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)}))
+        views.append(
+            View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)})
+        )
     return Section("map", "Temperature × alpha", explains, views, "Show")
 
 

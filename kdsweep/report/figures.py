@@ -21,14 +21,14 @@ COLOURS = {
     scheme: {**others, **{f"line{i}": colour for i, colour in enumerate(LINES[scheme])}}
     for scheme, others in {
         "light": {
-            "ground": "#FFFFFF", "raised": "#F5F6F8", "text": "#1B1F24", "quiet": "#59636E", "rule": "#D8DDE3",
-            "link": "#0060A0", "teacher": "#000000", "alone": "#767676", "student": "#0072B2",
-            "chosen": "#FFF4CC",
+            "ground": "#FFFFFF", "raised": "#F5F6F8", "chosen": "#FFF4CC", "rule": "#D8DDE3",
+            "text": "#1B1F24", "quiet": "#59636E", "link": "#0060A0",
+            "teacher": "#000000", "alone": "#767676", "student": "#0072B2",
         },
         "dark": {
-            "ground": "#15181C", "raised": "#1E2329", "text": "#E6EAEE", "quiet": "#9AA5B1", "rule": "#363D46",
-            "link": "#7CC4F0", "teacher": "#F5F5F5", "alone": "#A3A3A3", "student": "#56B4E9",
-            "chosen": "#3A3517",
+            "ground": "#15181C", "raised": "#1E2329", "chosen": "#3A3517", "rule": "#363D46",
+            "text": "#E6EAEE", "quiet": "#9AA5B1", "link": "#7CC4F0",
+            "teacher": "#F5F5F5", "alone": "#A3A3A3", "student": "#56B4E9",
         },
     }.items()
 }  # fmt: skip
@@ -101,9 +101,11 @@ class Axis:
     @classmethod
     def of(cls, title: str, values: Sequence[Any], log: bool = False) -> "Axis":
         numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        each = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
-        positive = numeric and each[0] > 0
-        return cls(title, each, numeric, positive and len(each) > 1 and (log or each[-1] >= 30 * each[0]))
+        if not numeric:
+            return cls(title, list(dict.fromkeys(map(str, values))), numeric=False, log=False)
+        each = sorted(set(values))
+        wide = log or each[-1] >= 30 * each[0]
+        return cls(title, each, numeric=True, log=each[0] > 0 and len(each) > 1 and wide)
 
     def at(self, value: Any, shift: float = 0.0) -> float:
         """The place of a value, shifted by a share of the axis, so that lines do not lie upon each other."""

@@ -11,9 +11,9 @@ from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
 
 COSTS = {
-    "FLOPs": ("flops", "FLOPs of an image"),
+    "FLOPs": ("flops", "FLOPs per image"),
     "parameters": ("parameters", "parameters"),
-    "latency": ("latency_ms", "latency of an image (ms, one thread)"),
+    "latency": ("latency_ms", "latency of one image (ms, one thread)"),
 }
 STYLES = {
     "student": ("student", "--student", "circle"),
@@ -77,14 +77,12 @@ def _points(rows: Sequence[Row]) -> Iterable[Point]:
             if keys in told or not all(network.get("cost") for network in networks):
                 continue
             told.add(keys)
-            values = {job.seed: 100 * value for job in row.recipe.jobs if (value := job.test(role)) is not None}
+            values = [100 * value for value in row.recipe.test(role).values()]
             name = networks[0].get("name", "")
             labels = {"student": f"student, {row.label}", "scratch": f"student alone, {name}"}
             label = labels.get(role, f"{link_name(role)}, {name}")
-            cost = {
-                key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]
-            }
-            yield Point(role, label, cost, interval(list(values.values())))
+            cost = {key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]}
+            yield Point(role, label, cost, interval(values))
 
 
 def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: str) -> Figure:
@@ -102,6 +100,7 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
             "hoverinfo": "skip",
         }
     ]
+    outline = {"color": "--ground", "width": 1}
     styles = {point.role: STYLES.get(point.role, BETWEEN) for point in points}
     for style in dict.fromkeys(styles.values()):
         name, colour, symbol = style
@@ -114,13 +113,13 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
             "y": rounded([point.test.mean for point in group]),
             "text": [_hover(point, key) for point in group],
             "hoverinfo": "text",
-            "marker": {"color": colour, "symbol": symbol, "size": 10, "line": {"color": "--ground", "width": 1}},
+            "marker": {"color": colour, "symbol": symbol, "size": 10, "line": outline},
         }
         if len(points) <= MOST_WHISKERS:
             halves = rounded([point.test.half or 0 for point in group])
             trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.2, "width": 4}
         data.append(trace)
-    x = {"title": {"text": title}, "type": "log" if log else "linear", "zeroline": False}
+    x: dict[str, Any] = {"title": {"text": title}, "type": "log" if log else "linear", "zeroline": False}
     if log:
         x |= {"dtick": "D2" if max(costs) < 100 * min(costs) else 1}
     return {"data": data, "layout": layout(x, "test accuracy (%)")}
@@ -128,7 +127,8 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
 
 def _hover(point: Point, key: str) -> str:
     accuracy = shown(point.test.mean, half=point.test.half)
-    return f"{plain(point.label)}<br>test accuracy {accuracy}<br>{key.split('_')[0]} {_amount(point.cost[key])}"
+    unit = {"latency_ms": "ms", "flops": "FLOPs"}.get(key, key)
+    return f"{plain(point.label)}<br>test accuracy {accuracy}<br>{_amount(point.cost[key])} {unit}"
 
 
 def _amount(value: float) -> str:

@@ -12,7 +12,9 @@ from kdsweep.result import Result
 MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be their histories
 MOST_CLASSES = 100  # of a confusion matrix that is drawn
 MOST_COUNTED = 25  # beyond, numbers would be too small to read
-DIFFERING = 5  # classes that are named
+DIFFERING = 3  # classes that are named
+FEWEST = 5  # images of a bin that is drawn: the share of one or two says nothing
+SPLITS = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
 
 
 def curves_section(rows: Sequence[Row]) -> Section | None:
@@ -22,7 +24,9 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
         traces = list(_curves(row.recipe.jobs))
         if traces:
             figure = {"data": traces, "layout": layout({"title": {"text": "epoch"}}, "accuracy (%)")}
-            views.append(View(_numbered(row, rows), _how_it_learned(row), {"Accuracy, epoch by epoch": figure}))
+            views.append(
+                View(_numbered(row, rows), _how_it_learned(row), {"Accuracy, epoch by epoch": figure})
+            )
     if not views:
         return None
     explains = "Solid is validation, dotted training; stars are the epochs whose weights were kept."
@@ -41,10 +45,13 @@ def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
         ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
         ("scratch", "alone", "--line1", "square"),
     ):
-        networks = [job.networks[role] for job in jobs if job.networks.get(role, {}).get("history")]
+        networks = _learned(jobs, role)
         if not networks:
             continue
-        for figure, dash, what in (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training")):
+        for figure, dash, what in (
+            ("val/accuracy", "solid", "validation"),
+            ("train/accuracy", "dot", "training"),
+        ):
             means = _mean_per_epoch([network["history"] for network in networks], figure)
             if not any(value is not None for value in means):
                 continue
@@ -73,6 +80,10 @@ def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
                 }
 
 
+def _learned(jobs: Sequence[Result], role: str) -> list[dict[str, Any]]:
+    return [job.networks[role] for job in jobs if job.networks.get(role, {}).get("history")]
+
+
 def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: str) -> list[float | None]:
     """In percent, over the seeds that got so far."""
     means: list[float | None] = []
@@ -85,17 +96,21 @@ def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: 
 def _how_it_learned(row: Row) -> str:
     said = []
     for role, name in (("student", "the student"), ("scratch", "the student alone")):
-        networks = [job.networks[role] for job in row.recipe.jobs if job.networks.get(role, {}).get("history")]
+        networks = [
+            job.networks[role] for job in row.recipe.jobs if job.networks.get(role, {}).get("history")
+        ]
         if networks:
             epoch = fmean(network["best_epoch"] for network in networks)
             accuracy = fmean(100 * network["val"]["val/accuracy"] for network in networks)
-            said.append(f"{name} is best after {epoch:.3g} epochs with {shown(accuracy)} of the validation images")
+            said.append(
+                f"{name} is best after {epoch:.3g} epochs with {shown(accuracy)} of the validation images"
+            )
     seeds = len(row.recipe.jobs)
     return f"{row.label}: {'; '.join(said)}{f' (means over {seeds} seeds)' if seeds > 1 else ''}."
 
 
 def confusion_section(rows: Sequence[Row]) -> Section | None:
-    """Teacher and student of the best recipe side by side, all seeds counted together; a view per data set."""
+    """Teacher and student of the best recipe, all seeds counted together; a view per data set."""
     views = []
     for row in rows:
         matrices = {role: _summed(row.recipe.jobs, role) for role in ("teacher", "student")}
@@ -112,8 +127,8 @@ def confusion_section(rows: Sequence[Row]) -> Section | None:
     if not views:
         return None
     explains = (
-        "Test images by their true class (rows) and by what the network takes them for (columns), of all seeds "
-        "of the best recipe; the colour is the share of the row."
+        "Test images by their true class (rows) and by what the network takes them for (columns), all seeds "
+        "of the best recipe counted together; the colour is the share of the row."
     )
     return Section("confusion", "Who confuses what", explains, views, "Recipe", square=True)
 
@@ -173,8 +188,8 @@ def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str]) -> str:
     if not gaps:
         return "Teacher and student find the same share of every class."
     told = [
-        f"{name} (student {ours:.2f} %, teacher {theirs:.2f} %, {gap:+.2f} points{taken})"
-        for gap, name, ours, theirs, taken in gaps
+        f"{name}: the student finds {ours:.2f} %, the teacher {theirs:.2f} %{taken}"
+        for _, name, ours, theirs, taken in gaps
     ]
     return f"They differ most on {'; '.join(told)}."
 
@@ -182,7 +197,7 @@ def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str]) -> str:
 def _taken_for(row: Sequence[int], true: int, classes: Sequence[str]) -> str:
     wrong = {i: count for i, count in enumerate(row) if i != true and count}
     most = max(wrong, key=wrong.__getitem__, default=None)
-    return "" if most is None else f", by the student mostly taken for {classes[most]}"
+    return "" if most is None else f" (the student mostly takes it for {classes[most]})"
 
 
 def _weakest(matrix: Matrix, classes: Sequence[str]) -> str:
@@ -226,18 +241,18 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
     if not views:
         return None
     explains = (
-        "Test images in 15 bins by how sure the network is of its answer, all seeds of the best recipe counted "
-        "together; a larger point has more images. Below the dotted line a network is surer than right, above "
-        "it less sure."
+        "Test images in 15 bins by how sure the network is of its answer, all seeds of the best recipe "
+        f"counted together; a larger point has more images, bins of less than {FEWEST} are left out. Below "
+        "the dotted line a network is surer than right, above it less sure."
     )
-    return Section("calibration", "Is it as sure as it is right?", explains, views, "Recipe")
+    return Section("calibration", "Is it as sure as it is right?", explains, views, "Recipe", square=True)
 
 
 Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent
 
 
 def _bins(jobs: Sequence[Result], role: str) -> list[Bin]:
-    """The bins that are not empty, of all seeds together."""
+    """The bins that are drawn, of all seeds together."""
     summed: dict[int, tuple[int, float, float]] = {}
     for job in jobs:
         found = job.networks.get(role, {}).get("test", {}).get("calibration")
@@ -248,7 +263,8 @@ def _bins(jobs: Sequence[Result], role: str) -> list[Bin]:
             if count:
                 n, sure, right = summed.get(i, (0, 0.0, 0.0))
                 summed[i] = n + count, sure + count * confidence, right + count * accuracy
-    return [(n, 100 * sure / n, 100 * right / n) for _, (n, sure, right) in sorted(summed.items())]
+    kept = [each for _, each in sorted(summed.items()) if each[0] >= FEWEST]
+    return [(n, 100 * sure / n, 100 * right / n) for n, sure, right in kept]
 
 
 def _reliability(name: str, bins: Sequence[Bin], line: Mapping[str, Any], symbol: str) -> dict[str, Any]:

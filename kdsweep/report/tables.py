@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.display import seconds
+from kdsweep.report.answer import points
 from kdsweep.report.leaderboard import Difference, Row
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
@@ -21,6 +22,7 @@ class Cell:
     order: float | str | None = None
     remark: str = ""
     number: bool = True
+    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,35 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
         columns.append(("recipe", "", [Cell(row.label, row.label, number=False) for row in rows]))
     for key in swept:
         columns.append((key.replace("_", " "), "swept", [_value(row.values.get(key), key) for row in rows]))
+    alone = [_difference(row.versus_alone) for row in rows]
+    teacher = [_difference(row.versus_teacher) for row in rows]
     several = any(len(row.seeds) > 1 for row in rows)
     columns += [
         ("test %", _of_seeds("test accuracy", several), [_percent(row.test) for row in rows]),
-        ("vs alone", _versus("the student trained alone", several), [_difference(r.versus_alone) for r in rows]),
-        ("vs teacher", _versus("the teacher", several), [_difference(row.versus_teacher) for row in rows]),
+        (
+            "vs alone",
+            _versus("the student trained alone", several),
+            alone,
+        ),
+        ("vs teacher", _versus("the teacher", several), teacher),
         ("val %", _of_seeds("validation accuracy", several), [_percent(row.val) for row in rows]),
-        ("MFLOPs", "per image, millions", [_cost(row.cost, "flops", 1e6) for row in rows]),
-        ("parameters", "", [_cost(row.cost, "parameters", 1) for row in rows]),
-        ("latency ms", "of one image on one thread", [_cost(row.cost, "latency_ms", 1) for row in rows]),
+        *_costs(rows),
         ("training", "of the student, per seed", [_time(row.seconds, row.reused) for row in rows]),
         ("seeds", "that finished", [Cell(str(len(row.seeds)), len(row.seeds), _lost(row)) for row in rows]),
     ]
     kept = [column for column in columns if any(cell.text for cell in column[2])]
     return Table([(head, remark) for head, remark, _ in kept], list(zip(*(c for *_, c in kept), strict=True)))
+
+
+def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:
+    """Columns of what recipes differ in; the costs of the one student of all are in a chart."""
+    for head, remark, name, unit in (
+        ("MFLOPs", "per image, millions", "flops", 1e6),
+        ("parameters", "", "parameters", 1),
+        ("latency ms", "of one image on one thread", "latency_ms", 1),
+    ):
+        if len(rows) == 1 or len({row.cost.get(name) for row in rows}) > 1:
+            yield head, remark, [_cost(row.cost, name, unit) for row in rows]
 
 
 def _of_seeds(what: str, several: bool) -> str:
@@ -85,9 +102,8 @@ def _difference(each: Difference | None) -> Cell:
         return Cell("")
     half = "" if each.interval.half is None else f" ± {100 * each.interval.half:.2f}"
     remark = "" if each.p is None else f"p = {each.p:.2g} (Holm, {each.compared} compared)"
-    if each.claimed:
-        remark = f"beyond chance: {remark}"
-    return Cell(f"{100 * each.interval.mean:+.2f}{half}", each.interval.mean, remark)
+    text = f"{points(each.interval.mean, signed=True)}{half}"
+    return Cell(text, each.interval.mean, remark, strong=each.claimed)
 
 
 def _cost(cost: dict[str, float], name: str, unit: float) -> Cell:
@@ -113,8 +129,9 @@ def links_table(rows: Sequence[Row]) -> Table | None:
     if not any(len(row.recipe.jobs[0].chain) > 2 for row in best.values()):
         return None
     heads = [
-        ("recipe", ""), ("link", ""), ("network", ""), ("test %", ""), ("val %", ""), ("vs teacher", "points"),
-        ("parameters", ""), ("MFLOPs", ""), ("latency ms", ""), ("kept epoch", ""), ("training", ""),
+        ("recipe", ""), ("link", ""), ("network", ""), ("test %", ""), ("val %", ""),
+        ("vs teacher", "points of test accuracy"), ("parameters", ""), ("MFLOPs", ""), ("latency ms", ""),
+        ("kept epoch", ""), ("training", ""),
     ]  # fmt: skip
     return Table(heads, [cells for row in best.values() for cells in _links(row)])
 
@@ -123,11 +140,11 @@ def _links(row: Row) -> Iterable[list[Cell]]:
     jobs = row.recipe.jobs
     beside = [role for role in ("ensemble", "scratch") if role in jobs[0].networks]
     for role in (*jobs[0].chain, *beside):
-        networks = [job.networks[role] for job in jobs]
+        networks = [job.networks[role] for job in jobs if role in job.networks]
         test, val = _mean(row, role, True), _mean(row, role, False)
         teacher = _mean(row, "teacher", True)
         cost = row.recipe.cost(role)
-        above = "" if role == "teacher" else f"{100 * (test.mean - teacher.mean):+.2f}"
+        above = "" if role == "teacher" else points(test.mean - teacher.mean, signed=True)
         epochs = [network["best_epoch"] for network in networks if "best_epoch" in network]
         time = fmean(network["seconds"] for network in networks)
         yield [
@@ -184,12 +201,13 @@ def times(results: Sequence[Result]) -> Times:
             ]
         )
     heads = [
-        ("", ""), ("needed", "jobs that use one"), ("networks", "different ones"), ("trained", "by this sweep"),
-        ("found", "in the store, trained before"), ("time spent", "training"), ("time saved", "by reuse"),
+        ("", ""), ("needed", "by so many jobs"), ("networks", "different ones"),
+        ("trained", "by this sweep"), ("found", "in the store, trained before"),
+        ("time spent", "training"), ("time saved", "by reuse"),
     ]  # fmt: skip
     says = (
-        f"{trained_all} networks were trained in {seconds(spent_all)} of training; reuse, within the sweep and "
-        f"from the store, saved {seconds(saved_all)}. All jobs together took "
+        f"{trained_all} networks were trained, in {seconds(spent_all)}; reuse, within the sweep and from the "
+        f"store, saved {seconds(saved_all)} of training. All jobs together took "
         f"{seconds(sum(result.seconds for result in results))}."
     )
     return Times(says, Table(heads, rows))
