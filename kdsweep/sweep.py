@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher
+from kdsweep.records import Record
 from kdsweep.result import SWEEP, Result, Sweep
 
 if TYPE_CHECKING:
@@ -137,12 +138,9 @@ class SweepCallback(Callback):
         print(f"{count}: {_subject(first)}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
-        from kdsweep.report.summary import summarize
-
         folder = Path(config.hydra.sweep.dir)
-        sweep, results = Sweep.load(folder), Result.load_all(folder)
-        for file in summarize(results, sweep.keys, folder):
-            run.artifact(file)
+        results = Result.load_all(folder)
+        _report(run, Record(Sweep.load(folder), results), folder)
         for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
             run.artifact(file, file.parent.name)
         run.close_dead_siblings()
@@ -157,6 +155,24 @@ class SweepCallback(Callback):
         if isinstance(error, Exception) and (config.get("search") or wants_traceback(config.debug)):
             return None  # Hydra raises it
         raise SystemExit(1)
+
+
+def _report(run: "Run", record: Record, folder: Path) -> None:
+    """Show what came of the sweep, write it, log it. The sweep does not depend on it."""
+    from kdsweep.display import relative
+    from kdsweep.report.answer import note
+    from kdsweep.report.leaderboard import leaderboard
+    from kdsweep.report.summary import show, write_report
+
+    try:
+        show(record)
+        run.tag("mlflow.note.content", note(record, leaderboard(record)))
+        for file in write_report([record], folder):
+            run.artifact(file)
+            print(f"  {relative(file)}")
+    except Exception as error:
+        told = f"the report is not whole: {explain(error)}"
+        print(f"kdsweep: {told}; kdsweep-report {folder} makes it again", file=sys.stderr)
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:

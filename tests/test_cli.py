@@ -118,7 +118,7 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     assert len(children) == 8
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert artifacts(tmp_path, parent) == {
-        "sweep.txt", "sweep.csv", "sweep.png", "f1.png", "roc_auc.png", "curves.png"
+        "sweep.txt", "sweep.csv", "sweep.png", "f1.png", "roc_auc.png", "curves.png", "report.html"
     }  # fmt: skip
     by_values = {
         (c.data.params["temperature"], c.data.params["alpha"], c.data.params["seed"]): c for c in children

@@ -4,7 +4,7 @@ Chosen is by validation alone; the test split measures what was chosen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -61,6 +61,15 @@ class Row:
     reused: bool  # nothing of the students was trained in this sweep
     run_ids: tuple[str, ...]
     failed: int  # jobs of this recipe that failed; pruned ones are not counted
+
+    def told(self) -> dict[str, Any]:
+        """All of it but the jobs themselves, as JSON takes it."""
+        shown = asdict(replace(self, recipe=Recipe({})))
+        for name in ("versus_alone", "versus_teacher", "versus_best"):
+            difference: Difference | None = getattr(self, name)
+            if difference is not None:
+                shown[name]["claimed"] = difference.claimed
+        return {name: value for name, value in shown.items() if name != "recipe"}
 
 
 def leaderboard(record: Record) -> list[Row]:

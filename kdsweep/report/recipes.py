@@ -90,6 +90,12 @@ def recipes(record: Record) -> list[Recipe]:
     return found
 
 
+def expected(record: Record) -> int:
+    """How many jobs the sweep is of; of a search, whose study may have gone on from another, those it ran."""
+    ran = len(record.results)
+    return ran if record.sweep.config.get("search") else max(ran, record.sweep.jobs)
+
+
 def seed_of(result: Result) -> int:
     """A job's seed; one that failed early has not told it but among its swept values."""
     return int(result.swept.get(SEED, result.seed))

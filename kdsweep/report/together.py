@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from kdsweep.records import Record
-from kdsweep.report.recipes import SEED, as_text, seed_of
-from kdsweep.result import Result
+from kdsweep.report.recipes import SEED, as_text, expected, seed_of
+from kdsweep.result import Result, Sweep
 
 NUMBER = "sweep"
 # of a config: what its jobs' results do not depend on, or tell by themselves
@@ -20,7 +20,7 @@ def together(records: Sequence[Record]) -> Record:
 
     That is what any sweep swept, what jobs are named by (method, student, …) and, where jobs of two sweeps
     would still pass for one recipe, the keys on which their configs differ; at last the sweep's number, where
-    a config is not known, or the same config gave other networks.
+    a config is not known, or the same config gave other networks. Command and config remain the records'.
     """
     if len(records) == 1:
         return records[0]
@@ -37,9 +37,7 @@ def together(records: Sequence[Record]) -> Record:
         keys = [NUMBER, *keys]
     if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
         keys = [*keys, SEED]
-    commands = "\n".join(dict.fromkeys(record.sweep.command for record in records if record.sweep.command))
-    count = sum(record.sweep.jobs for record in records)
-    sweep = replace(records[0].sweep, keys=keys, jobs=count, command=commands)
+    sweep = Sweep(records[0].sweep.run_id, keys, sum(map(expected, records)))
     return Record(
         sweep, [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
     )
