@@ -26,6 +26,7 @@ from kdsweep.report.statistics import Interval, interval
 from kdsweep.result import Result
 
 MOST_CELLS = 400
+MOST_NUMBERS = 100  # that stand upon cells
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
 
 
@@ -74,6 +75,9 @@ def _values(row: Row, metric: Metric, role: str) -> dict[int, float]:
     return {seed: value for seed, value in found.items() if value is not None}
 
 
+Place = tuple[Any, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
+
+
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     """Each metric against each swept key; against the seed where nothing else was swept."""
     axes = _axes(rows, keys)
@@ -112,25 +116,31 @@ def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
 
 def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
     """The figure, and what it shows in a sentence."""
-    points = [
-        (place, row, {job.seed: job for job in group})
-        for row in rows
-        for place, group in (
-            [(job.seed, [job]) for job in row.recipe.jobs]
-            if key == "seed"
-            else [(row.values[key], row.recipe.jobs)] * (key in row.values)
-        )
-    ]
+    points = list(_places(sorted(rows, key=_in_order), key))
     axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log=key == "temperature")
     lines: dict[str, list[tuple[Any, Interval, str]]] = {}
     for place, row, jobs in points:
-        values = [value for job in jobs.values() if (value := metric.of(job, "student")) is not None]
+        values = [value for job in jobs if (value := metric.of(job, "student")) is not None]
         if values:
             others = Result(0, {k: v for k, v in row.values.items() if k != key}).name
             lines.setdefault(others, []).append((place, interval(values), row.label))
     data = [*_compared(points, metric, axis), *_student_lines(lines, axis, metric)]
     figure = {"data": data, "layout": layout(axis.plotly(), metric.unit)}
     return figure, _point_of(lines, metric, key)
+
+
+def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
+    for row in rows:
+        if key == "seed":
+            yield from ((job.seed, row, [job]) for job in row.recipe.jobs)
+        elif key in row.values:
+            yield row.values[key], row, row.recipe.jobs
+
+
+def _in_order(row: Row) -> list[tuple[bool, Any]]:
+    """By the swept values, numbers before words: the order of lines in a legend."""
+    values = row.values.values()
+    return [(False, v) if isinstance(v, int | float) else (True, str(v)) for v in values]
 
 
 def _student_lines(
@@ -168,18 +178,16 @@ def _hover(label: str, each: Interval, metric: Metric) -> str:
     return f"{plain(label)}<br>{metric.name} {shown(each.mean, metric.percent, each.half)}<br>{seeds}"
 
 
-def _compared(
-    points: Sequence[tuple[Any, Row, Mapping[int, Result]]], metric: Metric, axis: Axis
-) -> Iterable[dict[str, Any]]:
+def _compared(points: Sequence[Place], metric: Metric, axis: Axis) -> Iterable[dict[str, Any]]:
     """Teacher and student alone where, for each seed, they are one figure at each place."""
     for role, name, line in (("teacher", "teacher", TEACHER), ("scratch", "student alone", ALONE)):
         at: dict[Any, dict[int, float]] = {}
         unique = True
         for place, _, jobs in points:
-            for seed, job in jobs.items():
+            for job in jobs:
                 value = metric.of(job, role)
                 if value is not None:
-                    unique &= at.setdefault(place, {}).setdefault(seed, value) == value
+                    unique &= at.setdefault(place, {}).setdefault(job.seed, value) == value
         if not at or not unique:
             continue
         everywhere: dict[int, set[float]] = {}
@@ -275,6 +283,7 @@ def map_section(rows: Sequence[Row]) -> Section | None:
         explains += f" All have {Result(0, rest).name}, as the best recipe has."
     views = []
     for metric in metrics(held):
+        highest = "highest" if metric.higher_is_better else "lowest"
         values = {
             (row.values["temperature"], row.values["alpha"]): (interval(list(found.values())), row)
             for row in held
@@ -284,7 +293,7 @@ def map_section(rows: Sequence[Row]) -> Section | None:
         means = {place: each.mean for place, (each, _) in values.items()}
         top = (max if metric.higher_is_better else min)(means, key=means.__getitem__)
         says = (
-            f"{metric.name[0].upper()}{metric.name[1:]} is best at T = {top[0]:.4g}, alpha = {top[1]:.4g}, "
+            f"{metric.name[0].upper()}{metric.name[1:]} is {highest} at T = {top[0]:.4g}, alpha = {top[1]:.4g}, "
             f"with {shown(means[top], metric.percent)}; all lie between "
             f"{shown(min(means.values()), metric.percent)} and {shown(max(means.values()), metric.percent)}."
         )
@@ -316,11 +325,29 @@ def _cells(
         "xgap": 2,
         "ygap": 2,
     }
-    if len(values) <= 100:
-        trace["texttemplate"] = "%{z:.2f}" if metric.percent else "%{z:.3f}"
+    data = [trace, *([_numbers(values, metric)] if len(values) <= MOST_NUMBERS else [])]
     x = {"type": "category", "title": {"text": LABELS["temperature"]}}
     y = {"type": "category", "title": {"text": "alpha"}}
-    return {"data": [trace], "layout": layout(x, y)}
+    return {"data": data, "layout": layout(x, y)}
+
+
+def _numbers(values: Mapping[tuple[Any, Any], Cell], metric: Metric) -> dict[str, Any]:
+    """The cells' values upon them, black where Cividis is light."""
+    low, high = (f(each.mean for each, _ in values.values()) for f in (min, max))
+    shares = [(each.mean - low) / ((high - low) or 1) for each, _ in values.values()]
+    light = [(share if metric.higher_is_better else 1 - share) > 0.5 for share in shares]
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [f"{t:.4g}" for t, _ in values],
+        "y": [f"{alpha:.4g}" for _, alpha in values],
+        "text": [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in values.values()],
+        "textfont": {
+            "color": ["#000000" if is_light is metric.higher_is_better else "#FFFFFF" for is_light in light]
+        },
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def _cloud(

@@ -7,7 +7,7 @@ page knows whether it is light or dark.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from math import log10
+from math import isfinite, log10
 from typing import Any
 
 Figure = dict[str, Any]  # {"data": […], "layout": {…}}
@@ -79,8 +79,8 @@ def shown(value: float, percent: bool = True, half: float | None = None) -> str:
 
 
 def rounded(values: Sequence[float | None]) -> list[float | None]:
-    """To six digits, of which a screen shows four."""
-    return [None if value is None else float(f"{value:.6g}") for value in values]
+    """To six digits, of which a screen shows four; what is no number is left out."""
+    return [None if value is None or not isfinite(value) else float(f"{value:.6g}") for value in values]
 
 
 def layout(x: Mapping[str, Any], y: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:

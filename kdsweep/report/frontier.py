@@ -17,7 +17,7 @@ COSTS = {
 }
 STYLES = {
     "student": ("student", "--student", "circle"),
-    "scratch": ("student alone", "--alone", "square"),
+    "scratch": ("student alone", "--alone", "square-open"),
     "teacher": ("teacher", "--teacher", "diamond"),
     "ensemble": ("ensemble", "--line2", "star"),
 }
@@ -50,8 +50,8 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
         )
         views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
     explains = (
-        "Up and left is better. A multiplication and an addition count as two FLOPs; latency is that of this "
-        "machine."
+        "Up and left is better. A multiplication and an addition count as two FLOPs; latency is that of the "
+        "machine that trained."
     )
     return Section("cost", "What accuracy costs", explains, views, "Against", toggle="Pareto front")
 
@@ -102,7 +102,9 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
     ]
     outline = {"color": "--ground", "width": 1}
     styles = {point.role: STYLES.get(point.role, BETWEEN) for point in points}
-    for style in dict.fromkeys(styles.values()):
+    for style in (*STYLES.values(), BETWEEN):
+        if style not in styles.values():
+            continue
         name, colour, symbol = style
         group = [point for point in points if styles[point.role] == style]
         trace = {

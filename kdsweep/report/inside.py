@@ -13,7 +13,7 @@ MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be t
 MOST_CLASSES = 100  # of a confusion matrix that is drawn
 MOST_COUNTED = 25  # beyond, numbers would be too small to read
 DIFFERING = 3  # classes that are named
-FEWEST = 5  # images of a bin that is drawn: the share of one or two says nothing
+FEWEST = 10  # images of a bin that is drawn: the share of a few says little
 SPLITS = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
 
 
@@ -165,16 +165,36 @@ def _matrix(matrix: Matrix, classes: Sequence[str]) -> Figure:
         "xgap": 1,
         "ygap": 1,
     }
+    data = [trace]
     if len(names) <= MOST_COUNTED:
-        trace["text"] = [[count or "" for count in row] for row in matrix]
-        trace["texttemplate"] = "%{text}"
+        data.append(_counts(matrix))
     places = list(range(len(names)))
     ticks = {"tickmode": "array", "tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False}
     if len(names) > 60:
         ticks = {"showticklabels": False, "showgrid": False, "zeroline": False}
-    x = {"title": {"text": "taken for"}, "side": "bottom", "constrain": "domain", **ticks}
-    y = {"title": {"text": "true class"}, "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"}
-    return {"data": [trace], "layout": layout(x, {**y, **ticks})}
+    x = {"title": {"text": "taken for"}, "side": "bottom", **ticks}
+    y = {"title": {"text": "true class"}, "autorange": "reversed", **ticks}
+    return {"data": data, "layout": layout(x, y)}
+
+
+def _counts(matrix: Matrix) -> dict[str, Any]:
+    """The counts upon the cells, of those that are not empty."""
+    cells = [
+        (i, j, count, 2 * count > sum(row))
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if count
+    ]
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [j for _, j, _, _ in cells],
+        "y": [i for i, _, _, _ in cells],
+        "text": [str(count) for _, _, count, _ in cells],
+        "textfont": {"size": 11, "color": ["--ground" if most else "--text" for *_, most in cells]},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str]) -> str:

@@ -26,7 +26,8 @@
     const longest = Math.max(0, ...entries.map((trace) => trace.name.length));
     const across = Math.max(1, Math.floor((width - 60) / (longest * 6.6 + 52)));
     const legend = entries.length > 1 ? 20 * Math.ceil(entries.length / across) + 14 : 0;
-    const plot = square ? Math.min(width, 520) : width < NARROW ? 300 : 400;
+    const margin = { l: 56, r: 12, t: 14, b: 56 };
+    const plot = square ? Math.min(width - margin.l - margin.r, 460) : width < NARROW ? 220 : 320;
     const axis = { gridcolor: "--rule", linecolor: "--rule", zerolinecolor: "--rule", tickcolor: "--rule" };
     const titled = (own) => ({ ...axis, ...own, title: { standoff: 10, ...own.title } });
     return coloured({
@@ -39,8 +40,8 @@
       hoverlabel: { bgcolor: "--raised", bordercolor: "--rule", font: { color: "--text" }, align: "left" },
       hovermode: "closest",
       dragmode: touched ? false : "zoom",
-      margin: { l: 56, r: 12, t: 26, b: 56 + legend },
-      height: plot + legend,
+      margin: { ...margin, b: margin.b + legend },
+      height: margin.t + plot + margin.b + legend,
       width,
       showlegend: entries.length > 1,
       legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", entrywidth: longest * 6.6 + 12, font: { size: 12 } },

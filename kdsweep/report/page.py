@@ -86,7 +86,7 @@ def embedded(data: Any) -> str:
 
 def tied(text: str) -> str:
     """With numbers that are not parted from their interval and unit by the end of a line."""
-    return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
+    return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
 def _sections(record: Record, rows: Sequence[Row]) -> list[Section]:
