@@ -57,7 +57,8 @@ def job(
         role: network(role, f"{name} {role} {seed}", classes, epochs, reused=number > 0) for role in roles
     }
     networks["student"] = network("student", f"{name} student {sorted(swept.items())}", classes, epochs)
-    recipe = {"dataset": name, "student": "mlp", "method": "kd", "teacher": "mnist_cnn"}
+    recipe = {"dataset": name, "student": "mlp", "method": "kd"}
+    recipe |= {"teacher": "mnist_cnn"} if "teacher" in roles else {}
     data = {
         "name": name,
         "fingerprint": f"fingerprint of {name}",
@@ -66,7 +67,7 @@ def job(
     }
     return Result(
         number, dict(swept), seed, seconds=2.0, run_id=f"run{number}", networks=networks, chain=chain,
-        recipe=recipe if "teacher" in roles else {k: v for k, v in recipe.items() if k != "teacher"}, dataset=data,
+        recipe=recipe, dataset=data,
     )  # fmt: skip
 
 

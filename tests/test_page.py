@@ -15,9 +15,9 @@ import pytest
 from scipy import stats
 
 from kdsweep.records import Record
-from kdsweep.report.figures import Axis
-from kdsweep.report.frontier import Point, pareto
 from kdsweep.report.page import write_page
+from kdsweep.report.page.figures import Axis
+from kdsweep.report.page.frontier import Point, pareto
 from kdsweep.report.statistics import interval
 from kdsweep.result import Result, Sweep
 
@@ -161,8 +161,9 @@ def test_the_classes_that_differ_most_are_named(tmp_path):
     networks["student"]["test"]["confusion"] = [[10, 0, 0], [1, 8, 1], [2, 4, 4]]
     says = Page(tmp_path, record).charts["confusion"][0]["says"].replace("\u00a0", " ")
     assert says == (
-        "They differ most on cow: the student finds 40.00 %, the teacher 100.00 % (the student mostly takes it "
-        "for dog); dog: the student finds 80.00 %, the teacher 90.00 % (the student mostly takes it for cat)."
+        "They differ most on cow: the student finds 40.00 %, the teacher 100.00 % (the student mostly takes "
+        "it for dog); dog: the student finds 80.00 %, the teacher 90.00 % (the student mostly takes it for "
+        "cat)."
     )
 
 
@@ -227,9 +228,9 @@ def test_times_count_each_network_once(tmp_path):
     _, *rows = page.table("Time and reuse by role")
     # of three teachers the first job trained one; the others were there
     assert rows == [
-        ["student", "18", "18", "18", "0", "54.0 s", "0.0 s"],
-        ["student alone", "18", "3", "1", "2", "3.0 s", "51.0 s"],
         ["teacher", "18", "3", "1", "2", "3.0 s", "51.0 s"],
+        ["student alone", "18", "3", "1", "2", "3.0 s", "51.0 s"],
+        ["student", "18", "18", "18", "0", "54.0 s", "0.0 s"],
     ]
     assert "20 networks were trained, in 60.0 s;" in page.text
 

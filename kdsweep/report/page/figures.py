@@ -10,6 +10,8 @@ from html import escape
 from math import isfinite, log10
 from typing import Any
 
+from kdsweep.report.leaderboard import Row
+
 Figure = dict[str, Any]  # {"data": […], "layout": {…}}
 
 # Okabe and Ito's, told apart by all; on dark ground the brighter ones come first
@@ -64,6 +66,12 @@ class Section:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headings", list(self.views[0].figures))
+
+
+def numbered(row: Row, rows: Sequence[Row]) -> str:
+    """A recipe as views are chosen by: 1. T = 4, alpha = 0.1."""
+    several = len({each.dataset for each in rows}) > 1
+    return f"{row.rank}. {row.label}{f' ({row.dataset})' if several else ''}"
 
 
 def plain(text: object) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from kdsweep.report.figures import Figure, Section, View, layout, plain, rounded, shown
 from kdsweep.report.leaderboard import Row
+from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, shown
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
 

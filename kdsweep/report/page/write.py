@@ -9,12 +9,15 @@ from typing import Any
 
 from kdsweep.records import Record
 from kdsweep.report.answer import answer
-from kdsweep.report.charts import along_section, map_section
-from kdsweep.report.figures import COLOURS, Section
-from kdsweep.report.frontier import cost_section
-from kdsweep.report.inside import calibration_section, confusion_section, curves_section
 from kdsweep.report.leaderboard import Row, leaderboard
-from kdsweep.report.tables import leaderboard_table, links_table, times
+from kdsweep.report.page.against import along_section
+from kdsweep.report.page.calibration import calibration_section
+from kdsweep.report.page.confusion import confusion_section
+from kdsweep.report.page.curves import curves_section
+from kdsweep.report.page.figures import COLOURS, Section
+from kdsweep.report.page.frontier import cost_section
+from kdsweep.report.page.grid import map_section
+from kdsweep.report.page.tables import leaderboard_table, links_table, times
 from kdsweep.report.together import together
 from kdsweep.result import PRUNED, Result
 
@@ -46,7 +49,7 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         for section in sections
     }
     environment = Environment(
-        loader=PackageLoader("kdsweep.report", "."),
+        loader=PackageLoader("kdsweep.report.page", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

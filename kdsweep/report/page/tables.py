@@ -10,7 +10,6 @@ from kdsweep.report.answer import points
 from kdsweep.report.leaderboard import Difference, Row
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
-from kdsweep.report.summary import _down_the_table
 from kdsweep.result import Result
 
 
@@ -183,8 +182,8 @@ def times(results: Sequence[Result]) -> Times:
             if role != "ensemble":
                 uses.setdefault(role, {}).setdefault(network["key"], []).append(network)
     rows, trained_all, spent_all, saved_all = [], 0, 0.0, 0.0
-    for role in sorted(uses, key=_down_the_table):
-        networks = uses[role].values()
+    for role, by_key in uses.items():
+        networks = by_key.values()
         trained = [each for each in networks if not all(use["reused"] for use in each)]
         spent = sum(each[0]["seconds"] for each in trained)
         saved = sum(each[0]["seconds"] * len(each) for each in networks) - spent
