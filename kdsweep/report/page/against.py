@@ -9,6 +9,7 @@ from kdsweep.report.page.figures import (
     ALONE,
     DASHES,
     MOST_LINES,
+    MOST_TICKS,
     SYMBOLS,
     TEACHER,
     Axis,
@@ -26,8 +27,6 @@ from kdsweep.report.statistics import Interval, interval
 from kdsweep.result import Result
 
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
-
-
 Place = tuple[Any, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
 
 
@@ -43,10 +42,8 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
         seeds = {job.seed for row in rows for job in row.recipe.jobs}
         if len(seeds) < 2:
             return None
-        axes, explains = (
-            ["seed"],
-            "Each seed's student beside its teacher and the student trained alone.",
-        )
+        axes = ["seed"]
+        explains = "Each seed's student beside its teacher and the student trained alone."
     views = []
     for metric in metrics(rows):
         figures, says = {}, []
@@ -59,25 +56,28 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
 
 def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """Swept keys with values to compare, the usual ones first."""
-    differing = [
-        key
-        for key in keys
-        if key != "seed" and len({str(row.values[key]) for row in rows if key in row.values}) > 1
-    ]
+    differing = [key for key in keys if key != "seed" and len(_values(rows, key)) > 1]
     return sorted(differing, key=lambda key: AXES.index(key) if key in AXES else len(AXES))[:6]
+
+
+def _values(rows: Sequence[Row], key: str) -> set[str]:
+    return {str(row.values[key]) for row in rows if key in row.values}
 
 
 def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
     """The figure, and what it shows in a sentence."""
     points = list(_places(sorted(rows, key=_in_order), key))
-    axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log=key == "temperature")
+    log = {"temperature": True, "alpha": False}.get(key)
+    axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log)
+    others = [other for other in rows[0].values if other != key and len(_values(rows, other)) > 1]
     lines: dict[str, list[tuple[Any, Interval, str]]] = {}
     for place, row, jobs in points:
         values = [value for job in jobs if (value := metric.of(job, "student")) is not None]
         if values:
-            others = Result(0, {k: v for k, v in row.values.items() if k != key}).name
-            lines.setdefault(others, []).append((place, interval(values), row.label))
-    data = [*_compared(points, metric, axis), *_student_lines(lines, axis, metric)]
+            name = Result(0, {other: row.values[other] for other in others if other in row.values}).name
+            lines.setdefault(name, []).append((place, interval(values), row.label))
+    complete = any(len(each) == len(axis.values) for each in lines.values())
+    data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
     figure = {"data": data, "layout": layout(axis.plotly(), metric.unit)}
     return figure, _point_of(lines, metric, key)
 
@@ -126,8 +126,13 @@ def _student_lines(
         yield trace
 
 
-def _compared(points: Sequence[Place], metric: Metric, axis: Axis) -> Iterable[dict[str, Any]]:
-    """Teacher and student alone where, for each seed, they are one figure at each place."""
+def _compared(
+    points: Sequence[Place], metric: Metric, axis: Axis, complete: bool
+) -> Iterable[dict[str, Any]]:
+    """Teacher and student alone where, for each seed, they are one figure at each place.
+
+    They change along the axis only if a line of students is `complete`: else it is by what those differ in.
+    """
     for role, name, line in (("teacher", "teacher", TEACHER), ("scratch", "student alone", ALONE)):
         at: dict[Any, dict[int, float]] = {}
         unique = True
@@ -146,7 +151,7 @@ def _compared(points: Sequence[Place], metric: Metric, axis: Axis) -> Iterable[d
             low, high = axis.ends
             level = interval([value.pop() for value in everywhere.values()])
             yield from _band(name, [low, high], [level, level], line, metric)
-        else:
+        elif complete:
             places = sorted(at, key=axis.at)
             means = [interval(list(at[place].values())) for place in places]
             yield from _band(name, [axis.at(place) for place in places], means, line, metric)
@@ -187,20 +192,28 @@ def _band(
 
 
 def _point_of(lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], metric: Metric, key: str) -> str:
-    """Where the mean of all students is highest and lowest along an axis."""
-    at: dict[str, list[float]] = {}
+    """Where the mean of all students is highest and lowest along an axis; of a search, where the best are."""
+    at: dict[Any, list[float]] = {}
     for points in lines.values():
         for place, each, _ in points:
-            text = Result(0, {key: place}).shown(key)
-            at.setdefault(text, []).append(each.mean)
+            at.setdefault(place, []).append(each.mean)
+
+    def told(place: Any) -> str:
+        return Result(0, {key: place}).shown(key)
+
     means = {place: fmean(values) for place, values in at.items()}
+    if len(means) > MOST_TICKS and all(isinstance(place, int | float) for place in means):
+        ranked = sorted(means, key=means.__getitem__, reverse=metric.higher_is_better)
+        best = ranked[: max(3, len(ranked) // 10)]
+        quality = "highest" if metric.higher_is_better else "lowest"
+        return (
+            f"The {len(best)} values of {key.replace('_', ' ')} with the {quality} {metric.name} lie between "
+            f"{told(min(best))} and {told(max(best))}, of {told(min(means))} to {told(max(means))} tried."
+        )
     if len(means) < 2:
         return ""
     highest, lowest = (f(means, key=means.__getitem__) for f in (max, min))
     top, bottom = (shown(means[place], metric.percent) for place in (highest, lowest))
-    told = (
-        f"is {top} at each"
-        if top == bottom
-        else f"is highest at {highest} ({top}), lowest at {lowest} ({bottom})"
-    )
-    return f"By {key.replace('_', ' ')}, the mean {metric.name} of all recipes {told}."
+    said = f"is highest at {told(highest)} ({top}), lowest at {told(lowest)} ({bottom})"
+    said = f"is {top} at each" if top == bottom else said
+    return f"By {key.replace('_', ' ')}, the mean {metric.name} of all recipes {said}."

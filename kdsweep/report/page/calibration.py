@@ -20,45 +20,41 @@ FEWEST = 10  # images of a bin that is drawn: the share of a few says little
 
 
 def calibration_section(rows: Sequence[Row]) -> Section | None:
-    """Reliability diagrams of the best recipe's teacher, student and student alone; a view per data set."""
-    views = []
-    for row in rows:
-        traces, said = [], []
-        for role, name, line, symbol in (
-            ("teacher", "teacher", TEACHER, "diamond"),
-            ("scratch", "student alone", ALONE, "square"),
-            ("student", "student", {"color": "--student", "dash": "solid"}, "circle"),
-        ):
-            bins = _bins(row.recipe.jobs, role)
-            if row.rank > 1 or not bins:
-                continue
-            errors = [job.test(role, "calibration_error") for job in row.recipe.jobs]
-            error = 100 * fmean(each for each in errors if each is not None)
-            traces.append(_reliability(f"{name}, ECE {error:.2f} %", bins, line, symbol))
-            said.append(f"{name} {error:.2f} %")
-        if traces:
-            diagonal = {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [0, 100],
-                "y": [0, 100],
-                "name": "as sure as right",
-                "line": {"color": "--quiet", "width": 1, "dash": "dot"},
-                "hoverinfo": "skip",
-            }
-            x = {"title": {"text": "confidence (%)"}, "range": [0, 103]}
-            y = {"title": {"text": "share that is right (%)"}, "range": [0, 103]}
-            figure = {"data": [diagonal, *traces], "layout": layout(x, y)}
-            says = f"Expected calibration error: {', '.join(said)}."
-            views.append(View(numbered(row, rows), says, {"Reliability": figure}))
-    if not views:
+    """Reliability diagrams of the best recipe's teacher, student and student alone."""
+    best = rows[0]
+    traces, said = [], []
+    for role, name, line, symbol in (
+        ("teacher", "teacher", TEACHER, "diamond"),
+        ("scratch", "student alone", ALONE, "square"),
+        ("student", "student", {"color": "--student", "dash": "solid"}, "circle"),
+    ):
+        bins = _bins(best.recipe.jobs, role)
+        if not bins:
+            continue
+        error = 100 * fmean(best.recipe.test(role, "calibration_error").values())
+        traces.append(_reliability(f"{name}, ECE {error:.2f} %", bins, line, symbol))
+        said.append(f"{name} {error:.2f} %")
+    if not traces:
         return None
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, 100],
+        "y": [0, 100],
+        "name": "as sure as right",
+        "line": {"color": "--quiet", "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+    x = {"title": {"text": "confidence (%)"}, "range": [0, 103]}
+    y = {"title": {"text": "share that is right (%)"}, "range": [0, 103]}
+    figure = {"data": [diagonal, *traces], "layout": layout(x, y)}
+    view = View(numbered(best), f"Expected calibration error: {', '.join(said)}.", {"Reliability": figure})
     explains = (
         "Test images in 15 bins by how sure the network is of its answer, all seeds of the best recipe "
         f"counted together; a larger point has more images, bins of less than {FEWEST} are left out. Below "
         "the dotted line a network is surer than right, above it less sure."
     )
-    return Section("calibration", "Is it as sure as it is right?", explains, views, "Recipe", square=True)
+    return Section("calibration", "Is it as sure as it is right?", explains, [view], "Recipe", square=True)
 
 
 Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent

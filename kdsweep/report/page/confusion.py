@@ -12,36 +12,37 @@ from kdsweep.report.page.figures import (
     numbered,
     plain,
     rounded,
+    short,
 )
 from kdsweep.result import Result
 
 MOST_CLASSES = 100  # of a matrix that is drawn
-MOST_COUNTED = 25  # beyond, numbers would be too small to read
+MOST_COUNTED = 25  # beyond, numbers and names would be too small to read
+LETTERS = 12  # of a class's name at the axis
 DIFFERING = 3  # classes that are named
 
 
 def confusion_section(rows: Sequence[Row]) -> Section | None:
-    """Teacher and student of the best recipe, all seeds counted together; a view per data set."""
-    views = []
-    for row in rows:
-        matrices = {role: _summed(row.recipe.jobs, role) for role in ("teacher", "student")}
-        found = {role: matrix for role, matrix in matrices.items() if matrix}
-        classes = row.recipe.jobs[0].dataset.get("classes", [])
-        if row.rank > 1 or "student" not in found or not classes:
-            continue
-        figures = {}
-        if len(classes) <= MOST_CLASSES:
-            figures = {role.capitalize(): _matrix(matrix, classes) for role, matrix in found.items()}
-        says = _differing(found["teacher"], found["student"], classes) if "teacher" in found else ""
-        if figures or says:
-            views.append(View(numbered(row, rows), says or _weakest(found["student"], classes), figures))
-    if not views:
+    """Teacher and student of the best recipe, all seeds counted together."""
+    best = rows[0]
+    matrices = {role: _summed(best.recipe.jobs, role) for role in ("teacher", "student")}
+    found = {role: matrix for role, matrix in matrices.items() if matrix}
+    classes = best.recipe.jobs[0].dataset.get("classes", [])
+    if "student" not in found or not classes:
         return None
+    figures = {}
+    if len(classes) <= MOST_CLASSES:
+        figures = {role.capitalize(): _matrix(matrix, classes) for role, matrix in found.items()}
+    if "teacher" in found:
+        says = _differing(found["teacher"], found["student"], classes)
+    else:
+        says = _weakest(found["student"], classes)
     explains = (
         "Test images by their true class (rows) and by what the network takes them for (columns), all seeds "
         "of the best recipe counted together; the colour is the share of the row."
     )
-    return Section("confusion", "Who confuses what", explains, views, "Recipe", square=True)
+    view = View(numbered(best), says, figures)
+    return Section("confusion", "Who confuses what", explains, [view], "Recipe", square=True)
 
 
 Matrix = list[list[int]]
@@ -65,24 +66,27 @@ def _matrix(matrix: Matrix, classes: Sequence[str]) -> Figure:
         "zmax": 1,
         "colorscale": [[0, "--raised"], [1, "--student"]],
         "showscale": False,
-        "customdata": matrix,
         "hovertext": [
-            [f"{true} taken for {taken}: {count}" for taken, count in zip(names, row, strict=True)]
+            [
+                f"{true} taken for {taken}: {count}" if count else ""
+                for taken, count in zip(names, row, strict=True)
+            ]
             for true, row in zip(names, matrix, strict=True)
-        ]
-        if len(names) <= MOST_COUNTED
-        else None,
-        "hoverinfo": "text" if len(names) <= MOST_COUNTED else "z",
+        ],
+        "hoverinfo": "text",
         "xgap": 1,
         "ygap": 1,
     }
     data = [trace]
     if len(names) <= MOST_COUNTED:
         data.append(_counts(matrix))
-    places = list(range(len(names)))
-    ticks = {"tickmode": "array", "tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False}
-    if len(names) > 60:
-        ticks = {"showticklabels": False, "showgrid": False, "zeroline": False}
+    ticks: dict[str, Any] = {
+        "showgrid": False,
+        "zeroline": False,
+        "showticklabels": len(names) <= MOST_COUNTED,
+    }
+    ticks |= {"tickmode": "array", "tickvals": list(range(len(names)))}
+    ticks["ticktext"] = [plain(short(name, LETTERS)) for name in classes]
     x = {"title": {"text": "taken for"}, "side": "bottom", **ticks}
     y = {"title": {"text": "true class"}, "autorange": "reversed", **ticks}
     return {"data": data, "layout": layout(x, y)}

@@ -27,9 +27,7 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
         traces = list(_curves(row.recipe.jobs))
         if traces:
             figure = {"data": traces, "layout": layout({"title": {"text": "epoch"}}, "accuracy (%)")}
-            views.append(
-                View(numbered(row, rows), _how_it_learned(row), {"Accuracy, epoch by epoch": figure})
-            )
+            views.append(View(numbered(row), _how_it_learned(row), {"Accuracy, epoch by epoch": figure}))
     if not views:
         return None
     explains = "Solid is validation, dotted training; stars are the epochs whose weights were kept."

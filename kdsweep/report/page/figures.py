@@ -7,7 +7,7 @@ page knows whether it is light or dark.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from math import isfinite, log10
+from math import ceil, isfinite, log10
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
@@ -65,13 +65,12 @@ class Section:
     headings: Sequence[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "headings", list(self.views[0].figures))
+        object.__setattr__(self, "headings", max((list(view.figures) for view in self.views), key=len))
 
 
-def numbered(row: Row, rows: Sequence[Row]) -> str:
+def numbered(row: Row) -> str:
     """A recipe as views are chosen by: 1. T = 4, alpha = 0.1."""
-    several = len({each.dataset for each in rows}) > 1
-    return f"{row.rank}. {row.label}{f' ({row.dataset})' if several else ''}"
+    return f"{row.rank}. {row.label}"
 
 
 def plain(text: object) -> str:
@@ -107,12 +106,13 @@ class Axis:
     log: bool
 
     @classmethod
-    def of(cls, title: str, values: Sequence[Any], log: bool = False) -> "Axis":
+    def of(cls, title: str, values: Sequence[Any], log: bool | None = None) -> "Axis":
+        """`log` None: if the values are so far apart that they need it."""
         numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         if not numeric:
             return cls(title, list(dict.fromkeys(map(str, values))), numeric=False, log=False)
         each = sorted(set(values))
-        wide = log or each[-1] >= 30 * each[0]
+        wide = each[-1] >= 30 * each[0] if log is None else log
         return cls(title, each, numeric=True, log=each[0] > 0 and len(each) > 1 and wide)
 
     def at(self, value: Any, shift: float = 0.0) -> float:
@@ -141,10 +141,15 @@ class Axis:
         else:
             made |= {"type": "linear", "range": [low, high]}
         if len(self.values) <= MOST_TICKS or not self.numeric:
-            texts = [f"{value:.4g}" if self.numeric else plain(_short(value)) for value in self.values]
+            texts = [f"{value:.4g}" if self.numeric else plain(short(value)) for value in self.values]
             made |= {"tickmode": "array", "tickvals": [self.at(v) for v in self.values], "ticktext": texts}
+        elif self.log:
+            base = 2 if high <= 1024 * low else 10
+            powers = [base**i for i in range(ceil(log10(low) / log10(base)), 400) if base**i <= high]
+            made |= {"tickmode": "array", "tickvals": powers, "ticktext": [f"{each:g}" for each in powers]}
         return made
 
 
-def _short(text: str, length: int = 24) -> str:
+def short(text: str, length: int = 24) -> str:
+    """A name as an axis has room for it."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

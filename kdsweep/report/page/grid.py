@@ -26,7 +26,6 @@ def map_section(rows: Sequence[Row]) -> Section | None:
         for row in rows
         if {k: v for k, v in row.values.items() if k not in ("temperature", "alpha")} == rest
         and {"temperature", "alpha"} <= row.values.keys()
-        and row.dataset == best.dataset
     ]
     temperatures = sorted({row.values["temperature"] for row in held})
     alphas = sorted({row.values["alpha"] for row in held})
@@ -35,8 +34,7 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     cells = len(temperatures) * len(alphas)
     grid = cells <= MOST_CELLS and 2 * len(held) >= cells
     explains = "The colour of a " + ("cell is the mean over its seeds." if grid else "point is its figure.")
-    if rest:
-        explains += f" All have {Result(0, rest).name}, as the best recipe has."
+    told = f" All have {Result(0, rest).name}, as the best recipe has." if rest else ""
     views = []
     for metric in metrics(held):
         highest = "highest" if metric.higher_is_better else "lowest"
@@ -51,7 +49,8 @@ def map_section(rows: Sequence[Row]) -> Section | None:
         says = (
             f"{metric.name[0].upper()}{metric.name[1:]} is {highest} at T = {top[0]:.4g}, "
             f"alpha = {top[1]:.4g}, with {shown(means[top], metric.percent)}; all lie between "
-            f"{shown(min(means.values()), metric.percent)} and {shown(max(means.values()), metric.percent)}."
+            f"{shown(min(means.values()), metric.percent)} and "
+            f"{shown(max(means.values()), metric.percent)}.{told}"
         )
         views.append(
             View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)})

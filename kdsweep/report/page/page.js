@@ -64,6 +64,8 @@
       const panel = div.parentElement;
       panel.hidden = !figure;
       if (!figure) return;
+      div.setAttribute("aria-label", figure.heading);
+      all("h3", panel).forEach((each) => { each.textContent = figure.heading; });
       const data = figure.data.map((trace) => ({
         ...coloured(trace),
         visible: trace.meta !== "toggle" || !toggle || toggle.checked,

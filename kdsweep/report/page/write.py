@@ -1,8 +1,8 @@
 """The report of a sweep as one page of HTML, which needs nothing beside it: opened from the disk, offline."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,11 @@ def write_page(records: Sequence[Record], file: Path) -> None:
     sections = _sections(record, rows)
     charts = {
         section.id: [
-            {"says": tied(view.says), "figures": list(view.figures.values())} for view in section.views
+            {
+                "says": tied(view.says),
+                "figures": [{"heading": heading, **figure} for heading, figure in view.figures.items()],
+            }
+            for view in section.views
         ]
         for section in sections
     }
@@ -93,17 +97,30 @@ def tied(text: str) -> str:
 
 
 def _sections(record: Record, rows: Sequence[Row]) -> list[Section]:
-    if not rows:
-        return []
-    made = [
-        along_section(rows, record.sweep.keys),
-        map_section(rows),
-        cost_section(rows),
-        curves_section(rows),
-        confusion_section(rows),
-        calibration_section(rows),
-    ]
-    return [section for section in made if section]
+    """The sections of charts; of several data sets each has views of its own, for they cannot be compared."""
+    makers: Sequence[Callable[[Sequence[Row]], Section | None]] = (
+        lambda rows: along_section(rows, record.sweep.keys),
+        map_section,
+        cost_section,
+        curves_section,
+        confusion_section,
+        calibration_section,
+    )
+    names = list(dict.fromkeys(row.dataset for row in rows))
+    sections = []
+    for make in makers:
+        made = [(name, make([row for row in rows if row.dataset == name])) for name in names]
+        found = [(name, section) for name, section in made if section]
+        if len(names) > 1:
+            views = [
+                replace(view, name=f"{view.name}, {name}")
+                for name, section in found
+                for view in section.views
+            ]
+            sections += [replace(section, views=views) for _, section in found[:1]]
+        else:
+            sections += [section for _, section in found]
+    return sections
 
 
 def _title(record: Record) -> str:
