@@ -177,6 +177,9 @@ def _figures(
         "key": stage.key,
         "name": stage.name,
         "model": stage.model,
+        "source": stage.source,
+        "training": stage.training.effective(),
+        "objective": {"name": stage.objective.name, **stage.objective.options},
         "weights": str(weights),
         "confusion": str(evaluation / "confusion.png"),
         "reused": trained.reused,
@@ -229,6 +232,7 @@ def _described(job: Job) -> dict[str, Any]:
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "resize": getattr(recipe, "resize", "squash"),
+        "config": {**recipe.model_dump(mode="json"), "root": str(Path(recipe.root).expanduser().absolute())},
     }
 
 
