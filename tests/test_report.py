@@ -2,16 +2,18 @@
 
 import csv
 import re
+from pathlib import Path
 
 import matplotlib.image
 import pytest
 
+from kdsweep.records import Record
 from kdsweep.report import chain, picture, style
 from kdsweep.report.chain import draw_chain, draw_curves
 from kdsweep.report.confusion import draw_confusion
 from kdsweep.report.picture import draw_sweep
-from kdsweep.report.summary import summarize
-from kdsweep.result import Result
+from kdsweep.report.summary import write_summary
+from kdsweep.result import Result, Sweep
 
 
 def network(key: str, accuracy: float, val: float = 0.5) -> dict:
@@ -40,6 +42,10 @@ def result(
         "student": network(f"student {number}", student, val),
     }
     return Result(number, swept, seed, networks=networks, chain=["teacher", "student"])
+
+
+def summarize(results: list[Result], swept: list[str], folder: Path) -> list[Path]:
+    return list(write_summary(Record(Sweep("", swept, len(results)), results), folder))
 
 
 PICTURES = {"sweep.png", "f1.png", "roc_auc.png", "curves.png"}

@@ -52,11 +52,10 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file
 
 
 def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown: str, along: str) -> None:
-    is_number = all(_is_number(result.swept.get(along, result.seed)) for result in results)
+    found: list[Any] = [result.seed if along == "seed" else result.swept.get(along) for result in results]
+    is_number = all(_is_number(value) for value in found)
     others = [key for key in swept if key not in (along, "seed")]
-    values = [
-        result.swept.get(along, result.seed) if is_number else result.shown(along) for result in results
-    ]
+    values = found if is_number else [result.shown(along) for result in results]
     ticks = sorted(set(values)) if is_number else list(dict.fromkeys(values))
     places: list[Any] = values if is_number else [ticks.index(value) for value in values]
 
@@ -160,7 +159,7 @@ def _level(axes: "Axes", values: Sequence[float], label: str, colour: str, style
 
 def _axes(results: Sequence[Result], swept: Sequence[str]) -> list[str]:
     """The swept keys to draw along: the usual ones, else a number, else any, else the seed."""
-    numbers = [key for key in swept if all(_is_number(result.swept[key]) for result in results)]
+    numbers = [key for key in swept if all(_is_number(result.swept.get(key)) for result in results)]
     usual = [key for key in AXES if key in numbers]
     others = [key for key in (*numbers, *swept) if key != "seed"]
     return usual or others[:1] or ["seed"]

@@ -1,41 +1,67 @@
 """The table of a sweep, best first by validation, and the same as CSV."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from kdsweep.display import console, relative, seconds
+from kdsweep.display import console, seconds
+from kdsweep.records import Record
+from kdsweep.report.answer import answer
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
+from kdsweep.report.leaderboard import leaderboard
 from kdsweep.report.picture import draw_sweep
 from kdsweep.report.style import link_name
+from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
 
 
-def summarize(results: Sequence[Result], swept: Sequence[str], folder: Path) -> list[Path]:
-    """Show the table of the finished jobs, write it, the CSV of all jobs and the pictures; the files."""
-    csv_file, text = folder / "sweep.csv", folder / "sweep.txt"
-    write_csv(results, swept, csv_file)
-    finished = [result for result in results if not result.error]
-    if not finished:
-        return [csv_file]
-    best = ranked(finished)[0]
-    table, costs = sweep_table(finished, swept), cost_table(best)
-    pictures = [folder / name for name in ("sweep.png", "f1.png", "roc_auc.png")]
-    for shown, picture in zip(("accuracy", "f1", "roc_auc"), pictures, strict=True):
-        draw_sweep(finished, swept, shown, picture)
-    pictures += draw_inside(finished, best, swept, folder)
-    with text.open("w") as stream:
-        Console(file=stream, width=200).print(table, "", costs, sep="\n")
+def show(record: Record) -> None:
+    """On the screen: the table of the finished jobs, the costs of the best, and the answer they give."""
+    if not record.finished:
+        return
     screen = console()
-    screen.print("", table, "", costs, "", sep="\n")
-    for file in (csv_file, *pictures):
-        screen.print(f"  {relative(file)}")
-    return [csv_file, text, *pictures]
+    screen.print("", *_tables(record), "", sep="\n")
+    for sentence in answer(record, leaderboard(record)):
+        screen.print(sentence, markup=False)
+    screen.print()
+
+
+def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
+    """Write all that is to be seen of sweeps, told as one, and `report.html`; each file once it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = together(records)
+    yield from write_summary(record, folder)
+    if record.finished:
+        from kdsweep.report.page import write_page
+
+        write_page(records, folder / "report.html")
+        yield folder / "report.html"
+
+
+def write_summary(record: Record, folder: Path) -> Iterator[Path]:
+    """Write a CSV of all jobs and, if any has finished, their table as text and the pictures."""
+    results, swept = record.finished, record.sweep.keys
+    write_csv(record.results, swept, folder / "sweep.csv")
+    yield folder / "sweep.csv"
+    if not results:
+        return
+    with (folder / "sweep.txt").open("w") as stream:
+        Console(file=stream, width=200).print(*_tables(record), sep="\n")
+    yield folder / "sweep.txt"
+    for shown, name in (("accuracy", "sweep.png"), ("f1", "f1.png"), ("roc_auc", "roc_auc.png")):
+        draw_sweep(results, swept, shown, folder / name)
+        yield folder / name
+    yield from draw_inside(results, ranked(results)[0], swept, folder)
+
+
+def _tables(record: Record) -> tuple[Table, str, Table]:
+    best = ranked(record.finished)[0]
+    return sweep_table(record.finished, record.sweep.keys), "", cost_table(best)
 
 
 def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], folder: Path) -> list[Path]:

@@ -1,0 +1,218 @@
+"""The answer that a sweep gives, in sentences made from its data, which claim no more than the data do.
+
+A difference is "above" or "below" only where it is more than chance (`Difference.claimed`), or is said to be
+that of one seed, of which nothing can be claimed. All else is not told apart.
+"""
+
+from collections.abc import Sequence
+
+from kdsweep.records import Record
+from kdsweep.report.leaderboard import Difference, Row
+from kdsweep.report.recipes import expected, recipes
+from kdsweep.report.statistics import Interval
+from kdsweep.result import INTERRUPTED, PRUNED, Result
+
+NAMED = 3  # recipes or failed jobs that a sentence names; of more it tells the number
+NOTE_ROWS = 20
+NOTE_LENGTH = 8000  # of a tag in MLflow
+
+
+def answer(record: Record, rows: Sequence[Row]) -> list[str]:
+    """Plain sentences: the best recipe of each data set against the student alone, the teacher and the other
+    recipes, what one seed cannot tell, and which jobs are missing. `rows` is the record's leaderboard.
+    """
+    told: list[str] = []
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    for name in datasets:
+        told += _of_dataset([row for row in rows if row.dataset == name], len(datasets) > 1)
+    return told + _missing(record, bool(rows))
+
+
+def _of_dataset(rows: Sequence[Row], named: bool) -> list[str]:
+    best, others = rows[0], rows[1:]
+    one, several = f"the recipe {best.label}", f"the best of {len(rows)} recipes by validation, {best.label},"
+    subject = (f"on {best.dataset}, " if named else "") + (several if others else one)
+    reached = f"{percent(best.test)} % on the test split over {_seeds(len(best.seeds))}"
+    told = f"{subject[0].upper()}{subject[1:]} reaches {reached}"
+    if best.versus_alone:
+        told += f": {compared(best.versus_alone, 'the student alone', len(best.seeds))}"
+    sentences = [f"{told}."]
+    if best.versus_teacher:
+        cost = _cheaper(best)
+        against = compared(best.versus_teacher, "the teacher", len(best.seeds))
+        sentences.append(f"It is {against}{f', with {cost}' if cost else ''}.")
+        if best.versus_alone is None:
+            sentences.append("No student was trained alone, so whether distillation helps here stays open.")
+    if len(best.seeds) == 1:
+        order = ", the order of the recipes included" if others else ""
+        sentences.append(
+            f"With one seed no statement about chance can be made{order}; seed=range(3) allows it."
+        )
+    elif others:
+        sentences += _among(best, others)
+    return sentences
+
+
+def _among(best: Row, others: Sequence[Row]) -> list[str]:
+    """How the best by validation stands among the other recipes on the test split."""
+    above = [row for row in others if _claimed(row) and row.versus_best and row.versus_best.interval.mean > 0]
+    ties = [row for row in others if not _claimed(row)]
+    sentences = []
+    if above:
+        sentences.append(f"Above it on the test split, by which nothing is chosen: {_labels(above)}.")
+    if len(ties) == len(others):
+        sentences.append("No other recipe is told apart from it by these seeds.")
+    elif ties:
+        sentences.append(f"Not told apart from it: {_labels(ties)}.")
+    elif not above:
+        sentences.append("Every other recipe is below it, by more than chance.")
+    return sentences
+
+
+def _claimed(row: Row) -> bool:
+    return row.versus_best is not None and row.versus_best.claimed
+
+
+def _labels(rows: Sequence[Row]) -> str:
+    return _listed([row.label for row in rows])
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = "; ".join(names[:NAMED])
+    return f"{shown}; and {len(names) - NAMED} more" if len(names) > NAMED else shown
+
+
+def compared(difference: Difference, other: str, seeds: int) -> str:
+    """A difference in points of accuracy in words as strong as it is: 0.61 points above the teacher (…).
+
+    `seeds` are those of the recipe, not all of which the other may have.
+    """
+    found, count = difference.interval, len(difference.seeds)
+    size = f"{points(abs(found.mean))} points {'above' if found.mean > 0 else 'below'} {other}"
+    if not found.mean:
+        size = f"level with {other}"
+    if count == 1:
+        return f"{size} in one seed"
+    if not found.half:
+        untested = ", a spread of zero that no test can judge" if found.mean else ""
+        return f"{size} in each of {count} seeds{untested}"
+    both = "" if count == seeds else f", {count} in common"
+    by = f"95 % interval {points(found.low)} to {points(found.high)}, paired by seed{both}"
+    if difference.claimed:
+        return f"{size} ({by})"
+    signed = f"{points(found.mean, signed=True)} points, {by}"
+    if found.without_zero and difference.p is not None:
+        signed += f", but p = {difference.p:.2g} by Holm among {difference.compared} comparisons"
+    return f"not told apart from {other} ({signed})"
+
+
+def percent(found: Interval) -> str:
+    """An accuracy in percent with the half width of its interval: 98.42 ± 0.11."""
+    half = "" if found.half is None else f" ± {100 * found.half:.2f}"
+    return f"{100 * found.mean:.2f}{half}"
+
+
+def points(difference: float | None, signed: bool = False) -> str:
+    """A difference of accuracies in points, with the true minus; empty where there is none."""
+    if difference is None:
+        return ""
+    text = f"{100 * difference:{'+' if signed else ''}z.2f}"
+    return text.replace("-", "−")
+
+
+def _cheaper(row: Row) -> str:
+    """How the student's costs are to the teacher's: 7.6 times fewer FLOPs and 1.3 times fewer parameters."""
+    told = []
+    for name, shown in (("flops", "FLOPs"), ("parameters", "parameters")):
+        ours, theirs = row.cost.get(name), row.teacher_cost.get(name)
+        if not ours or not theirs:
+            continue
+        ratio = max(ours, theirs) / min(ours, theirs)
+        times = f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}"
+        told.append(
+            f"as many {shown}" if ours == theirs
+            else f"about as many {shown}" if times == "1.0"
+            else f"{times} times {'fewer' if ours < theirs else 'more'} {shown}"
+        )  # fmt: skip
+    return " and ".join(told)
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
+
+
+def _missing(record: Record, any_finished: bool) -> list[str]:
+    """Which jobs gave no result, and why."""
+    jobs = expected(record)
+    lost = [job for recipe in recipes(record) for job in recipe.lost]
+    sentences = [] if any_finished else [f"None of {_jobs(jobs)} finished."]
+    failed = [job for job in lost if job.error not in (INTERRUPTED, PRUNED)]
+    if failed:
+        sentences.append(f"{len(failed)} of {_jobs(jobs)} failed: {_listed([_told(job) for job in failed])}.")
+    for count, what in (
+        (sum(job.error == INTERRUPTED for job in lost), "interrupted"),
+        (sum(job.error == PRUNED for job in lost), "pruned, as the search saw fit"),
+        (jobs - len(record.results), "without a result: not run, or under way"),
+    ):
+        if count:
+            sentences.append(f"{count} of {_jobs(jobs)} {'was' if count == 1 else 'were'} {what}.")
+    return sentences
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def _told(job: Result) -> str:
+    """A job by its swept values, with the first line of its error."""
+    first = (job.error or "").strip().splitlines()[:1]
+    why = first[0].rstrip(".") if first else "no reason is known"
+    return f"{job.name or 'the job'} ({why[:120]})"
+
+
+def note(record: Record, rows: Sequence[Row]) -> str:
+    """The sweep's note in MLflow's pages, in Markdown: the answer and the head of the leaderboard."""
+    told = "\n\n".join(_escaped(sentence) for sentence in answer(record, rows))
+    report = (
+        "**report.html**, among the artifacts, has every recipe, the pictures and where it all comes from."
+    )
+    for count in range(min(len(rows), NOTE_ROWS), -1, -1):
+        more = len(rows) - count
+        rest = f"\n\nand {more} more" if more and count else ""
+        text = "\n\n".join(filter(None, [told, _markdown(rows[:count]) + rest, report]))
+        if len(text) <= NOTE_LENGTH:
+            return text
+    return report
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    head = ["recipe", "seeds", "val %", "test %", "vs alone", "vs teacher"]
+    cells = [
+        [
+            _escaped(row.label),
+            str(len(row.seeds)),
+            percent(row.val),
+            percent(row.test),
+            short(row.versus_alone),
+            short(row.versus_teacher),
+        ]
+        for row in rows
+    ]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *cells))
+
+
+def short(difference: Difference | None) -> str:
+    """A difference for a table: +0.61 ± 0.21; a star where it is more than chance."""
+    if difference is None:
+        return ""
+    half = difference.interval.half
+    interval = "" if half is None else f" ± {100 * half:.2f}"
+    return f"{points(difference.interval.mean, signed=True)}{interval}{' *' if difference.claimed else ''}"
+
+
+def _escaped(text: str) -> str:
+    """For Markdown and its tables."""
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|" else sign for sign in text)

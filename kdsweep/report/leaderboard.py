@@ -1,0 +1,158 @@
+"""The leaderboard: a row per recipe, best first by validation, each compared on the test split.
+
+Chosen is by validation alone; the test split measures what was chosen.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from kdsweep.records import Record
+from kdsweep.report.recipes import Recipe, recipes
+from kdsweep.report.statistics import Interval, Paired, holm, interval, paired
+
+LEVEL = 0.05  # of the Holm-adjusted p, below which a difference is claimed
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Test accuracy of one recipe above another network's, paired by seed, in units of accuracy (0 to 1).
+
+    `p` is adjusted for all comparisons of its kind in the report (`compared` of them have a p), None where
+    the test is undefined: one seed, or the same difference in all.
+    """
+
+    seeds: tuple[int, ...]
+    interval: Interval
+    p: float | None
+    compared: int
+
+    @property
+    def claimed(self) -> bool:
+        """Whether it is more than chance: 0 is not in the interval, and the adjusted p is below LEVEL."""
+        return self.interval.without_zero and self.p is not None and self.p < LEVEL
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe of the leaderboard. Accuracies are 0 to 1; costs and times are means over the seeds.
+
+    `rank` is 1 for the best of its data set. `versus_alone` is None without a baseline, `versus_teacher`
+    without a teacher, `versus_best` for the best itself. `teacher` has the teacher's costs (empty without).
+    """
+
+    rank: int
+    recipe: Recipe
+    dataset: str
+    label: str  # "T = 4, alpha = 0.1"
+    values: dict[str, Any]  # swept key to value, without the seed
+    seeds: tuple[int, ...]
+    val: Interval
+    test: Interval
+    alone: Interval | None
+    teacher_test: Interval | None
+    versus_alone: Difference | None
+    versus_teacher: Difference | None
+    versus_best: Difference | None
+    cost: dict[str, float]  # parameters, flops, bytes, latency_ms
+    teacher_cost: dict[str, float]
+    seconds: float  # of training the student
+    reused: bool  # nothing of the students was trained in this sweep
+    run_ids: tuple[str, ...]
+    failed: int  # jobs of this recipe that failed; pruned ones are not counted
+
+    def told(self) -> dict[str, Any]:
+        """All of it but the jobs themselves, as JSON takes it."""
+        shown = asdict(replace(self, recipe=Recipe({})))
+        for name in ("versus_alone", "versus_teacher", "versus_best"):
+            difference: Difference | None = getattr(self, name)
+            if difference is not None:
+                shown[name]["claimed"] = difference.claimed
+        return {name: value for name, value in shown.items() if name != "recipe"}
+
+
+def leaderboard(record: Record) -> list[Row]:
+    """The rows of a sweep's finished recipes, data set by data set, best first.
+
+    Best is the highest mean validation accuracy over the seeds, equals by validation cross-entropy.
+    Of several sweeps make one first (`recipes.together`).
+    """
+    ordered = [list(group) for group in _by_dataset(recipes(record)).values()]
+    best = {id(recipe): group[0] for group in ordered for recipe in group}
+    flat = [recipe for group in ordered for recipe in group]
+    alone = _differences((each.test("student"), each.test("scratch")) for each in flat)
+    teacher = _differences((each.test("student"), each.test("teacher")) for each in flat)
+    leader = _differences(
+        (each.test("student"), {} if best[id(each)] is each else best[id(each)].test("student"))
+        for each in flat
+    )
+    ranks = [rank for group in ordered for rank in range(1, len(group) + 1)]
+    return [_row(*each) for each in zip(ranks, flat, alone, teacher, leader, strict=True)]
+
+
+def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:
+    """Accuracies on different data cannot be ranked against each other."""
+    groups: dict[str, list[Recipe]] = {}
+    for recipe in found:
+        if recipe.jobs:
+            groups.setdefault(recipe.dataset, []).append(recipe)
+    return {name: sorted(group, key=_order) for name, group in groups.items()}
+
+
+def _order(recipe: Recipe) -> tuple[float, float]:
+    entropy = fmean(recipe.val("student", "val/cross_entropy").values())
+    return -fmean(recipe.val("student").values()), entropy
+
+
+def _differences(
+    pairs: Iterable[tuple[Mapping[int, float], Mapping[int, float]]],
+) -> list[Difference | None]:
+    """Each a − b, their p adjusted for all of them."""
+    found = [paired(a, b) for a, b in pairs]
+    tested = [i for i, each in enumerate(found) if each is not None and each.p is not None]
+    adjusted = dict(zip(tested, holm([_p(found[i]) for i in tested]), strict=True))
+    return [
+        None if each is None else Difference(each.seeds, each.difference, adjusted.get(i), len(tested))
+        for i, each in enumerate(found)
+    ]
+
+
+def _p(found: Paired | None) -> float:
+    assert found is not None and found.p is not None
+    return found.p
+
+
+def _row(
+    rank: int,
+    recipe: Recipe,
+    alone: Difference | None,
+    teacher: Difference | None,
+    best: Difference | None,
+) -> Row:
+    students = [job.networks["student"] for job in recipe.jobs]
+    return Row(
+        rank=rank,
+        recipe=recipe,
+        dataset=recipe.dataset,
+        label=recipe.label,
+        values=recipe.values,
+        seeds=tuple(recipe.seeds),
+        val=interval(list(recipe.val("student").values())),
+        test=interval(list(recipe.test("student").values())),
+        alone=_interval(recipe.test("scratch")),
+        teacher_test=_interval(recipe.test("teacher")),
+        versus_alone=alone,
+        versus_teacher=teacher,
+        versus_best=best,
+        cost=recipe.cost("student"),
+        teacher_cost=recipe.cost("teacher"),
+        seconds=fmean(each["seconds"] for each in students),
+        reused=all(each["reused"] for each in students),
+        run_ids=tuple(job.run_id for job in recipe.jobs if job.run_id),
+        failed=sum(job.failed for job in recipe.lost),
+    )
+
+
+def _interval(by_seed: Mapping[int, float]) -> Interval | None:
+    return interval(list(by_seed.values())) if by_seed else None

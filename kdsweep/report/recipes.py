@@ -1,0 +1,112 @@
+"""Jobs grouped into recipes: everything swept but the seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any
+
+from kdsweep.records import Record
+from kdsweep.result import Result
+
+SEED = "seed"
+
+
+@dataclass
+class Recipe:
+    """The jobs that differ by their seed alone: `jobs` finished, one a seed; of the seeds of `lost` none did.
+
+    A baseline is always the one of the same job: same student, same data, same seed.
+    """
+
+    values: dict[str, Any]
+    jobs: list[Result] = field(default_factory=list)
+    lost: list[Result] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        return [job.seed for job in self.jobs]
+
+    @property
+    def label(self) -> str:
+        """The swept values as sentences have them (T = 4, alpha = 0.1); without any, method and student."""
+        if self.values:
+            named = Result(0, self.values)
+            signs = {"temperature": "T"}
+            return ", ".join(f"{signs.get(key, key)} = {named.shown(key)}" for key in self.values)
+        made = self._any.recipe
+        return " ".join(str(made[key]) for key in ("method", "student") if key in made) or "one recipe"
+
+    @property
+    def dataset(self) -> str:
+        return str(self._any.recipe.get("dataset") or self._any.dataset.get("name", ""))
+
+    @property
+    def _any(self) -> Result:
+        return (self.jobs or self.lost)[0]
+
+    def test(self, role: str, figure: str = "accuracy") -> dict[int, float]:
+        """Seed to a figure of the test split, of the seeds whose job has such a network."""
+        found = {job.seed: job.test(role, figure) for job in self.jobs}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def val(self, role: str, figure: str = "val/accuracy") -> dict[int, float]:
+        """Seed to a figure of the validation split, of the seeds whose job has such a network."""
+        return {job.seed: job.val(role)[figure] for job in self.jobs if role in job.networks}
+
+    def cost(self, role: str) -> dict[str, float]:
+        """A network's costs, means over the seeds; empty where no job has such a network."""
+        costs = [job.networks[role]["cost"] for job in self.jobs if role in job.networks]
+        return {name: fmean(cost[name] for cost in costs) for name in (costs[0] if costs else ())}
+
+    def take(self, other: "Recipe") -> None:
+        """Become one with a recipe whose swept values made no difference."""
+        self.values = {key: value for key, value in self.values.items() if other.values.get(key) == value}
+        self.jobs += [job for job in other.jobs if job.seed not in self.seeds]
+        self.jobs.sort(key=lambda job: job.seed)
+        self.lost = [job for job in (*self.lost, *other.lost) if job.seed not in self.seeds]
+
+
+def recipes(record: Record) -> list[Recipe]:
+    """The recipes of a sweep in the order of their first jobs; of several, make one first (`together`).
+
+    What was tried again counts once, by the job that finished. Swept values that made no difference, as the
+    temperature of a student alone, make no recipes: those with the same students are one.
+    """
+    groups: dict[str, Recipe] = {}
+    for result in record.results:
+        values = {key: result.swept[key] for key in record.sweep.keys if key in result.swept and key != SEED}
+        group = groups.setdefault(as_text(values), Recipe(values))
+        (group.lost if result.error else group.jobs).append(replace(result, seed=seed_of(result)))
+    found: list[Recipe] = []
+    for group in groups.values():
+        first = {job.seed: job for job in reversed(group.jobs)}
+        group.jobs = sorted(first.values(), key=lambda job: job.seed)
+        group.lost = [job for job in group.lost if job.seed not in first]
+        same = next((each for each in found if _same_students(each, group)), None)
+        if same is None:
+            found.append(group)
+        else:
+            same.take(group)
+    return found
+
+
+def expected(record: Record) -> int:
+    """How many jobs the sweep is of; of a search, whose study may have gone on from another, those it ran."""
+    ran = len(record.results)
+    return ran if record.sweep.config.get("search") else max(ran, record.sweep.jobs)
+
+
+def seed_of(result: Result) -> int:
+    """A job's seed; one that failed early has not told it but among its swept values."""
+    return int(result.swept.get(SEED, result.seed))
+
+
+def as_text(values: Mapping[str, Any]) -> str:
+    """By which equal values are known: 4 and 4.0 are one, whatever the order of the keys."""
+    return repr({key: float(v) if type(v) is int else v for key, v in sorted(values.items())})
+
+
+def _same_students(a: Recipe, b: Recipe) -> bool:
+    ours, theirs = ({job.seed: job.networks["student"]["key"] for job in each.jobs} for each in (a, b))
+    both = ours.keys() & theirs.keys()
+    return bool(both) and all(ours[seed] == theirs[seed] for seed in both)

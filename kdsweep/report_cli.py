@@ -1,0 +1,96 @@
+"""The command `kdsweep-report`: the report of one or several sweeps, made again from what they left."""
+
+import argparse
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsweep import console
+from kdsweep.console import DONE
+
+if TYPE_CHECKING:
+    from kdsweep.records import Record
+
+EXAMPLES = """
+kdsweep-report multirun/2026-01-31/12-00-00-000000    a sweep, from its folder and into it
+kdsweep-report kdsweep --out all                      every sweep of an MLflow experiment, as one
+kdsweep-report 3f2a… 9c41…                            two sweeps, by the ids of their runs in MLflow
+"""
+
+
+def main() -> None:
+    """The `kdsweep-report` command. Exit status 0: done, 1: a mistake, 2: interrupted."""
+    console.run(_parser(), _run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    description = (
+        "The report of sweeps: report.html, pictures and a CSV. Several sweeps are told together, as one."
+    )
+    parser = console.parser("kdsweep-report", description, EXAMPLES)
+    parser.add_argument(
+        "what", nargs="+", metavar="WHAT", help="a sweep's folder, MLflow run, or MLflow experiment"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (the folder, if one is named, else report)"
+    )
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (the config's by default)")
+    parser.add_argument("--json", action="store_true", help="the answer and the leaderboard, as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from omegaconf import OmegaConf
+
+    from kdsweep.display import relative
+    from kdsweep.report.summary import show, write_report
+    from kdsweep.report.together import together
+
+    defaults: Any = OmegaConf.load(str(files("kdsweep.conf") / "config.yaml"))
+    records = _records(options.what, options.tracking_uri or defaults.tracking.uri)
+    record = together(records)
+    own = Path(options.what[0])
+    folder = options.out or (own if own.is_dir() and len(options.what) == 1 else Path("report"))
+    if not options.json:
+        show(record)
+    written = []
+    for file in write_report(records, folder):
+        written.append(file)
+        if not options.json:
+            print(f"  {relative(file)}")
+    if options.json:
+        print(json.dumps(_told(record, written), indent=1))
+    return DONE
+
+
+def _records(named: list[str], uri: str) -> "list[Record]":
+    """Every sweep once. Raises KdsweepError if there is none, or none with a finished job."""
+    from kdsweep.errors import KdsweepError
+    from kdsweep.records import read
+
+    found: dict[str, Record] = {}
+    for each in named:
+        for record in read(each, uri):
+            found.setdefault(record.sweep.run_id or each, record)
+    if not any(record.finished for record in found.values()):
+        results = [result for record in found.values() for result in record.results]
+        why = f"; job {results[0].number}: {results[0].error}".splitlines()[0] if results else ""
+        raise KdsweepError(f"{', '.join(named)}: none of {len(results)} jobs has finished{why}")
+    return list(found.values())
+
+
+def _told(record: "Record", written: list[Path]) -> dict[str, Any]:
+    from kdsweep.report.answer import answer
+    from kdsweep.report.leaderboard import leaderboard
+    from kdsweep.report.recipes import recipes
+
+    rows = leaderboard(record)
+    lost = [job for recipe in recipes(record) for job in recipe.lost]
+    return {
+        "answer": answer(record, rows),
+        "rows": [row.told() for row in rows],
+        "lost": [{"job": job.number, "swept": job.swept, "error": job.error, "run_id": job.run_id}
+                 for job in lost],
+        "files": [str(file) for file in written],
+    }  # fmt: skip
