@@ -24,7 +24,7 @@ from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_ta
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
-from kdsweep.tracking import NUMBER_TAG, SWEPT_TAG, USED_TAG, Run, Tracker, download
+from kdsweep.tracking import NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run, Tracker, download
 from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
 
@@ -233,21 +233,29 @@ def _described(job: Job) -> dict[str, Any]:
 
 
 def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
-    """The job's MLflow run, its params few and short: what one compares by.
+    """The job's MLflow run: its params few, what one compares by; its tags what one filters by.
 
     A sweep that began with MLflow goes on without it; a job that stands alone needs it.
     """
     config = job.config
-    params = {**result.recipe, "seed": config.seed}
-    tags = {USED_TAG: ",".join(job.entries)}  # from the start, so that nobody removes them meanwhile
+    compared = ("temperature", "alpha", "chain_length")
+    params = {key: result.recipe[key] for key in compared if key in result.recipe} | {"seed": config.seed}
+    tags = {f"kdsweep.{name}": str(value) for name, value in result.recipe.items() if name not in compared}
+    tags |= {ROLE_TAG: "job", "kdsweep.seed": str(config.seed), "kdsweep.recipe": result.recipe_name}
+    tags[USED_TAG] = ",".join(job.entries)  # from the start, so that nobody removes them meanwhile
     if sweep is None:
         tracker = Tracker(config.tracking, job.store)
         tracker.close_dead_runs()
-        return Run(tracker, f"{config.method.name} {config.student.name}", params, tags)
+        run = Run(tracker, f"{config.method.name} {config.student.name}", params, tags)
+        run.input(result.dataset, config.dataset.root)
+        return run
     try:
         tracker = Tracker(config.tracking, job.store)
         tags |= {NUMBER_TAG: str(result.number), SWEPT_TAG: json.dumps(result.swept)}
-        return Run(tracker, result.name, result.swept | params, tags | {"mlflow.parentRunId": sweep.run_id})
+        tags |= {"mlflow.parentRunId": sweep.run_id, SWEEP_TAG: sweep.spec}
+        run = Run(tracker, result.name, result.swept | params, tags)
+        run.input(result.dataset, config.dataset.root)
+        return run
     except KdsweepError as error:
         log.warning("%s; the job goes on without it", error)
         return Run(None)
@@ -268,8 +276,7 @@ def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
             if step is not None and len(result.chain) > 1:
                 tracked.metric(f"chain/{name}", value, step)
     student = result.networks["student"]
-    tracked.tag("kdsweep.stage", student["key"])
-    tracked.tag("kdsweep.reused", str(student["reused"]).lower())
+    tracked.tag(stage=student["key"], reused=str(student["reused"]).lower())
     for file in (Path(student["weights"]), *files):
         if file.exists():  # Hydra may be told to keep no config
             tracked.artifact(file)

@@ -4,6 +4,7 @@ import json
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +19,7 @@ PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs.
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
     versions of packages.
@@ -27,17 +28,20 @@ class Sweep:
     run_id: str
     keys: list[str]
     jobs: int
+    spec: str = ""
     command: str = ""
     began: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, run_id: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
+    def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
         """One that begins now, by the command of this process."""
         command = shlex.join(["kdsweep", *sys.argv[1:]])
         versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-        return cls(run_id, keys, jobs, command, datetime.now(UTC).isoformat("T", "seconds"), config, versions)
+        return cls(
+            run_id, keys, jobs, spec, command, datetime.now(UTC).isoformat("T", "seconds"), config, versions
+        )
 
     def save(self, folder: Path) -> None:
         """Begin the sweep in `folder`, where the results of an earlier one no longer count."""
@@ -104,9 +108,17 @@ class Result:
 
     @property
     def name(self) -> str:
-        """The swept values as people write them: T=4 α=0.5."""
+        """The swept values as people write them: T=4 α=0.5 seed=1."""
+        return self._named(self.swept)
+
+    @property
+    def recipe_name(self) -> str:
+        """The same without the seed, by which jobs are repetitions of each other."""
+        return self._named([key for key in self.swept if key != "seed"])
+
+    def _named(self, keys: Iterable[str]) -> str:
         signs = {"temperature": "T", "alpha": "α"}
-        return " ".join(f"{signs.get(key, key)}={self.shown(key)}" for key in self.swept)
+        return " ".join(f"{signs.get(key, key)}={self.shown(key)}" for key in keys)
 
     def shown(self, key: str) -> str:
         """A swept value as text, numbers to four digits."""

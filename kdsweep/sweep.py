@@ -7,10 +7,13 @@ every start: keep it light.
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -65,6 +68,24 @@ def run_job_of_sweep(
     result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
     run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
     return result.objective
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own, but that it composes every job before the first runs: SweepCallback has checked them."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Nothing is left to be found."""
+
+
+@dataclass
+class GridSweeperConf(BasicSweeperConf):
+    _target_: str = "kdsweep.sweep.GridSweeper"
+
+
+# in the place of Hydra's, which was stored when its module was imported
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="basic", node=GridSweeperConf, provider="kdsweep", replace=True
+)
 
 
 class SweepCallback(Callback):
@@ -124,14 +145,14 @@ class SweepCallback(Callback):
             raise SystemExit(0)
 
         from kdsweep.store import Store
-        from kdsweep.tracking import Run, Tracker
+        from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
         tracker = Tracker(first.tracking, Store(first.store))
         tracker.close_dead_runs()
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
-        self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec})
+        self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
-        sweep = Sweep.begin(self.run.id, keys, number, first.model_dump(mode="json"))
+        sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json"))
         folder = Path(config.hydra.sweep.dir)
         sweep.save(folder)
         self.run.artifact(folder / SWEEP)
@@ -166,7 +187,7 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
 
     try:
         show(record)
-        run.tag("mlflow.note.content", note(record, leaderboard(record)))
+        run.note(note(record, leaderboard(record)))
         for file in write_report([record], folder):
             run.artifact(file)
             print(f"  {relative(file)}")

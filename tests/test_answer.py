@@ -269,10 +269,32 @@ def test_what_a_sweep_fixed_is_a_value_beside_one_that_swept_it():
     assert set(rows(both)) == {"T = 1", "T = 4", "T = 16"}
 
 
+def test_what_follows_a_swept_value_sets_no_sweeps_apart():
+    """A sweep's config is that of its first job: there the teacher's epochs are those that were swept."""
+    plain = part([1], range(2), teacher={"training": {"epochs": 2}})
+    swept = [job(i, {"training.epochs": e, "seed": 2}, 0.9) for i, e in enumerate((7, 2))]
+    for each in swept:
+        each.recipe["temperature"] = 1.0
+    config = CONFIG | {"training": {"epochs": 7}, "teacher": {"training": {"epochs": 7}}}
+    both = together([plain, Record(Sweep("b", ["training.epochs", "seed"], 2, config=config), swept)])
+    assert {label: row.seeds for label, row in rows(both).items()} == {
+        "T = 1, training.epochs = 2": (0, 1, 2), "T = 1, training.epochs = 7": (2,)
+    }  # fmt: skip
+
+
 def test_sweeps_whose_configs_differ_are_not_pooled():
-    longer = part([1, 4], range(2, 4), "b", training={"epochs": 9})
+    longer = part([4, 8], range(2, 4), "b", training={"epochs": 9})
     both = together([part([1, 4], range(2)), longer])
-    assert set(rows(both)) == {f"T = {t}, training.epochs = {epochs}" for t in (1, 4) for epochs in (2, 9)}
+    assert set(rows(both)) == {
+        f"T = {t}, training.epochs = {epochs}" for t, epochs in ((1, 2), (4, 2), (4, 9), (8, 9))
+    }
+    first = {"training": {"epochs": 2, "patience": 1}, "teacher": {"training": {"epochs": 2, "patience": 1}}}
+    second = {"training": {"epochs": 2, "patience": 9}, "teacher": {"training": {"epochs": 5, "patience": 9}}}
+    both = together([part([1], range(2), **first), part([1], range(2, 4), "b", **second)])
+    assert set(rows(both)) == {
+        f"T = 1, training.patience = {patience}, teacher.training.epochs = {epochs}"
+        for patience, epochs in ((1, 2), (9, 5))
+    }, "what follows another key is not told twice"
     told_by_name = [job(0, {"temperature": 1, "seed": 0}, 0.7)]
     told_by_name[0].recipe["method"] = "takd"
     apart = together([part([1], range(1)), Record(Sweep("b", ["temperature", "seed"], 1), told_by_name)])

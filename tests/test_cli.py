@@ -1,6 +1,7 @@
 """The command as it is installed: help, one job, sweeps, searches, mistakes."""
 
 import csv
+import json
 import re
 
 import mlflow
@@ -74,9 +75,11 @@ def test_one_job(kdsweep: Command, tmp_path):
     assert "parameters" in shown
     (run,) = runs(tmp_path)
     assert run.info.status == "FINISHED"
-    expected = {"temperature": "4.0", "alpha": "0.5", "chain_length": "1", "seed": "0", "dataset": "digits",
-                "teacher": "mnist_cnn", "student": "mlp", "method": "kd"}  # fmt: skip
-    assert run.data.params == expected
+    assert run.data.params == {"temperature": "4.0", "alpha": "0.5", "chain_length": "1", "seed": "0"}
+    tags = {"role": "job", "dataset": "digits", "teacher": "mnist_cnn", "student": "mlp", "method": "kd"}
+    assert {name: run.data.tags[f"kdsweep.{name}"] for name in tags} == tags
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, json.loads(used.dataset.profile)["test"]) == ("digits", 100)
     metrics = run.data.metrics
     for name in (
         "val/accuracy", "best/val/accuracy", "train/loss", "teacher/val/accuracy", "scratch/train/loss",
@@ -118,7 +121,8 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     assert len(children) == 8
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert artifacts(tmp_path, parent) == {
-        "sweep.txt", "sweep.csv", "sweep.png", "f1.png", "roc_auc.png", "curves.png", "report.html"
+        "sweep.json", "sweep.txt", "sweep.csv", "sweep.png", "f1.png", "roc_auc.png", "curves.png",
+        "report.html",
     }  # fmt: skip
     by_values = {
         (c.data.params["temperature"], c.data.params["alpha"], c.data.params["seed"]): c for c in children
@@ -154,7 +158,7 @@ def test_without_baseline_and_alone(kdsweep: Command, tmp_path):
     assert "scratch" not in shown
     shown = kdsweep("method=scratch", *TINY).stdout
     assert "teacher" not in shown
-    alone = runs(tmp_path, "params.method = 'scratch'")[0]
+    alone = runs(tmp_path, "tags.`kdsweep.method` = 'scratch'")[0]
     assert "temperature" not in alone.data.params
 
 

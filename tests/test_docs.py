@@ -1,4 +1,4 @@
-"""The commands of docs/search.md and docs/scaling.md, as written, but for shorter trainings.
+"""The commands of docs/search.md, docs/scaling.md and docs/report.md, as written, but for shorter trainings.
 
 A block whose fence says what it needs is not run here.
 """
@@ -16,7 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 QUICK = ("training.epochs=1", "dataset.train_limit=120", "dataset.test_limit=60", "baseline=false")
 
 
-@pytest.mark.parametrize("page", ["search.md", "scaling.md"])
+@pytest.mark.parametrize("page", ["search.md", "scaling.md", "report.md"])
 @pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
     commands = 0
@@ -38,16 +38,17 @@ def test_the_page_is_true(kdsweep: Command, tmp_path, page):
 
 def run(kdsweep: Command, line: str, folder: Path) -> None:
     program, *arguments = shlex.split(line)
-    if program == "kdsweep-store":
+    if "multirun/DAY/TIME" in arguments:
+        searched = [file.parent.parent for file in folder.glob("multirun/*/*/experiment/best.yaml")]
+        last = max(searched or [file.parent for file in folder.glob("multirun/*/*/sweep.json")])
+        arguments = [str(last) if each == "multirun/DAY/TIME" else each for each in arguments]
+    if program != "kdsweep":
         command = [str(Path(sys.executable).parent / program), *arguments]
         done = subprocess.run(
             command, cwd=folder, env=environment(), input="n\n", capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return
-    if "multirun/DAY/TIME" in arguments:
-        best = max(folder.glob("multirun/*/*/experiment/best.yaml")).parent.parent
-        arguments = [str(best) if each == "multirun/DAY/TIME" else each for each in arguments]
     searches = any(each.startswith("search=") for each in arguments)
     trials = ("search.n_trials=2",) if searches else ()
     shown = kdsweep(*arguments, *QUICK, *trials).stdout

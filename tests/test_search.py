@@ -139,7 +139,7 @@ def test_a_pruned_trial_stops_at_once_and_is_no_failure(kdsweep: Command, tmp_pa
         assert trial.value in trial.intermediate_values.values()
     assert len(pruned) + len(finished) == 5
 
-    marked = [run for run in runs(tmp_path) if run.data.tags.get("pruned") == "true"]
+    marked = [run for run in runs(tmp_path) if run.data.tags.get("kdsweep.pruned") == "true"]
     assert {run.info.status for run in marked} == {"KILLED"}
     assert len(marked) == len(pruned)
     logged = {run.data.metrics["val/accuracy"] for run in marked}

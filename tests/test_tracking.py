@@ -158,7 +158,7 @@ def test_dead_runs_of_a_server_that_is_lost_are_told_in_a_line(tracker, monkeypa
 def test_without_mlflow_a_run_does_nothing():
     with Run(None) as run:
         run.metric("val/accuracy", 1.0)
-        run.tag("name", "value")
+        run.tag(name="value")
         run.flush()
     assert run.id == ""
 

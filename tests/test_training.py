@@ -59,7 +59,8 @@ def test_same_stage_same_weights_whatever_ran_before(tmp_path, name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("killed_after", [1, 3])
-def test_interrupted_training_goes_on_bit_for_bit(tmp_path, name, killed_after):
+def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, killed_after):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
     stage = VARIANTS[name]
     whole = train(stage, tmp_path / "whole")
     seen = []
@@ -74,6 +75,24 @@ def test_interrupted_training_goes_on_bit_for_bit(tmp_path, name, killed_after):
     killed_after = 10**9
     assert_same(whole, train(stage, tmp_path / "resumed", kill))
     assert seen == list(range(1, len(whole.history) + 1)), "no epoch was trained twice"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_epochs_since_the_last_checkpoint_come_out_as_they_were(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SHARE", 1e-9)  # after the first epoch, no more in time
+    stage = VARIANTS[name]
+    seen = []
+
+    def kill(epoch: int, metrics: object, seconds: float) -> None:
+        seen.append(epoch)
+        if seen == [1, 2, 3]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, tmp_path / "resumed", kill)
+    whole = train(stage, tmp_path / "whole")
+    assert_same(whole, train(stage, tmp_path / "resumed", kill))
+    assert seen == [1, 2, 3, *range(2, len(whole.history) + 1)]
 
 
 def test_training_leaves_the_global_generator_as_it_was(tmp_path):

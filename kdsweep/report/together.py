@@ -1,6 +1,6 @@
 """Several sweeps told as one, so that whatever shows a sweep shows them together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,17 +10,20 @@ from kdsweep.report.recipes import SEED, as_text, expected, seed_of
 from kdsweep.result import Result, Sweep
 
 NUMBER = "sweep"
-# of a config: what its jobs' results do not depend on, or tell by themselves
-APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "objective", "tracking", "hardware")
-NAMED = ("dataset", "student", "method", "teacher", "temperature", "alpha", "chain_length")
+# of a config: what the networks do not depend on, or what jobs tell by themselves
+APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "objective", "tracking", "hardware",
+         "search", "dataset.root")  # fmt: skip
+MADE_BY = ("dataset", "student", "method", "teacher")
+NAMED = (*MADE_BY, "temperature", "alpha", "chain_length")  # by the result, and only what the job used
 
 
 def together(records: Sequence[Record]) -> Record:
     """One sweep of which every job has a value for all that sets these jobs apart.
 
-    That is what any sweep swept, what jobs are named by (method, student, …) and, where jobs of two sweeps
-    would still pass for one recipe, the keys on which their configs differ; at last the sweep's number, where
-    a config is not known, or the same config gave other networks. Command and config remain the records'.
+    That is what any sweep swept, what jobs are named by (method, student, …) and, of sweeps that share these,
+    the keys on which their configs differ; at last the sweep's number, where jobs of two would still pass for
+    one recipe, but a config is not known, or the same config gave other networks. Command and config remain
+    the records'.
     """
     if len(records) == 1:
         return records[0]
@@ -31,8 +34,7 @@ def together(records: Sequence[Record]) -> Record:
     ]
     keys = list(dict.fromkeys(key for record in records for key in record.sweep.keys))
     keys += _differing((job.result.recipe for job in jobs), keys)
-    if _mixed(jobs, keys):
-        keys += _differing((job.config for job in jobs if job.config), keys)
+    keys += _told_by_config(jobs, keys)
     if _mixed(jobs, keys):
         keys = [NUMBER, *keys]
     if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
@@ -58,13 +60,12 @@ class _Job:
         A sweep tells the config of its first job, from which those of other experiments differ everywhere.
         """
         sweep = self.record.sweep
-        return {} if "experiment" in sweep.keys else _flat(sweep.config, sweep.keys)
+        return {} if "experiment" in sweep.keys else _fixed(sweep.config, sweep.keys)
 
     def values(self, keys: Sequence[str]) -> dict[str, Any]:
         """Of those keys that it has a value for: of the config, named by the job, or swept."""
-        fixed = {key: value for key, value in self.config.items() if key not in NAMED}
         own = {NUMBER: self.number, SEED: seed_of(self.result)}
-        known = fixed | self.result.recipe | own | self.result.swept
+        known = self.config | self.result.recipe | own | self.result.swept
         return {key: known[key] for key in keys if known.get(key) is not None}
 
     def made_of(self) -> str:
@@ -74,15 +75,44 @@ class _Job:
         return as_text(models | data)
 
 
-def _flat(config: Mapping[str, Any], swept: Sequence[str], within: str = "") -> dict[str, Any]:
-    """By dotted keys, without those that were swept, alone or with their group, and those that stay apart."""
-    flat: dict[str, Any] = {}
+def _fixed(config: Mapping[str, Any], swept: Sequence[str]) -> dict[str, Any]:
+    """A config by dotted keys, without what was swept, what follows that, and what is apart."""
+    flat = dict(_flat(config))
+
+    def goes(key: str) -> bool:
+        follows = (suffix for suffix in _suffixes(key) if suffix in flat and flat[suffix] == flat[key])
+        return key in NAMED or _within(key, APART) or any(_within(each, swept) for each in (key, *follows))
+
+    return {key: value for key, value in flat.items() if not goes(key)}
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
-        name = f"{within}{key}"
-        if name in swept or name in APART:
-            continue
-        flat |= _flat(value, swept, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):  # assistants
+            value = {str(i): each for i, each in enumerate(value)}
+        name = f"{before}{key}"
+        yield from _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+
+
+def _within(key: str, groups: Sequence[str]) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in groups)
+
+
+def _suffixes(key: str) -> list[str]:
+    """What a key may follow: teacher.training.epochs is training.epochs unless somebody says otherwise."""
+    parts = key.split(".")
+    return [".".join(parts[i:]) for i in range(1, len(parts))]
+
+
+def _told_by_config(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
+    """The keys on which configs differ whose jobs are made by the same, without those that follow them."""
+    groups = _across(jobs, MADE_BY)
+    found = dict.fromkeys(key for group in groups for key in _differing([job.config for job in group], keys))
+
+    def follows(key: str, other: str) -> bool:
+        return other in found and all(job.config.get(key) == job.config.get(other) for job in jobs)
+
+    return [key for key in found if not any(follows(key, suffix) for suffix in _suffixes(key))]
 
 
 def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
@@ -94,21 +124,25 @@ def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[
     return [key for key, values in found.items() if len(values) > 1 and key not in keys]
 
 
-def _mixed(jobs: Sequence[_Job], keys: Sequence[str]) -> bool:
-    """Whether jobs that are one recipe by `keys` come from sweeps that differ otherwise, or may do."""
+def _across(jobs: Sequence[_Job], keys: Sequence[str]) -> list[list[_Job]]:
+    """The jobs that have the same by `keys`, where they come from several sweeps."""
     recipes: dict[str, list[_Job]] = {}
     for job in jobs:
         values = {key: value for key, value in job.values(keys).items() if key != SEED}
         recipes.setdefault(as_text(values), []).append(job)
-    return any(_differ(group, keys) for group in recipes.values() if len({job.number for job in group}) > 1)
+    return [group for group in recipes.values() if len({job.number for job in group}) > 1]
 
 
-def _differ(group: Sequence[_Job], keys: Sequence[str]) -> bool:
+def _mixed(jobs: Sequence[_Job], keys: Sequence[str]) -> bool:
+    """Whether jobs that are one recipe by `keys` differ otherwise, or may do."""
+    return any(_differ(group) for group in _across(jobs, keys))
+
+
+def _differ(group: Sequence[_Job]) -> bool:
     finished = [job for job in group if not job.result.error]
     students: dict[int, str] = {}
     for job in finished:
         key = job.result.networks["student"]["key"]
         if students.setdefault(seed_of(job.result), key) != key:
             return True
-    configs = [job.config for job in group]
-    return not all(configs) or bool(_differing(configs, keys)) or len({job.made_of() for job in finished}) > 1
+    return not all(job.config for job in group) or len({job.made_of() for job in finished}) > 1

@@ -2,12 +2,14 @@
 
 from kdsweep.tracking.client import download
 from kdsweep.tracking.read import runs_of_store, sweeps_in_mlflow
-from kdsweep.tracking.run import LOCK_TAG, NUMBER_TAG, SWEPT_TAG, USED_TAG, Run
+from kdsweep.tracking.run import LOCK_TAG, NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run
 from kdsweep.tracking.tracker import Tracker
 
 __all__ = [
     "LOCK_TAG",
     "NUMBER_TAG",
+    "ROLE_TAG",
+    "SWEEP_TAG",
     "SWEPT_TAG",
     "USED_TAG",
     "Run",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kdsweep.errors import KdsweepError
 from kdsweep.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
 from kdsweep.tracking.client import connect, silent
-from kdsweep.tracking.run import ERROR_TAG, NUMBER_TAG, SWEPT_TAG, USED_TAG
+from kdsweep.tracking.run import ERROR_TAG, NUMBER_TAG, ROLE_TAG, SWEPT_TAG, USED_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,7 +86,7 @@ def _runs_of(client: "MlflowClient", named: str) -> "Iterator[Run]":
     if experiment is None and named.isdigit():
         experiment = client.get_experiment(named)
     if experiment is not None:
-        yield from _search(client, experiment.experiment_id, "tags.`kdsweep.sweep` != ''")
+        yield from _search(client, experiment.experiment_id, f"tags.`{ROLE_TAG}` = 'sweep'")
 
 
 def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
@@ -97,7 +97,7 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
         def fetch(run: "Run") -> Result:
             return _result(client, run, folder)
 
-        if "kdsweep.sweep" not in parent.data.tags:
+        if parent.data.tags.get(ROLE_TAG) != "sweep":
             result = fetch(parent)
             return Sweep(parent.info.run_id, list(result.swept), 1), [result]
         sweep = Sweep.load(_artifact(client, parent, SWEEP, folder))
@@ -115,7 +115,7 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result:
     except (KdsweepError, OSError):
         tags = run.data.tags
         swept = json.loads(tags.get(SWEPT_TAG, "{}"))
-        pruned = PRUNED if tags.get("pruned") else None
+        pruned = PRUNED if tags.get("kdsweep.pruned") else None
         error = tags.get(ERROR_TAG) or pruned or INTERRUPTED
         return Result(int(tags.get(NUMBER_TAG, 0)), swept, run_id=run.info.run_id, error=error)
 

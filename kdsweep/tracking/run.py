@@ -1,5 +1,6 @@
 """One MLflow run, from its begin to its end."""
 
+import json
 import logging
 import re
 import shutil
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from kdsweep.alive import Alive
 from kdsweep.errors import Pruned
 from kdsweep.tracking.client import reason, silent
+from kdsweep.tracking.system import monitor
 from kdsweep.training.events import EpochEnded, Event, StageFinished
 
 if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     from kdsweep.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -22,11 +26,13 @@ log = logging.getLogger(__name__)
 LOCK_TAG = "kdsweep.lock"
 KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
 ERROR_TAG = "kdsweep.error"
+ROLE_TAG, SWEEP_TAG = "kdsweep.role", "kdsweep.sweep"  # a sweep or a job; what was swept
 NUMBER_TAG, SWEPT_TAG = "kdsweep.job", "kdsweep.swept"  # a job's number and, as JSON, swept values
 USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
 METRICS_PER_BATCH = 1000  # MLflow takes no more at once
+MOST_CLASSES = 1000  # that are named in the schema of a data set
 
 
 class Run:
@@ -47,6 +53,7 @@ class Run:
         self.id = ""
         self._silent_until = 0.0  # after MLflow was lost: when it is asked again
         self._metrics: list[tuple[str, float, int, int]] = []
+        self._monitor: SystemMetricsMonitor | None = None
         self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
         self._flushed = time.monotonic()
         if tracker:
@@ -64,6 +71,7 @@ class Run:
             self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags).info.run_id
             named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
             self.client.log_batch(self.id, params=named)
+            self._monitor = monitor(self.id, tracker.uri)
         except Exception as error:
             self.end("FAILED", "MLflow did not take the params")
             raise silent(tracker.uri, error) from error
@@ -75,7 +83,7 @@ class Run:
         if error is None:
             self.end("FINISHED")
         elif isinstance(error, Pruned):
-            self.tag("pruned", "true")
+            self.tag(pruned="true")
             self.end("KILLED")
         elif isinstance(error, Exception):
             self.end("FAILED", str(error) or type(error).__name__)
@@ -91,6 +99,8 @@ class Run:
             self._try(lambda: self.client.set_tag(self.id, ERROR_TAG, why[:5000]))
         if self.id and not self._try(lambda: self.client.set_terminated(self.id, status)):
             self._alive.file.with_suffix(".status").write_text(status)  # for whoever finds the run dead
+        if self._monitor:
+            self._monitor.finish()
         self._alive.end()
 
     def close_dead_siblings(self) -> None:
@@ -134,8 +144,33 @@ class Run:
                 break
             del self._metrics[: len(part)]
 
-    def tag(self, name: str, value: str) -> None:
-        self._try(lambda: self.client.set_tag(self.id, name, value))
+    def tag(self, **tags: str) -> None:
+        """Set tags, kdsweep.<name> each."""
+        from mlflow.entities import RunTag
+
+        named = [RunTag(f"kdsweep.{name}", value) for name, value in tags.items()]
+        self._try(lambda: self.client.log_batch(self.id, tags=named))
+
+    def note(self, text: str) -> None:
+        """What MLflow's pages show of the run first, in Markdown."""
+        self._try(lambda: self.client.set_tag(self.id, "mlflow.note.content", text))
+
+    def input(self, described: Mapping[str, Any], source: str) -> None:
+        """The data set that the run was given, as its result describes it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        digest = f"{described['fingerprint'][:16]}-{described['test_fingerprint'][:16]}"
+        schema = {key: described[key] for key in ("classes", "shape")}
+        dataset = Dataset(
+            described["name"],
+            digest,
+            "local",
+            json.dumps({"uri": source}),
+            json.dumps(schema) if len(described["classes"]) <= MOST_CLASSES else None,
+            json.dumps(described["images"]),
+        )
+        used = DatasetInput(dataset, [InputTag("mlflow.data.context", "training, validation, test")])
+        self._try(lambda: self.client.log_inputs(self.id, [used]))
 
     def artifact(self, file: Path, folder: str | None = None) -> None:
         self._try(lambda: self.client.log_artifact(self.id, str(file), folder))
@@ -159,7 +194,7 @@ class Run:
     def keep(self, key: str, entry: Path) -> None:
         """Log the files of a stage, then the tag by which `fetch` finds them."""
         if self._try(lambda: self.client.log_artifacts(self.id, str(entry), kept_folder(key))):
-            self.tag(f"{KEPT_TAG}{key}", "true")
+            self._try(lambda: self.client.set_tag(self.id, f"{KEPT_TAG}{key}", "true"))
 
     def _try(self, call: Callable[[], Any]) -> bool:
         """Whether MLflow took it."""

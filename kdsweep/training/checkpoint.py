@@ -1,7 +1,8 @@
-"""What a training needs to go on after it was killed, written after every epoch."""
+"""What a training needs to go on after it was killed, written between epochs."""
 
 import json
 import logging
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from kdsweep.training.optimizers import optimizer_tensors, restore_optimizer
 from kdsweep.training.unfinished import CHECKPOINT
 
 log = logging.getLogger(__name__)
+
+SHARE = 0.05  # of a training's time that saving may take
+SECONDS_BETWEEN_SAVES = 60.0  # at most, however long a save takes
 
 
 @dataclass
@@ -71,17 +75,28 @@ class Checkpoint:
         self.network, self.order, self.device = network, order, device
         self._best: dict[str, Tensor] = {}
         self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way
+        self._due = time.monotonic()
 
     def best(self) -> dict[str, Tensor]:
         return self._best
 
     def save(self, progress: Progress, optimizer: torch.optim.Optimizer, better: bool) -> None:
-        """Replace the checkpoint in one step; with `better`, the weights of now are the best."""
+        """With `better`, the weights of now are the best; replace the checkpoint in one step if it is due."""
         weights = _contiguous(self.network.state_dict())
         if better:  # into the same memory every time, which is faster than into new
             self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in weights.items()}
             for name, tensor in weights.items():
                 self._best[name].copy_(tensor)
+        start = time.monotonic()
+        if start < self._due:
+            return
+        self._write(progress, optimizer, weights)
+        took = time.monotonic() - start
+        self._due = start + min(took / SHARE, SECONDS_BETWEEN_SAVES)
+
+    def _write(
+        self, progress: Progress, optimizer: torch.optim.Optimizer, weights: dict[str, Tensor]
+    ) -> None:
         tensors = {
             **_prefixed("network", weights),
             **_prefixed("best", self._best),

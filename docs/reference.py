@@ -1,0 +1,264 @@
+"""Writes docs/reference.md from the schema (kdsweep/config/) and conf/: `python docs/reference.py`."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from kdsweep.config import Config
+from kdsweep.models.layers import Layers
+from kdsweep.parse import PATTERNS
+
+Schema = Mapping[str, Any]
+
+DOCS = Path(__file__).parent
+CONF = DOCS.parent / "conf"
+SCHEMA: Schema = Config.model_json_schema()
+
+TOP = """\
+# Reference
+
+Every group with its options, every key with what it may be. Generated from the schema and from `conf/` by
+`make docs`; a test holds it to be current.
+
+A group is chosen by `group=option` (`student=wrn`), a key changed by `key=value` (`student.model.width=2`).
+With `-m` several are swept: `student=mlp,wrn`. `--cfg job` after any arguments shows what they compose to.
+`--config-dir my_conf` adds a folder of your own options, laid out as `conf/` is: `my_conf/student/mine.yaml`.
+"""
+
+INTRODUCTIONS = {
+    "dataset": "Which images. Of your own: [your own images](your-own.md).",
+    "teacher": "The network that teaches; its `model` has the keys of the [student](#student) of its name.",
+    "student": "The network that is taught. [Your own](your-own.md#4-a-student-of-your-own).",
+    "method": "The loss and the shape of the chain: [methods](methods.md).",
+    "training": "The student's recipe, and everyone's who says nothing else.",
+    "hardware": "Where jobs run and how many at a time: [scaling](scaling.md).",
+    "search": "Optuna in place of a grid, with `-m`: [search](search.md).",
+    "experiment": "Files of differences, each a published experiment: [recipes](recipes.md).",
+}
+
+
+def main() -> None:
+    (DOCS / "reference.md").write_text(reference())
+
+
+def reference() -> str:
+    """The page."""
+    with initialize_config_module("kdsweep.conf"):
+        own = {key: each for key, each in SCHEMA["properties"].items() if not _members(each)}
+        own = {key: each for key, each in own.items() if key != "search"}
+        tracking = {f"tracking.{key}": each for key, each in _definition("Tracking")["properties"].items()}
+        job = {**own, **tracking}
+        parts = [TOP, "## The job", _table(list(_rows(job, composed())))]
+        for group, introduction in INTRODUCTIONS.items():
+            parts += [f"## {group}", introduction, _options(group), *_keys(group)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    config: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return dict(config)
+
+
+def _definition(name: str) -> Schema:
+    return SCHEMA["$defs"][name]
+
+
+def _members(schema: Schema) -> list[str]:
+    """The definitions that a key's value may follow: of a section, or of each form of it."""
+    references = [schema, *schema.get("oneOf", []), *schema.get("anyOf", [])]
+    return [each["$ref"].rpartition("/")[2] for each in references if "$ref" in each]
+
+
+def _keys(group: str) -> Iterator[str]:
+    """A table for the keys that every form of a section has, and one for those of each of its forms."""
+    if group == "experiment":
+        return
+    schema = SCHEMA["properties"][group]
+    names = _members(schema)
+    forms = [_definition(name)["properties"] for name in names]
+    tag = schema.get("discriminator", {}).get("propertyName")
+    tables: dict[tuple[str, ...], dict[str, list[Schema]]] = {}
+    every = dict.fromkeys(key for form in forms for key in form)
+    for key in sorted(every, key=lambda key: key not in ("name", tag)):
+        having = [form for form in forms if key in form]
+        tags = [value for form in having for value in _values(form[tag])] if tag else []
+        of = () if len(having) == len(forms) else tuple(tags)
+        tables.setdefault(of, {})[key] = [form[key] for form in having]
+    for of, keys in sorted(tables.items(), key=lambda each: -len(each[0]) if each[0] else -99):
+        defaults = composed(f"{group}={of[-1]}") if group == "dataset" and of else composed()
+        if group == "search":
+            defaults = composed("search=optuna")
+        if of:
+            yield f"With `{group}.{tag}` " + ", ".join(f"`{value}`" for value in of) + ":"
+        merged = {f"{group}.{key}": _merged(each) for key, each in keys.items()}
+        yield _table(list(_rows(merged, defaults)))
+    if group == "student":
+        yield "Layer by layer, with `model._target_: kdsweep.models.layers.Layers`:"
+        yield f"```text\n{inspect.getdoc(Layers)}\n```"
+        yield "Each of `student.assistants`, and of `method.assistants`:"
+        yield _table(list(_rows(_definition("Assistant")["properties"], {})))
+
+
+def _merged(schemas: Sequence[Schema]) -> Schema:
+    """One for a key that several forms of a section have."""
+    first = schemas[0]
+    descriptions = "; ".join(dict.fromkeys(each["description"] for each in schemas))
+    values = list(dict.fromkeys(value for each in schemas for value in _values(each)))
+    enum = {"enum": values} if all(map(_values, schemas)) else {}
+    return {**first, **enum, "description": descriptions}
+
+
+def _values(schema: Schema) -> list[str]:
+    return list(schema["enum"]) if "enum" in schema else [schema["const"]] if "const" in schema else []
+
+
+def _rows(properties: Mapping[str, Schema], defaults: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    for key, schema in properties.items():
+        members = _members(schema)
+        if members == ["Training"]:  # has a table of its own
+            yield f"`{key}.*`", "as `training.*`", "as `training.*`", schema["description"]
+        elif members:
+            nested = _definition(members[0])["properties"]
+            yield from _rows({f"{key}.{each}": value for each, value in nested.items()}, defaults)
+        else:
+            yield f"`{key}`", _allowed(key, schema), _default(key, schema, defaults), schema["description"]
+
+
+def _default(key: str, schema: Schema, defaults: Mapping[str, Any]) -> str:
+    value: Any = defaults
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return f"`{_written(schema['default'])}`" if "default" in schema else ""
+        value = value[part]
+    return "" if isinstance(value, dict) else f"`{_written(value)}`"
+
+
+def _written(value: Any) -> str:
+    """A value as a command gives it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_written(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not _number(value)
+        else f"{value:g}"
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _allowed(key: str, schema: Schema) -> str:
+    """What a key may be, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(key, each) for each in schema["anyOf"])
+    if values := _values(schema):
+        return ", ".join(f"`{value}`" for value in values)
+    match schema.get("type"):
+        case "null":
+            return "`null`"
+        case "boolean":
+            return "`true`, `false`"
+        case "integer" | "number":
+            return ("whole number" if schema["type"] == "integer" else "number") + _bounds(schema)
+        case "array" if "prefixItems" in schema:
+            return f"`[smallest, largest]`, each a {_allowed(key, schema['prefixItems'][0])}"
+        case "array" if "$ref" in schema["items"]:
+            return "list of networks"
+        case "array":
+            return f"list of {_allowed(key, schema['items'])}".replace(
+                "list of whole number", "list of whole numbers"
+            )
+        case "object":
+            return "mapping"
+    if "pattern" in schema:
+        return ", ".join(f"`{form}`" for form in PATTERNS[key.rpartition(".")[2]].split(", "))
+    return "text"
+
+
+def _bounds(schema: Schema) -> str:
+    if {"minimum", "maximum"} <= schema.keys():
+        return f" from {schema['minimum']} to {schema['maximum']}"
+    bounds = []
+    for name, sign in (
+        ("minimum", "≥"),
+        ("exclusiveMinimum", ">"),
+        ("maximum", "≤"),
+        ("exclusiveMaximum", "<"),
+    ):
+        if name in schema:
+            bounds.append(f"{sign} {'2³²' if schema[name] == 2**32 else _written(schema[name])}")
+    return " " + ", ".join(bounds) if bounds else ""
+
+
+def _options(group: str) -> str:
+    rows = []
+    for file in sorted((CONF / group).glob("*.yaml")):
+        commands, words = _comments(file)
+        shown = "<br>".join(f"`{each}`" for each in commands)
+        what = words + (f"; {own}" if (own := _sets(group, file)) else "")
+        rows.append((f"[`{file.stem}`](../conf/{group}/{file.name})", what, shown))
+    return _table(rows, (f"`{group}=`", "what", "command"))
+
+
+def _comments(file: Path) -> tuple[list[str], str]:
+    """The commands and the words that a file begins with."""
+    lines = []
+    for line in file.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.removeprefix("# "))
+    commands = [line for line in lines if line.startswith("kdsweep ")]
+    words = " ".join(line for line in lines if line not in commands)
+    return commands, re.sub(r"\bdocs/([\w-]+)\.md", r"[\1](\1.md)", words)
+
+
+def _sets(group: str, file: Path) -> str:
+    """The options of a network with their meaning, or what the choice sets."""
+    if group == "student":
+        text = file.read_text().partition("\nmodel:\n")[2]
+        own = re.findall(r"^  (\w+): (\S.*?)(?: +# (.*))?$", text, re.MULTILINE)
+        told = [
+            f"`{key}: {value}`" + (f" ({words})" if words else "")
+            for key, value, words in own
+            if key != "_target_"
+        ]
+        return f"`model` has {', '.join(told)}" if told else ""
+    if group not in ("dataset", "method", "training", "hardware"):
+        return ""
+    mine = dict(_flat(composed(f"{group}={file.stem}")[group]))
+    form = mine.get("source")  # told of a data set is how it differs from others of its form
+    base = composed(f"dataset={form}") if group == "dataset" and form != file.stem else composed()
+    usual = dict(_flat(base[group]))
+    if form == file.stem:
+        mine = {key: value for key, value in mine.items() if key in usual}  # the rest is in the tables
+    differing = {
+        key: value for key, value in mine.items() if usual.get(key) != value and key not in ("name", "source")
+    }
+    told_here = ", ".join(f"`{key}={_written(value)}`" for key, value in differing.items())
+    return f"sets {told_here}" if told_here else ""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _table(rows: Sequence[Sequence[str]], heads: Sequence[str] = ("key", "values", "default", "what")) -> str:
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

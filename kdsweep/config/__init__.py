@@ -1,0 +1,39 @@
+"""The schema of a job's config, a module per section; a key's docstring is its line of docs/reference.md."""
+
+from kdsweep.config.dataset import ArrayDataset, Augment, Dataset, ImageCsv, ImageDataset, ImageFolder
+from kdsweep.config.hardware import Hardware, cores
+from kdsweep.config.job import Config, Tracking
+from kdsweep.config.method import Distillation, Method, Scratch
+from kdsweep.config.network import Assistant, Network, Student, Teacher
+from kdsweep.config.search import COSTS, MONITORS, Objective, Search
+from kdsweep.config.section import Section
+from kdsweep.config.training import FineTuning, Monitor, Phase, Training
+
+__all__ = [
+    "COSTS",
+    "MONITORS",
+    "ArrayDataset",
+    "Assistant",
+    "Augment",
+    "Config",
+    "Dataset",
+    "Distillation",
+    "FineTuning",
+    "Hardware",
+    "ImageCsv",
+    "ImageDataset",
+    "ImageFolder",
+    "Method",
+    "Monitor",
+    "Network",
+    "Objective",
+    "Phase",
+    "Scratch",
+    "Search",
+    "Section",
+    "Student",
+    "Teacher",
+    "Tracking",
+    "Training",
+    "cores",
+]

@@ -1,0 +1,72 @@
+"""The section `hardware`."""
+
+import os
+from typing import Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from kdsweep.config.section import Section
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Hardware(Section):
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """auto: the GPU if there is one, else the cores"""
+    threads: int | None = Field(ge=1)
+    """CPU threads of a job; null: the cores, shared between the jobs at work"""
+    minutes: int | None = Field(default=None, ge=3)  # the last two are for leaving it
+    """time limit of a Slurm job; one whose time is up is queued again and goes on from its checkpoint"""
+    jobs: int = 1
+    """at a time, at most; -1: as many as fit"""
+    gpus_per_job: float | None = Field(default=None, ge=0, le=1)
+    """share of a GPU that a job is given; with Slurm 0 or 1"""
+    cpus_per_job: int | None = Field(default=None, ge=1)
+    """cores, and threads"""
+    address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
+    """of a Ray cluster; auto: the one of this machine"""
+    shared_store: bool = True
+    """false: nodes have disks of their own; stages are exchanged through MLflow's artifacts"""
+    partition: str | None = None
+    """of Slurm; null: the cluster's own choice"""
+    memory_gb: int | None = Field(default=None, ge=1)
+    """GB of a Slurm job; null: the cluster's own choice"""
+
+    @field_validator("jobs")
+    @classmethod
+    def _jobs_are_counted(cls, jobs: int, info: ValidationInfo) -> int:
+        if jobs < 1 and info.data.get("minutes") is not None:
+            raise PydanticCustomError("jobs", "must be 1 or more with hardware=slurm")
+        if jobs < 1 and jobs != -1:
+            raise PydanticCustomError("jobs", "must be 1 or more, or -1 for as many as fit")
+        return jobs
+
+    @field_validator("gpus_per_job")
+    @classmethod
+    def _slurm_gives_whole_gpus(cls, gpus: float | None, info: ValidationInfo) -> float | None:
+        if info.data.get("minutes") is not None and gpus not in (None, 0, 1):
+            raise PydanticCustomError("gpus", "must be 0 or 1 with hardware=slurm")
+        return gpus
+
+    @model_validator(mode="after")
+    def _gpus_are_given_out(self) -> Self:
+        if self.gpus_per_job is not None and self.device.startswith("cuda:"):
+            raise PydanticCustomError(
+                "gpus", f"hardware.device={self.device}: must be cuda, each job is given a GPU of its own"
+            )
+        return self
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether jobs run on other machines, whose devices are not seen here."""
+        return self.address is not None or self.minutes is not None
+
+    @property
+    def cpu_threads(self) -> int:
+        """CPU threads of one job: as configured, else its cores, else all divided by the jobs at a time."""
+        jobs = cores() if self.jobs == -1 else self.jobs
+        return self.threads or self.cpus_per_job or max(1, cores() // jobs)

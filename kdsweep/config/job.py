@@ -1,0 +1,135 @@
+"""The whole config of a job."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kdsweep.config.dataset import Dataset
+from kdsweep.config.hardware import Hardware
+from kdsweep.config.method import Distillation, Method
+from kdsweep.config.network import Assistant, Network, Student, Teacher
+from kdsweep.config.search import Objective, Search
+from kdsweep.config.section import Fraction, Section
+from kdsweep.config.training import Training
+
+
+class Tracking(Section):
+    uri: str = Field(min_length=1)
+    """of MLflow: a database (sqlite:///FILE) or a server (http://HOST:PORT)"""
+    experiment: str = Field(min_length=1)
+    """MLflow's experiment, made where it is missing"""
+
+
+class Config(Section):
+    """A job: one student, one MLflow run, one number (or several, if a search weighs them)."""
+
+    temperature: float = Field(gt=0)
+    """softens the outputs of teacher and student"""
+    alpha: Fraction
+    """weight of the labels' cross-entropy; the teacher gets 1 - alpha"""
+    chain_length: int = Field(ge=1)
+    """distillation steps from teacher to student; beyond 1 for methods with networks in between"""
+    seed: int = Field(ge=0, lt=2**32)
+    """initial weights, batch order, augmentation and dropout"""
+    objective: Objective
+    """the number a job returns to the sweeper, or several, for a search that weighs them"""
+    baseline: bool
+    """also train the student from scratch, to compare with"""
+    store: str = Field(min_length=1)
+    """folder of everything trained; delete it to train anew"""
+    store_budget: float | None = Field(gt=0)
+    """GB; a job fails before it trains if the store has grown beyond them; null: none"""
+    plan: bool
+    """only show what would be trained and about how long that takes"""
+    debug: bool
+    """show tracebacks"""
+    tracking: Tracking
+    """MLflow"""
+    dataset: Dataset
+    """the images"""
+    teacher: Teacher
+    """the network that teaches"""
+    student: Student
+    """the network that is taught"""
+    method: Method
+    """the loss and the shape of the chain"""
+    training: Training
+    """the student's recipe, and the teacher's where that says nothing else"""
+    hardware: Hardware
+    """where jobs run, and how many at a time"""
+    search: Search | None = None
+    """Optuna instead of a grid; null: none"""
+
+    @property
+    def assistants(self) -> list[Assistant]:
+        """The networks that may stand between teacher and student, from large to small."""
+        listed = self.method.assistants if isinstance(self.method, Distillation) else []
+        return listed or self.student.assistants
+
+    @model_validator(mode="after")
+    def _chain_has_its_links(self) -> Self:
+        method, between = self.method, self.chain_length - 1
+        if not isinstance(method, Distillation) or not between or method.between == "generations":
+            return self
+        if method.between == "nothing":
+            raise PydanticCustomError(
+                "chain",
+                f"chain_length={self.chain_length}: method={method.name} has no networks in between; "
+                "allowed: 1, or a method that has: takd, dgkd (assistants), ban (generations)",
+            )
+        if len(self.assistants) < between:
+            raise PydanticCustomError(
+                "chain",
+                f"chain_length={self.chain_length}: needs {between} assistants, and {len(self.assistants)} "
+                "are listed, from large to small, in student.assistants or method.assistants",
+            )
+        return self
+
+    @property
+    def _networks(self) -> list[tuple[str, Network, Training]]:
+        """What the method trains, by the key that it is given under."""
+        networks: list[tuple[str, Network, Training]] = [("student", self.student, self.training)]
+        if isinstance(self.method, Distillation):
+            networks.append(("teacher", self.teacher, self.teacher.training))
+            if self.method.between == "assistants":
+                where = "method" if self.method.assistants else "student"
+                for i, assistant in enumerate(self.assistants):
+                    networks.append((f"{where}.assistants.{i}", assistant, assistant.training))
+        return networks
+
+    @model_validator(mode="after")
+    def _pixels_are_normalised_once(self) -> Self:
+        for key, network, _ in self._networks:
+            own = network.model["_target_"].startswith("kdsweep.models.backbone.")
+            if own and self.dataset.normalize != "unit":
+                raise PydanticCustomError(
+                    "normalize", f"dataset.normalize=standard: must be unit, {key}={network.name} has its own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_reach_mlflow(self) -> Self:
+        if not self.hardware.shared_store and self.tracking.uri.startswith(("sqlite:", "file:", "/", ".")):
+            raise PydanticCustomError(
+                "unreachable",
+                f"tracking.uri={self.tracking.uri}: must be a server with hardware.shared_store=false, for "
+                "nodes exchange stages through it; start one by `mlflow server` and give http://HOST:5000",
+            )
+        if not self.hardware.shared_store and self.search and self.search.storage.startswith("sqlite:"):
+            raise PydanticCustomError(
+                "unreachable",
+                f"search.storage={self.search.storage}: must be a database that all nodes reach with "
+                "hardware.shared_store=false, such as postgresql://HOST/optuna",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_are_trained(self) -> Self:
+        for key, network, training in self._networks:
+            if training.total_epochs == 0 and network.weights is None:
+                recipe = "training" if key == "student" else f"{key}.training"
+                raise PydanticCustomError(
+                    "untrained", f"{recipe}.epochs=0: must be 1 or more, or {key}.weights must be given"
+                )
+        return self

@@ -1,0 +1,47 @@
+"""The section `search`, and what a search may ask of a job."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from kdsweep.config.section import Fraction, Section
+from kdsweep.config.training import Monitor
+
+MONITORS = get_args(Monitor)
+COSTS = ("cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes")
+
+
+def _is_objective(value: Any) -> Any:
+    several = isinstance(value, list) and value and set(map(str, value)) <= {*MONITORS, *COSTS}
+    if value not in MONITORS and not several:
+        raise PydanticCustomError(
+            "objective", f"allowed: {', '.join(MONITORS)}, or a list of these and {', '.join(COSTS)}"
+        )
+    return value
+
+
+Objective = Annotated[
+    str | list[str],
+    BeforeValidator(_is_objective),
+    WithJsonSchema(
+        {"anyOf": [{"enum": MONITORS}, {"type": "array", "items": {"enum": [*MONITORS, *COSTS]}}]}
+    ),
+]
+
+
+class Search(Section):
+    """Optuna's search over jobs; what a job does is no matter of it."""
+
+    n_trials: int = Field(ge=1)
+    """trials wanted in all: the same command goes on to that number"""
+    pruner: Literal["none", "median", "successive_halving", "hyperband"]
+    """Optuna's, with its defaults: ends trials that do worse than others"""
+    max_failure_rate: Fraction
+    """of n_trials; beyond it the search ends, exit status 1"""
+    seed: int | None = Field(ge=0, lt=2**32)
+    """of the sampler; null: another search each time"""
+    storage: str = Field(min_length=1)
+    """any storage of Optuna's by URL"""
+    study: str | None
+    """its name; null: made from everything that shapes the trials"""
