@@ -32,7 +32,9 @@ def sweep(
     spec = " ".join(f"{key}={','.join(map(str, values))}" for key, values in swept.items())
     config = {"dataset": {"name": name}, "temperature": 1, "training": {"epochs": epochs}}
     began = "2026-11-22T07:52:52+00:00"
-    made = Sweep("p" * 32, list(swept), len(jobs), f"kdsweep -m {spec}", began, config, {"kdsweep": "0.1.0"})
+    made = Sweep(
+        "p" * 32, list(swept), len(jobs), spec, f"kdsweep -m {spec}", began, config, {"kdsweep": "0.1.0"}
+    )
     return Record(made, results)
 
 

@@ -283,9 +283,11 @@ def test_what_follows_a_swept_value_sets_no_sweeps_apart():
 
 
 def test_sweeps_whose_configs_differ_are_not_pooled():
-    longer = part([1, 4], range(2, 4), "b", training={"epochs": 9})
+    longer = part([4, 8], range(2, 4), "b", training={"epochs": 9})
     both = together([part([1, 4], range(2)), longer])
-    assert set(rows(both)) == {f"T = {t}, training.epochs = {epochs}" for t in (1, 4) for epochs in (2, 9)}
+    assert set(rows(both)) == {
+        f"T = {t}, training.epochs = {epochs}" for t, epochs in ((1, 2), (4, 2), (4, 9), (8, 9))
+    }
     first = {"training": {"epochs": 2, "patience": 1}, "teacher": {"training": {"epochs": 2, "patience": 1}}}
     second = {"training": {"epochs": 2, "patience": 9}, "teacher": {"training": {"epochs": 5, "patience": 9}}}
     both = together([part([1], range(2), **first), part([1], range(2, 4), "b", **second)])

@@ -42,7 +42,10 @@ def commands(page: Path) -> Iterator[list[str]]:
                     yield shlex.split(line, comments=True)
 
 
-@pytest.mark.parametrize("page", ["index.md", "configuration.md", "commands.md", "search.md", "scaling.md"])
+RUN = ["index.md", "configuration.md", "commands.md", "search.md", "scaling.md", "report.md"]
+
+
+@pytest.mark.parametrize("page", RUN)
 @pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
     ran = 0
@@ -66,6 +69,10 @@ def test_the_page_is_true(kdsweep: Command, tmp_path, page):
 
 def run(kdsweep: Command, line: str, folder: Path) -> None:
     program, *arguments = shlex.split(line)
+    if "multirun/DAY/TIME" in arguments:
+        searched = [file.parent.parent for file in folder.glob("multirun/*/*/experiment/best.yaml")]
+        last = max(searched or [file.parent for file in folder.glob("multirun/*/*/sweep.json")])
+        arguments = [str(last) if each == "multirun/DAY/TIME" else each for each in arguments]
     if program != "kdsweep":
         command = [str(Path(sys.executable).parent / program), *arguments]
         done = subprocess.run(
@@ -76,9 +83,6 @@ def run(kdsweep: Command, line: str, folder: Path) -> None:
     if set(SHOWS) & set(arguments):
         assert kdsweep(*arguments).stdout
         return
-    if "multirun/DAY/TIME" in arguments:
-        best = max(folder.glob("multirun/*/*/experiment/best.yaml")).parent.parent
-        arguments = [str(best) if each == "multirun/DAY/TIME" else each for each in arguments]
     arguments = [each.replace("range(3)", "range(1)") for each in arguments]
     searches = any(each.startswith("search=") for each in arguments)
     trials = ("search.n_trials=2",) if searches else ()

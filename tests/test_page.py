@@ -261,6 +261,51 @@ def test_several_sweeps_have_one_leaderboard_and_each_its_command(tmp_path):
     assert len(page.table("Leaderboard")) == 1 + 6 + 2
 
 
+def test_data_sets_are_not_mixed_in_a_chart(tmp_path):
+    other = invented.sweep({"temperature": (2, 8), "seed": (0, 1)}, name="mnist")
+    page = Page(tmp_path, invented.sweep(), other)
+    views = re.findall(r"<option[^>]*>(.*?)</option>", page.text)
+    assert {"test accuracy, digits", "test accuracy, mnist", "FLOPs, digits", "FLOPs, mnist"} <= set(views)
+    digits, mnist = (page.charts["swept"][i]["figures"] for i in (0, views.index("test accuracy, mnist")))
+    assert [figure["heading"] for figure in digits] == ["Against temperature", "Against alpha"]
+    assert [figure["heading"] for figure in mnist] == ["Against temperature"]
+    assert mnist[0]["layout"]["xaxis"]["ticktext"] == ["2", "8"]
+    assert len(page.charts["map"]) == 5, "of digits alone"
+
+
+def test_what_changes_along_an_axis_is_a_line_and_what_changes_otherwise_is_none(tmp_path):
+    record = invented.sweep({"student": ("mlp", "wrn_16_2"), "temperature": (1, 4)})
+    for job in record.results:
+        job.networks["scratch"] = invented.network("scratch", job.swept["student"])
+    page = Page(tmp_path, record)
+    headings = [figure["heading"] for figure in page.charts["swept"][0]["figures"]]
+    assert headings == ["Against temperature", "Against student"]
+    assert len(page.trace("swept", "student alone", figure=1)["x"]) == 2
+    along_temperature = page.charts["swept"][0]["figures"][0]["data"]
+    assert not [trace for trace in along_temperature if trace.get("name", "").startswith("student alone")]
+
+
+def test_of_a_search_it_is_told_where_the_best_lie(tmp_path):
+    record = invented.trials(40)
+    for job in record.results:
+        job.networks["student"]["test"]["accuracy"] = 0.99 - abs(math.log2(job.swept["temperature"] / 4)) / 50
+    page = Page(tmp_path, record)
+    tried = [job.swept["temperature"] for job in record.results]
+    best = sorted(sorted(tried, key=lambda t: abs(math.log2(t / 4)))[:4])
+    says = page.charts["swept"][0]["says"].replace("\u00a0", " ")
+    assert (
+        f"lie between {best[0]:.4g} and {best[-1]:.4g}, of {min(tried):.4g} to {max(tried):.4g} tried" in says
+    )
+    ticks = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["ticktext"]
+    assert ticks == ["1", "2", "4", "8", "16", "32", "64"]
+
+
+def test_of_many_classes_only_the_names_are_told(tmp_path):
+    page = Page(tmp_path, invented.sweep({"seed": (0,)}, classes=[f"class {i}" for i in range(101)]))
+    view = page.charts["confusion"][0]
+    assert view["figures"] == [] and view["says"].startswith("They differ most on class")
+
+
 NASTY = (
     "</script><script>alert(1)</script>",
     "<b>bold</b>",

@@ -78,15 +78,17 @@ def recipes(record: Record) -> list[Recipe]:
         group = groups.setdefault(as_text(values), Recipe(values))
         (group.lost if result.error else group.jobs).append(replace(result, seed=seed_of(result)))
     found: list[Recipe] = []
+    by_student: dict[tuple[int, str], Recipe] = {}
     for group in groups.values():
         first = {job.seed: job for job in reversed(group.jobs)}
         group.jobs = sorted(first.values(), key=lambda job: job.seed)
         group.lost = [job for job in group.lost if job.seed not in first]
-        same = next((each for each in found if _same_students(each, group)), None)
-        if same is None:
-            found.append(group)
+        same = next((by_student[each] for each in _students(group) if each in by_student), None)
+        if same is None or not _same_students(same, group):
+            found.append(same := group)
         else:
             same.take(group)
+        by_student |= dict.fromkeys(_students(group), same)
     return found
 
 
@@ -106,7 +108,11 @@ def as_text(values: Mapping[str, Any]) -> str:
     return repr({key: float(v) if type(v) is int else v for key, v in sorted(values.items())})
 
 
+def _students(recipe: Recipe) -> list[tuple[int, str]]:
+    """By seed, the key of the network that came of it."""
+    return [(job.seed, job.networks["student"]["key"]) for job in recipe.jobs]
+
+
 def _same_students(a: Recipe, b: Recipe) -> bool:
-    ours, theirs = ({job.seed: job.networks["student"]["key"] for job in each.jobs} for each in (a, b))
-    both = ours.keys() & theirs.keys()
-    return bool(both) and all(ours[seed] == theirs[seed] for seed in both)
+    ours, theirs = dict(_students(a)), dict(_students(b))
+    return all(ours[seed] == theirs[seed] for seed in ours.keys() & theirs.keys())

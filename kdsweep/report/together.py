@@ -13,15 +13,17 @@ NUMBER = "sweep"
 # of a config: what the networks do not depend on, or what jobs tell by themselves
 APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "objective", "tracking", "hardware",
          "search", "dataset.root")  # fmt: skip
-NAMED = ("dataset", "student", "method", "teacher", "temperature", "alpha", "chain_length")
+MADE_BY = ("dataset", "student", "method", "teacher")
+NAMED = (*MADE_BY, "temperature", "alpha", "chain_length")  # by the result, and only what the job used
 
 
 def together(records: Sequence[Record]) -> Record:
     """One sweep of which every job has a value for all that sets these jobs apart.
 
-    That is what any sweep swept, what jobs are named by (method, student, …) and, where jobs of two sweeps
-    would still pass for one recipe, the keys on which their configs differ; at last the sweep's number, where
-    a config is not known, or the same config gave other networks. Command and config remain the records'.
+    That is what any sweep swept, what jobs are named by (method, student, …) and, of sweeps that share these,
+    the keys on which their configs differ; at last the sweep's number, where jobs of two would still pass for
+    one recipe, but a config is not known, or the same config gave other networks. Command and config remain
+    the records'.
     """
     if len(records) == 1:
         return records[0]
@@ -62,9 +64,8 @@ class _Job:
 
     def values(self, keys: Sequence[str]) -> dict[str, Any]:
         """Of those keys that it has a value for: of the config, named by the job, or swept."""
-        fixed = {key: value for key, value in self.config.items() if key not in NAMED}
         own = {NUMBER: self.number, SEED: seed_of(self.result)}
-        known = fixed | self.result.recipe | own | self.result.swept
+        known = self.config | self.result.recipe | own | self.result.swept
         return {key: known[key] for key in keys if known.get(key) is not None}
 
     def made_of(self) -> str:
@@ -80,7 +81,7 @@ def _fixed(config: Mapping[str, Any], swept: Sequence[str]) -> dict[str, Any]:
 
     def goes(key: str) -> bool:
         follows = (suffix for suffix in _suffixes(key) if suffix in flat and flat[suffix] == flat[key])
-        return _within(key, APART) or any(_within(each, swept) for each in (key, *follows))
+        return key in NAMED or _within(key, APART) or any(_within(each, swept) for each in (key, *follows))
 
     return {key: value for key, value in flat.items() if not goes(key)}
 
@@ -104,10 +105,9 @@ def _suffixes(key: str) -> list[str]:
 
 
 def _told_by_config(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
-    """The keys of configs that tell apart what would pass for one recipe, without those that follow them."""
-    found = dict.fromkeys(
-        key for group in _across(jobs, keys) for key in _differing([job.config for job in group], keys)
-    )
+    """The keys on which configs differ whose jobs are made by the same, without those that follow them."""
+    groups = _across(jobs, MADE_BY)
+    found = dict.fromkeys(key for group in groups for key in _differing([job.config for job in group], keys))
 
     def follows(key: str, other: str) -> bool:
         return other in found and all(job.config.get(key) == job.config.get(other) for job in jobs)
@@ -125,7 +125,7 @@ def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[
 
 
 def _across(jobs: Sequence[_Job], keys: Sequence[str]) -> list[list[_Job]]:
-    """The jobs that are one recipe by `keys`, where they come from several sweeps."""
+    """The jobs that have the same by `keys`, where they come from several sweeps."""
     recipes: dict[str, list[_Job]] = {}
     for job in jobs:
         values = {key: value for key, value in job.values(keys).items() if key != SEED}

@@ -34,7 +34,8 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     cells = len(temperatures) * len(alphas)
     grid = cells <= MOST_CELLS and 2 * len(held) >= cells
     explains = "The colour of a " + ("cell is the mean over its seeds." if grid else "point is its figure.")
-    told = f" All have {Result(0, rest).name}, as the best recipe has." if rest else ""
+    chosen = {k: v for k, v in rest.items() if any(row.values.get(k) != v for row in rows)}
+    told = f" All have {Result(0, chosen).name}, as the best recipe has." if chosen else ""
     views = []
     for metric in metrics(held):
         highest = "highest" if metric.higher_is_better else "lowest"
