@@ -321,6 +321,15 @@ class Tracking(Section):
     experiment: str = Field(min_length=1)
 
 
+def _is_model_name(value: str) -> str:
+    if not value.strip() or value in (".", "..") or set(value) & set("/:"):
+        raise PydanticCustomError("model_name", "must be a name without / and :")
+    return value
+
+
+ModelName = Annotated[str, AfterValidator(_is_model_name)]
+
+
 class Search(Section):
     """Optuna's search over jobs; what a job does is no matter of it."""
 
@@ -345,6 +354,9 @@ class Config(Section):
     store_budget: float | None = Field(gt=0)
     plan: bool
     debug: bool
+    register_as: ModelName | None = Field(
+        default=None, alias="register"
+    )  # `register` is a method of pydantic's
     tracking: Tracking
     dataset: Dataset
     teacher: Teacher

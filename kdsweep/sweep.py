@@ -130,7 +130,7 @@ class SweepCallback(Callback):
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={"kdsweep.sweep": spec})
         number = every if trials is None else trials
-        sweep = Sweep.begin(self.run.id, keys, number, first.model_dump(mode="json"))
+        sweep = Sweep.begin(self.run.id, keys, number, first.model_dump(mode="json", by_alias=True))
         folder = Path(config.hydra.sweep.dir)
         sweep.save(folder)
         self.run.artifact(folder / SWEEP)
@@ -148,6 +148,7 @@ class SweepCallback(Callback):
         run.close_dead_siblings()
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")
+        log_best(sweep, results)
         failed = [result for result in results if result.failed]
         for result in failed:
             print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
@@ -157,6 +158,16 @@ class SweepCallback(Callback):
         if isinstance(error, Exception) and (config.get("search") or wants_traceback(config.debug)):
             return None  # Hydra raises it
         raise SystemExit(1)
+
+
+def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
+    """Log the sweep's best student as an MLflow model, and say where."""
+    from kdsweep.config import Tracking
+    from kdsweep.export.logged import log_student
+
+    tracking = Tracking.model_validate(sweep.config["tracking"])
+    for line in log_student(sweep, results, tracking, sweep.config.get("register")):
+        print(f"  {line}")
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:
