@@ -354,9 +354,7 @@ class Config(Section):
     store_budget: float | None = Field(gt=0)
     plan: bool
     debug: bool
-    register_as: ModelName | None = Field(
-        default=None, alias="register"
-    )  # `register` is a method of pydantic's
+    register_as: ModelName | None = Field(default=None, alias="register")  # which is a method of the class
     tracking: Tracking
     dataset: Dataset
     teacher: Teacher
