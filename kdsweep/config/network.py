@@ -36,8 +36,8 @@ def _not_finite(values: Any, key: str = "") -> Iterator[str]:
     """The keys of numbers such as NaN, which no content key can hold."""
     if isinstance(values, float) and not isfinite(values):
         yield key
-    pairs = values.items() if isinstance(values, dict) else enumerate(values if isinstance(values, list) else ())
-    for name, value in pairs:
+    named = dict(enumerate(values)) if isinstance(values, list) else values
+    for name, value in named.items() if isinstance(named, dict) else ():
         yield from _not_finite(value, f"{key}.{name}" if key else str(name))
 
 
