@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kdsweep.training.fit import Teaching
 
 
+FIGURES = 2  # counts up with what an evaluation holds: older ones are made anew
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
@@ -126,6 +127,7 @@ class Workshop:
         description = {
             "evaluation": [stage.key for stage in members],
             "format": FORMAT,
+            "figures": FIGURES,
             "teacher": teacher.key if teacher else None,
             "positive": self.dataset.positive,
             "test": self._test_images(),

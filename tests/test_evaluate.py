@@ -68,6 +68,34 @@ def test_calibration_error_is_guos(outputs):
     )
 
 
+def test_the_calibration_error_is_that_of_the_bins(outputs):
+    logits, labels = outputs
+    logits[:20] *= 100  # confidences of exactly 1, right ones and wrong ones: of the last bin, as others are
+    figures = evaluate(logits, labels, None, CLASSES, None)
+    confidence = torch.softmax(logits, 1).max(1).values
+    assert confidence.eq(1).any()
+    bins = figures["calibration"]
+    assert {len(each) for each in bins.values()} == {CALIBRATION_BINS}
+    assert sum(bins["count"]) == len(labels)
+    for i, (count, sure, right) in enumerate(
+        zip(bins["count"], bins["confidence"], bins["accuracy"], strict=True)
+    ):
+        here = (confidence >= i / CALIBRATION_BINS) & (confidence < (i + 1) / CALIBRATION_BINS)
+        here |= confidence.eq(1) & (i == CALIBRATION_BINS - 1)
+        assert count == here.sum()
+        if count:
+            assert sure == pytest.approx(confidence[here].mean().item(), abs=1e-6)
+            assert right == pytest.approx(logits.argmax(1).eq(labels)[here].double().mean().item())
+        else:
+            assert sure is None and right is None
+    gaps = [
+        count / len(labels) * abs(right - sure)
+        for count, sure, right in zip(bins["count"], bins["confidence"], bins["accuracy"], strict=True)
+        if count
+    ]
+    assert figures["calibration_error"] == pytest.approx(sum(gaps), abs=1e-12)
+
+
 def test_agreement_is_the_share_of_equal_predictions(outputs):
     logits, labels = outputs
     other = logits.flip(0)

@@ -1,0 +1,219 @@
+"""Each metric against each swept parameter: a line per choice of the others, beside teacher and alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from kdsweep.report.leaderboard import Row
+from kdsweep.report.page.figures import (
+    ALONE,
+    DASHES,
+    MOST_LINES,
+    MOST_TICKS,
+    SYMBOLS,
+    TEACHER,
+    Axis,
+    Figure,
+    Section,
+    View,
+    layout,
+    plain,
+    rounded,
+    shown,
+)
+from kdsweep.report.page.metric import Metric, hover, metrics
+from kdsweep.report.picture import AXES, LABELS
+from kdsweep.report.statistics import Interval, interval
+from kdsweep.result import Result
+
+DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
+Place = tuple[Any, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
+
+
+def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
+    """Each metric against each swept key; against the seed where nothing else was swept."""
+    axes = _axes(rows, keys)
+    if axes:
+        explains = (
+            "Points are means over the seeds, whiskers their 95 % intervals. Level lines with a band are the "
+            "teacher and the student trained alone, the same for every recipe."
+        )
+    else:
+        seeds = {job.seed for row in rows for job in row.recipe.jobs}
+        if len(seeds) < 2:
+            return None
+        axes = ["seed"]
+        explains = "Each seed's student beside its teacher and the student trained alone."
+    views = []
+    for metric in metrics(rows):
+        figures, says = {}, []
+        for key in axes:
+            figures[f"Against {key.replace('_', ' ')}"], point = _along(rows, metric, key)
+            says.append(point)
+        views.append(View(metric.name, " ".join(says), figures))
+    return Section("swept", "Against what was swept", explains, views, "Show")
+
+
+def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Swept keys with values to compare, the usual ones first."""
+    differing = [key for key in keys if key != "seed" and len(_values(rows, key)) > 1]
+    return sorted(differing, key=lambda key: AXES.index(key) if key in AXES else len(AXES))[:6]
+
+
+def _values(rows: Sequence[Row], key: str) -> set[str]:
+    return {str(row.values[key]) for row in rows if key in row.values}
+
+
+def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
+    """The figure, and what it shows in a sentence."""
+    points = list(_places(sorted(rows, key=_in_order), key))
+    log = {"temperature": True, "alpha": False}.get(key)
+    axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log)
+    others = [other for other in rows[0].values if other != key and len(_values(rows, other)) > 1]
+    lines: dict[str, list[tuple[Any, Interval, str]]] = {}
+    for place, row, jobs in points:
+        values = [value for job in jobs if (value := metric.of(job, "student")) is not None]
+        if values:
+            name = Result(0, {other: row.values[other] for other in others if other in row.values}).name
+            lines.setdefault(name, []).append((place, interval(values), row.label))
+    complete = any(len(each) == len(axis.values) for each in lines.values())
+    data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
+    figure = {"data": data, "layout": layout(axis.plotly(), metric.unit)}
+    return figure, _point_of(lines, metric, key)
+
+
+def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
+    for row in rows:
+        if key == "seed":
+            yield from ((job.seed, row, [job]) for job in row.recipe.jobs)
+        elif key in row.values:
+            yield row.values[key], row, row.recipe.jobs
+
+
+def _in_order(row: Row) -> list[tuple[bool, Any]]:
+    """By the swept values, numbers before words: the order of lines in a legend."""
+    values = row.values.values()
+    return [(False, v) if isinstance(v, int | float) else (True, str(v)) for v in values]
+
+
+def _student_lines(
+    lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], axis: Axis, metric: Metric
+) -> Iterable[dict[str, Any]]:
+    if len(lines) > MOST_LINES:  # a search: each trial has values of its own
+        lines = {"": [point for points in lines.values() for point in points]}
+        mode = "markers"
+    else:
+        mode = "lines+markers"
+    intervals = any(each.half for points in lines.values() for _, each, _ in points)
+    for i, (name, points) in enumerate(lines.items()):
+        points = sorted(points, key=lambda point: axis.at(point[0]))
+        shift = DODGE * (i - (len(lines) - 1) / 2) if intervals else 0
+        colour = f"--line{i % len(SYMBOLS)}"
+        trace = {
+            "type": "scatter",
+            "mode": mode,
+            "name": plain((name and f"student, {name}") or "student"),
+            "x": rounded([axis.at(place, shift) for place, _, _ in points]),
+            "y": rounded([each.mean for _, each, _ in points]),
+            "text": [hover(label, each, metric) for _, each, label in points],
+            "hoverinfo": "text",
+            "line": {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
+            "marker": {"color": colour, "symbol": SYMBOLS[(i + i // 6) % len(SYMBOLS)], "size": 9},
+        }
+        if intervals:
+            halves = rounded([each.half or 0 for _, each, _ in points])
+            trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.4, "width": 4}
+        yield trace
+
+
+def _compared(
+    points: Sequence[Place], metric: Metric, axis: Axis, complete: bool
+) -> Iterable[dict[str, Any]]:
+    """Teacher and student alone where, for each seed, they are one figure at each place.
+
+    They change along the axis only if a line of students is `complete`: else it is by what those differ in.
+    """
+    for role, name, line in (("teacher", "teacher", TEACHER), ("scratch", "student alone", ALONE)):
+        at: dict[Any, dict[int, float]] = {}
+        unique = True
+        for place, _, jobs in points:
+            for job in jobs:
+                value = metric.of(job, role)
+                if value is not None:
+                    unique &= at.setdefault(place, {}).setdefault(job.seed, value) == value
+        if not at or not unique:
+            continue
+        everywhere: dict[int, set[float]] = {}
+        for by_seed in at.values():
+            for seed, value in by_seed.items():
+                everywhere.setdefault(seed, set()).add(value)
+        if all(len(values) == 1 for values in everywhere.values()):  # level, from end to end
+            low, high = axis.ends
+            level = interval([value.pop() for value in everywhere.values()])
+            yield from _band(name, [low, high], [level, level], line, metric)
+        elif complete:
+            places = sorted(at, key=axis.at)
+            means = [interval(list(at[place].values())) for place in places]
+            yield from _band(name, [axis.at(place) for place in places], means, line, metric)
+
+
+def _band(
+    name: str, x: Sequence[float], y: Sequence[Interval], line: Mapping[str, Any], metric: Metric
+) -> Iterable[dict[str, Any]]:
+    """A line, and its interval as a band around it."""
+    if any(each.half for each in y):
+        low = [each.mean - (each.half or 0) for each in y]
+        high = [each.mean + (each.half or 0) for each in y]
+        yield {
+            "type": "scatter",
+            "mode": "lines",
+            "x": rounded([*x, *reversed(x)]),
+            "y": rounded([*low, *reversed(high)]),
+            "fill": "toself",
+            "fillcolor": f"{line['color']}/{8 if name == 'teacher' else 18}",
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "showlegend": False,
+            "legendgroup": name,
+        }
+    same = len({each.mean for each in y}) == 1
+    half = y[0].half
+    yield {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"{name} {shown(y[0].mean, metric.percent, half)}" if same else name,
+        "x": rounded(x),
+        "y": rounded([each.mean for each in y]),
+        "text": [hover(name, each, metric) for each in y],
+        "hoverinfo": "text",
+        "line": {"width": 1.6, **line},
+        "legendgroup": name,
+    }
+
+
+def _point_of(lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], metric: Metric, key: str) -> str:
+    """Where the mean of all students is highest and lowest along an axis; of a search, where the best are."""
+    at: dict[Any, list[float]] = {}
+    for points in lines.values():
+        for place, each, _ in points:
+            at.setdefault(place, []).append(each.mean)
+
+    def told(place: Any) -> str:
+        return Result(0, {key: place}).shown(key)
+
+    means = {place: fmean(values) for place, values in at.items()}
+    if len(means) > MOST_TICKS and all(isinstance(place, int | float) for place in means):
+        ranked = sorted(means, key=means.__getitem__, reverse=metric.higher_is_better)
+        best = ranked[: max(3, len(ranked) // 10)]
+        quality = "highest" if metric.higher_is_better else "lowest"
+        return (
+            f"The {len(best)} values of {key.replace('_', ' ')} with the {quality} {metric.name} lie between "
+            f"{told(min(best))} and {told(max(best))}, of {told(min(means))} to {told(max(means))} tried."
+        )
+    if len(means) < 2:
+        return ""
+    highest, lowest = (f(means, key=means.__getitem__) for f in (max, min))
+    top, bottom = (shown(means[place], metric.percent) for place in (highest, lowest))
+    said = f"is highest at {told(highest)} ({top}), lowest at {told(lowest)} ({bottom})"
+    said = f"is {top} at each" if top == bottom else said
+    return f"By {key.replace('_', ' ')}, the mean {metric.name} of all recipes {said}."

@@ -1,0 +1,98 @@
+"""How sure networks are, against how often they are right."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from kdsweep.report.leaderboard import Row
+from kdsweep.report.page.figures import (
+    ALONE,
+    TEACHER,
+    Section,
+    View,
+    layout,
+    numbered,
+    rounded,
+)
+from kdsweep.result import Result
+
+FEWEST = 10  # images of a bin that is drawn: the share of a few says little
+
+
+def calibration_section(rows: Sequence[Row]) -> Section | None:
+    """Reliability diagrams of the best recipe's teacher, student and student alone."""
+    best = rows[0]
+    traces, said = [], []
+    for role, name, line, symbol in (
+        ("teacher", "teacher", TEACHER, "diamond"),
+        ("scratch", "student alone", ALONE, "square"),
+        ("student", "student", {"color": "--student", "dash": "solid"}, "circle"),
+    ):
+        bins = _bins(best.recipe.jobs, role)
+        if not bins:
+            continue
+        error = 100 * fmean(best.recipe.test(role, "calibration_error").values())
+        traces.append(_reliability(f"{name}, ECE {error:.2f} %", bins, line, symbol))
+        said.append(f"{name} {error:.2f} %")
+    if not traces:
+        return None
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, 100],
+        "y": [0, 100],
+        "name": "as sure as right",
+        "line": {"color": "--quiet", "width": 1, "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+    x = {"title": {"text": "confidence (%)"}, "range": [0, 103]}
+    y = {"title": {"text": "share that is right (%)"}, "range": [0, 103]}
+    figure = {"data": [diagonal, *traces], "layout": layout(x, y)}
+    view = View(numbered(best), f"Expected calibration error: {', '.join(said)}.", {"Reliability": figure})
+    explains = (
+        "Test images in 15 bins by how sure the network is of its answer, all seeds of the best recipe "
+        f"counted together; a larger point has more images, bins of less than {FEWEST} are left out. Below "
+        "the dotted line a network is surer than right, above it less sure."
+    )
+    return Section("calibration", "Is it as sure as it is right?", explains, [view], "Recipe", square=True)
+
+
+Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent
+
+
+def _bins(jobs: Sequence[Result], role: str) -> list[Bin]:
+    """The bins that are drawn, of all seeds together."""
+    summed: dict[int, tuple[int, float, float]] = {}
+    for job in jobs:
+        found = job.networks.get(role, {}).get("test", {}).get("calibration")
+        if not found:
+            continue
+        each = zip(found["count"], found["confidence"], found["accuracy"], strict=True)
+        for i, (count, confidence, accuracy) in enumerate(each):
+            if count:
+                n, sure, right = summed.get(i, (0, 0.0, 0.0))
+                summed[i] = n + count, sure + count * confidence, right + count * accuracy
+    kept = [each for _, each in sorted(summed.items()) if each[0] >= FEWEST]
+    return [(n, 100 * sure / n, 100 * right / n) for n, sure, right in kept]
+
+
+def _reliability(name: str, bins: Sequence[Bin], line: Mapping[str, Any], symbol: str) -> dict[str, Any]:
+    most = max(count for count, _, _ in bins)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "x": rounded([sure for _, sure, _ in bins]),
+        "y": rounded([right for _, _, right in bins]),
+        "text": [
+            f"{name.split(',')[0]}<br>{count} images<br>confidence {sure:.2f} %<br>right {right:.2f} %"
+            for count, sure, right in bins
+        ],
+        "hoverinfo": "text",
+        "line": {**line, "width": 1.6},
+        "marker": {
+            "color": line["color"],
+            "symbol": symbol,
+            "size": [round(6 + 12 * (count / most) ** 0.5, 1) for count, _, _ in bins],
+        },
+    }

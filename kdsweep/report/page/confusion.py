@@ -1,0 +1,141 @@
+"""What teacher and student confuse, side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kdsweep.report.leaderboard import Row
+from kdsweep.report.page.figures import (
+    Figure,
+    Section,
+    View,
+    layout,
+    numbered,
+    plain,
+    rounded,
+    short,
+)
+from kdsweep.result import Result
+
+MOST_CLASSES = 100  # of a matrix that is drawn
+MOST_COUNTED = 25  # beyond, numbers and names would be too small to read
+LETTERS = 12  # of a class's name at the axis
+DIFFERING = 3  # classes that are named
+
+
+def confusion_section(rows: Sequence[Row]) -> Section | None:
+    """Teacher and student of the best recipe, all seeds counted together."""
+    best = rows[0]
+    matrices = {role: _summed(best.recipe.jobs, role) for role in ("teacher", "student")}
+    found = {role: matrix for role, matrix in matrices.items() if matrix}
+    classes = best.recipe.jobs[0].dataset.get("classes", [])
+    if "student" not in found or not classes:
+        return None
+    figures = {}
+    if len(classes) <= MOST_CLASSES:
+        figures = {role.capitalize(): _matrix(matrix, classes) for role, matrix in found.items()}
+    if "teacher" in found:
+        says = _differing(found["teacher"], found["student"], classes)
+    else:
+        says = _weakest(found["student"], classes)
+    explains = (
+        "Test images by their true class (rows) and by what the network takes them for (columns), all seeds "
+        "of the best recipe counted together; the colour is the share of the row."
+    )
+    view = View(numbered(best), says, figures)
+    return Section("confusion", "Who confuses what", explains, [view], "Recipe", square=True)
+
+
+Matrix = list[list[int]]
+
+
+def _summed(jobs: Sequence[Result], role: str) -> Matrix | None:
+    matrices: list[Matrix] = [
+        matrix for job in jobs if (matrix := job.networks.get(role, {}).get("test", {}).get("confusion"))
+    ]
+    if not matrices:
+        return None
+    return [[sum(cells) for cells in zip(*same, strict=True)] for same in zip(*matrices, strict=True)]
+
+
+def _matrix(matrix: Matrix, classes: Sequence[str]) -> Figure:
+    names = [plain(name) for name in classes]
+    trace = {
+        "type": "heatmap",
+        "z": [rounded([count / max(1, sum(row)) for count in row]) for row in matrix],
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "--raised"], [1, "--student"]],
+        "showscale": False,
+        "hovertext": [
+            [
+                f"{true} taken for {taken}: {count}" if count else ""
+                for taken, count in zip(names, row, strict=True)
+            ]
+            for true, row in zip(names, matrix, strict=True)
+        ],
+        "hoverinfo": "text",
+        "xgap": 1,
+        "ygap": 1,
+    }
+    data = [trace]
+    if len(names) <= MOST_COUNTED:
+        data.append(_counts(matrix))
+    ticks: dict[str, Any] = {
+        "showgrid": False,
+        "zeroline": False,
+        "showticklabels": len(names) <= MOST_COUNTED,
+    }
+    ticks |= {"tickmode": "array", "tickvals": list(range(len(names)))}
+    ticks["ticktext"] = [plain(short(name, LETTERS)) for name in classes]
+    x = {"title": {"text": "taken for"}, "side": "bottom", **ticks}
+    y = {"title": {"text": "true class"}, "autorange": "reversed", **ticks}
+    return {"data": data, "layout": layout(x, y)}
+
+
+def _counts(matrix: Matrix) -> dict[str, Any]:
+    """The counts upon the cells, of those that are not empty."""
+    cells = [
+        (i, j, count, 2 * count > sum(row))
+        for i, row in enumerate(matrix)
+        for j, count in enumerate(row)
+        if count
+    ]
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [j for _, j, _, _ in cells],
+        "y": [i for i, _, _, _ in cells],
+        "text": [str(count) for _, _, count, _ in cells],
+        "textfont": {"size": 11, "color": ["--ground" if most else "--text" for *_, most in cells]},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str]) -> str:
+    """The classes of which the two find the most different shares."""
+    gaps = []
+    for i, name in enumerate(classes):
+        if sum(teacher[i]) and sum(student[i]):
+            theirs, ours = (100 * matrix[i][i] / sum(matrix[i]) for matrix in (teacher, student))
+            gaps.append((ours - theirs, name, ours, theirs, _taken_for(student[i], i, classes)))
+    gaps = [gap for gap in sorted(gaps, key=lambda gap: -abs(gap[0])) if gap[0]][:DIFFERING]
+    if not gaps:
+        return "Teacher and student find the same share of every class."
+    told = [
+        f"{name}: the student finds {ours:.2f} %, the teacher {theirs:.2f} %{taken}"
+        for _, name, ours, theirs, taken in gaps
+    ]
+    return f"They differ most on {'; '.join(told)}."
+
+
+def _taken_for(row: Sequence[int], true: int, classes: Sequence[str]) -> str:
+    wrong = {i: count for i, count in enumerate(row) if i != true and count}
+    most = max(wrong, key=wrong.__getitem__, default=None)
+    return "" if most is None else f" (the student mostly takes it for {classes[most]})"
+
+
+def _weakest(matrix: Matrix, classes: Sequence[str]) -> str:
+    shares = {name: 100 * matrix[i][i] / sum(matrix[i]) for i, name in enumerate(classes) if sum(matrix[i])}
+    worst = sorted(shares, key=shares.__getitem__)[:3]
+    return f"Least found are {', '.join(f'{name} ({shares[name]:.2f} %)' for name in worst)}."

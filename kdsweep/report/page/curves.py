@@ -1,0 +1,105 @@
+"""How networks learned, epoch by epoch, distilled against alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from statistics import fmean
+from typing import Any
+
+from kdsweep.report.leaderboard import Row
+from kdsweep.report.page.figures import (
+    Section,
+    View,
+    layout,
+    numbered,
+    rounded,
+    shown,
+)
+from kdsweep.result import Result
+
+MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be their histories
+SPLITS = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
+
+
+def curves_section(rows: Sequence[Row]) -> Section | None:
+    """The best recipes' accuracy per epoch, distilled against alone, means over the seeds."""
+    views = []
+    for row in rows[:MOST_CURVES]:
+        traces = list(_curves(row.recipe.jobs))
+        if traces:
+            figure = {"data": traces, "layout": layout({"title": {"text": "epoch"}}, "accuracy (%)")}
+            views.append(View(numbered(row), _how_it_learned(row), {"Accuracy, epoch by epoch": figure}))
+    if not views:
+        return None
+    explains = "Solid is validation, dotted training; stars are the epochs whose weights were kept."
+    if len(rows) > MOST_CURVES:
+        explains += f" The {MOST_CURVES} best recipes are here."
+    return Section("curves", "Learning curves", explains, views, "Recipe")
+
+
+def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
+    for role, name, colour, symbol in (
+        ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
+        ("scratch", "alone", "--line1", "square"),
+    ):
+        networks = _learned(jobs, role)
+        if not networks:
+            continue
+        for figure, dash, what in (
+            ("val/accuracy", "solid", "validation"),
+            ("train/accuracy", "dot", "training"),
+        ):
+            means = _mean_per_epoch([network["history"] for network in networks], figure)
+            if not any(value is not None for value in means):
+                continue
+            epochs = list(range(1, len(means) + 1))
+            yield {
+                "type": "scatter",
+                "mode": "lines" if len(means) > 1 else "markers",
+                "name": f"{name}, {what}",
+                "x": epochs,
+                "y": rounded(means),
+                "line": {"color": colour, "dash": dash, "width": 2},
+                "marker": {"color": colour, "symbol": symbol},
+                "hovertemplate": f"{name}, {what}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
+            }
+            if figure == "val/accuracy":
+                kept = sorted({network["best_epoch"] for network in networks})
+                yield {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "name": f"{name}, kept",
+                    "x": kept,
+                    "y": rounded([means[epoch - 1] for epoch in kept]),
+                    "marker": {"color": colour, "symbol": "star", "size": 12},
+                    "showlegend": False,
+                    "hovertemplate": f"{name}: weights of epoch %{{x}} kept<extra></extra>",
+                }
+
+
+def _learned(jobs: Sequence[Result], role: str) -> list[dict[str, Any]]:
+    return [job.networks[role] for job in jobs if job.networks.get(role, {}).get("history")]
+
+
+def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: str) -> list[float | None]:
+    """In percent, over the seeds that got so far."""
+    means: list[float | None] = []
+    for epoch in zip_longest(*histories, fillvalue={}):
+        values = [100 * each[figure] for each in epoch if each.get(figure) is not None]
+        means.append(fmean(values) if values else None)
+    return means
+
+
+def _how_it_learned(row: Row) -> str:
+    said = []
+    for role, name in (("student", "the student"), ("scratch", "the student alone")):
+        networks = [
+            job.networks[role] for job in row.recipe.jobs if job.networks.get(role, {}).get("history")
+        ]
+        if networks:
+            epoch = fmean(network["best_epoch"] for network in networks)
+            accuracy = fmean(100 * network["val"]["val/accuracy"] for network in networks)
+            said.append(
+                f"{name} is best after {epoch:.3g} epochs with {shown(accuracy)} of the validation images"
+            )
+    seeds = len(row.recipe.jobs)
+    return f"{row.label}: {'; '.join(said)}{f' (means over {seeds} seeds)' if seeds > 1 else ''}."

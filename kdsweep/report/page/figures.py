@@ -1,0 +1,155 @@
+"""What a chart of the page is made of: plotly's JSON as plain dicts, in colours that the page fills in.
+
+A colour is written as its name in `COLOURS`, "--student", or "--student/20" with its opacity in percent: the
+page knows whether it is light or dark.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from math import ceil, isfinite, log10
+from typing import Any
+
+from kdsweep.report.leaderboard import Row
+
+Figure = dict[str, Any]  # {"data": […], "layout": {…}}
+
+# Okabe and Ito's, told apart by all; on dark ground the brighter ones come first
+LINES = {
+    "light": ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    "dark": ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"),
+}
+COLOURS = {
+    scheme: {**others, **{f"line{i}": colour for i, colour in enumerate(LINES[scheme])}}
+    for scheme, others in {
+        "light": {
+            "ground": "#FFFFFF", "raised": "#F5F6F8", "chosen": "#FFF4CC", "rule": "#D8DDE3",
+            "text": "#1B1F24", "quiet": "#59636E", "link": "#0060A0",
+            "teacher": "#000000", "alone": "#767676", "student": "#0072B2",
+        },
+        "dark": {
+            "ground": "#15181C", "raised": "#1E2329", "chosen": "#3A3517", "rule": "#363D46",
+            "text": "#E6EAEE", "quiet": "#9AA5B1", "link": "#7CC4F0",
+            "teacher": "#F5F5F5", "alone": "#A3A3A3", "student": "#56B4E9",
+        },
+    }.items()
+}  # fmt: skip
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+TEACHER = {"color": "--teacher", "dash": "solid"}
+ALONE = {"color": "--alone", "dash": "dash"}
+MOST_LINES = 12
+MOST_TICKS = 12
+
+
+@dataclass(frozen=True)
+class View:
+    """What one choice of a section shows: its figures, each with a heading, and their point in a sentence."""
+
+    name: str
+    says: str
+    figures: Mapping[str, Figure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of charts; `chooser` is what its views differ by, `toggle` what can be left out of them."""
+
+    id: str
+    title: str
+    explains: str
+    views: Sequence[View]
+    chooser: str = ""
+    toggle: str = ""
+    square: bool = False
+    headings: Sequence[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "headings", max((list(view.figures) for view in self.views), key=len))
+
+
+def numbered(row: Row) -> str:
+    """A recipe as views are chosen by: 1. T = 4, alpha = 0.1."""
+    return f"{row.rank}. {row.label}"
+
+
+def plain(text: object) -> str:
+    """Text as plotly shows it letter by letter: it would take tags for such."""
+    return escape(str(text), quote=False)
+
+
+def shown(value: float, percent: bool = True, half: float | None = None) -> str:
+    """98.41 ± 0.12 %, or 0.9841 ± 0.0012."""
+    digits = 2 if percent else 4
+    spread = "" if half is None else f" ± {half:.{digits}f}"
+    return f"{value:.{digits}f}{spread}{' %' if percent else ''}"
+
+
+def rounded(values: Sequence[float | None]) -> list[float | None]:
+    """To six digits, of which a screen shows four; what is no number is left out."""
+    return [None if value is None or not isfinite(value) else float(f"{value:.6g}") for value in values]
+
+
+def layout(x: Mapping[str, Any], y: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """The layout that charts share; the page adds fonts, colours of axes, height and where the legend is."""
+    y = {"title": {"text": y}} if isinstance(y, str) else y
+    return {"xaxis": {"automargin": True, **x}, "yaxis": {"automargin": True, **y}, **more}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where swept values stand on an x axis: numbers, or places of words side by side."""
+
+    title: str
+    values: Sequence[Any]  # each once, in order
+    numeric: bool
+    log: bool
+
+    @classmethod
+    def of(cls, title: str, values: Sequence[Any], log: bool | None = None) -> "Axis":
+        """`log` None: if the values are so far apart that they need it."""
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        if not numeric:
+            return cls(title, list(dict.fromkeys(map(str, values))), numeric=False, log=False)
+        each = sorted(set(values))
+        wide = each[-1] >= 30 * each[0] if log is None else log
+        return cls(title, each, numeric=True, log=each[0] > 0 and len(each) > 1 and wide)
+
+    def at(self, value: Any, shift: float = 0.0) -> float:
+        """The place of a value, shifted by a share of the axis, so that lines do not lie upon each other."""
+        if not self.numeric:
+            return self.values.index(str(value)) + shift * len(self.values)
+        low, high = self.values[0], self.values[-1]
+        if self.log:
+            return float(value * (high / low) ** shift)
+        return float(value + shift * (high - low))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """A little beyond the first and the last value."""
+        if not self.numeric:
+            return -0.5, len(self.values) - 0.5
+        if self.values[0] == self.values[-1]:
+            return self.values[0] - 1, self.values[0] + 1
+        return self.at(self.values[0], -0.06), self.at(self.values[-1], 0.06)
+
+    def plotly(self) -> dict[str, Any]:
+        low, high = self.ends
+        made: dict[str, Any] = {"title": {"text": plain(self.title)}, "zeroline": False}
+        if self.log:
+            made |= {"type": "log", "range": [log10(low), log10(high)]}
+        else:
+            made |= {"type": "linear", "range": [low, high]}
+        if len(self.values) <= MOST_TICKS or not self.numeric:
+            texts = [f"{value:.4g}" if self.numeric else plain(short(value)) for value in self.values]
+            made |= {"tickmode": "array", "tickvals": [self.at(v) for v in self.values], "ticktext": texts}
+        elif self.log:
+            base = 2 if high <= 1024 * low else 10
+            powers = [base**i for i in range(ceil(log10(low) / log10(base)), 400) if base**i <= high]
+            made |= {"tickmode": "array", "tickvals": powers, "ticktext": [f"{each:g}" for each in powers]}
+        return made
+
+
+def short(text: str, length: int = 24) -> str:
+    """A name as an axis has room for it."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,212 @@
+"""The tables of the page: leaderboard, the links of chains, where the time went."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from kdsweep.display import seconds
+from kdsweep.report.answer import points
+from kdsweep.report.leaderboard import Difference, Row
+from kdsweep.report.statistics import Interval, interval
+from kdsweep.report.style import link_name
+from kdsweep.result import Result
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell, what it is sorted by, and its remark."""
+
+    text: str
+    order: float | str | None = None
+    remark: str = ""
+    number: bool = True
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads with what they mean, and rows of cells."""
+
+    heads: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[Cell]]
+
+
+def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
+    """A row per recipe; columns that no recipe has are left out."""
+    swept = [key for key in keys if key != "seed" and any(key in row.values for row in rows)]
+    columns: list[tuple[str, str, list[Cell]]] = [
+        ("rank", "by validation accuracy", [Cell(str(row.rank), row.rank) for row in rows])
+    ]
+    if len({row.dataset for row in rows}) > 1 and "dataset" not in swept:
+        columns.append(("dataset", "", [Cell(row.dataset, row.dataset, number=False) for row in rows]))
+    if not swept:
+        columns.append(("recipe", "", [Cell(row.label, row.label, number=False) for row in rows]))
+    for key in swept:
+        columns.append((key.replace("_", " "), "swept", [_value(row.values.get(key), key) for row in rows]))
+    alone = [_difference(row.versus_alone) for row in rows]
+    teacher = [_difference(row.versus_teacher) for row in rows]
+    several = any(len(row.seeds) > 1 for row in rows)
+    columns += [
+        ("test %", _of_seeds("test accuracy", several), [_percent(row.test) for row in rows]),
+        (
+            "vs alone",
+            _versus("the student trained alone", several),
+            alone,
+        ),
+        ("vs teacher", _versus("the teacher", several), teacher),
+        ("val %", _of_seeds("validation accuracy", several), [_percent(row.val) for row in rows]),
+        *_costs(rows),
+        ("training", "of the student, per seed", [_time(row.seconds, row.reused) for row in rows]),
+        ("seeds", "that finished", [Cell(str(len(row.seeds)), len(row.seeds), _lost(row)) for row in rows]),
+    ]
+    kept = [column for column in columns if any(cell.text for cell in column[2])]
+    return Table([(head, remark) for head, remark, _ in kept], list(zip(*(c for *_, c in kept), strict=True)))
+
+
+def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:
+    """Columns of what recipes differ in; the costs of the one student of all are in a chart."""
+    for head, remark, name, unit in (
+        ("MFLOPs", "per image, millions", "flops", 1e6),
+        ("parameters", "", "parameters", 1),
+        ("latency ms", "of one image on one thread", "latency_ms", 1),
+    ):
+        if len(rows) == 1 or len({row.cost.get(name) for row in rows}) > 1:
+            yield head, remark, [_cost(row.cost, name, unit) for row in rows]
+
+
+def _of_seeds(what: str, several: bool) -> str:
+    return f"{what}, mean over the seeds ± half its 95 % interval" if several else what
+
+
+def _versus(what: str, several: bool) -> str:
+    told = f"points of test accuracy above {what}"
+    return f"{told}, paired by seed, ± half the 95 % interval; bold where beyond chance" if several else told
+
+
+def _value(value: Any, key: str) -> Cell:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(Result(0, {key: value}).shown(key) if value is not None else "", value, number=number)
+
+
+def _percent(each: Interval | None) -> Cell:
+    if each is None:
+        return Cell("")
+    half = "" if each.half is None else f" ± {100 * each.half:.2f}"
+    return Cell(f"{100 * each.mean:.2f}{half}", each.mean)
+
+
+def _difference(each: Difference | None) -> Cell:
+    if each is None:
+        return Cell("")
+    half = "" if each.interval.half is None else f" ± {100 * each.interval.half:.2f}"
+    remark = "" if each.p is None else f"p = {each.p:.2g} (Holm, {each.compared} compared)"
+    text = f"{points(each.interval.mean, signed=True)}{half}"
+    return Cell(text, each.interval.mean, remark, strong=each.claimed)
+
+
+def _cost(cost: dict[str, float], name: str, unit: float) -> Cell:
+    if name not in cost:
+        return Cell("")
+    value = cost[name] / unit
+    return Cell(f"{value:,.0f}" if name == "parameters" else f"{value:.2f}", value)
+
+
+def _time(value: float, reused: bool) -> Cell:
+    return Cell(seconds(value), value, "reused" if reused else "")
+
+
+def _lost(row: Row) -> str:
+    return f"{row.failed} failed" if row.failed else ""
+
+
+def links_table(rows: Sequence[Row]) -> Table | None:
+    """The links of each length of chain, of its best recipe; None without any network in between."""
+    best: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        best.setdefault((row.dataset, *row.recipe.jobs[0].chain), row)
+    if not any(len(row.recipe.jobs[0].chain) > 2 for row in best.values()):
+        return None
+    heads = [
+        ("recipe", ""), ("link", ""), ("network", ""), ("test %", ""), ("val %", ""),
+        ("vs teacher", "points of test accuracy"), ("parameters", ""), ("MFLOPs", ""), ("latency ms", ""),
+        ("kept epoch", ""), ("training", ""),
+    ]  # fmt: skip
+    return Table(heads, [cells for row in best.values() for cells in _links(row)])
+
+
+def _links(row: Row) -> Iterable[list[Cell]]:
+    jobs = row.recipe.jobs
+    beside = [role for role in ("ensemble", "scratch") if role in jobs[0].networks]
+    for role in (*jobs[0].chain, *beside):
+        networks = [job.networks[role] for job in jobs if role in job.networks]
+        test, val = _mean(row, role, True), _mean(row, role, False)
+        teacher = _mean(row, "teacher", True)
+        cost = row.recipe.cost(role)
+        above = "" if role == "teacher" else points(test.mean - teacher.mean, signed=True)
+        epochs = [network["best_epoch"] for network in networks if "best_epoch" in network]
+        time = fmean(network["seconds"] for network in networks)
+        yield [
+            Cell(row.label, number=False),
+            Cell(link_name(role), number=False),
+            Cell(networks[0].get("name", ""), number=False),
+            _percent(test),
+            _percent(val),
+            Cell(above),
+            _cost(cost, "parameters", 1),
+            _cost(cost, "flops", 1e6),
+            _cost(cost, "latency_ms", 1),
+            Cell(f"{fmean(epochs):.3g}" if epochs else ""),
+            Cell(seconds(time) if role != "ensemble" else ""),
+        ]
+
+
+def _mean(row: Row, role: str, test: bool) -> Interval:
+    found = row.recipe.test(role) if test else row.recipe.val(role)
+    return interval(list(found.values()))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Where the time went, role by role, and in a sentence."""
+
+    says: str
+    table: Table
+
+
+def times(results: Sequence[Result]) -> Times:
+    """Networks by role: trained here, found in the store, used; each network counts once by its key."""
+    uses: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for result in results:
+        for role, network in result.networks.items():
+            if role != "ensemble":
+                uses.setdefault(role, {}).setdefault(network["key"], []).append(network)
+    rows, trained_all, spent_all, saved_all = [], 0, 0.0, 0.0
+    for role, by_key in uses.items():
+        networks = by_key.values()
+        trained = [each for each in networks if not all(use["reused"] for use in each)]
+        spent = sum(each[0]["seconds"] for each in trained)
+        saved = sum(each[0]["seconds"] * len(each) for each in networks) - spent
+        trained_all, spent_all, saved_all = trained_all + len(trained), spent_all + spent, saved_all + saved
+        rows.append(
+            [
+                Cell(link_name(role), number=False),
+                Cell(str(sum(map(len, networks)))),
+                Cell(str(len(networks))),
+                Cell(str(len(trained))),
+                Cell(str(len(networks) - len(trained))),
+                Cell(seconds(spent)),
+                Cell(seconds(saved)),
+            ]
+        )
+    heads = [
+        ("", ""), ("needed", "by so many jobs"), ("networks", "different ones"),
+        ("trained", "by this sweep"), ("found", "in the store, trained before"),
+        ("time spent", "training"), ("time saved", "by reuse"),
+    ]  # fmt: skip
+    says = (
+        f"{trained_all} networks were trained, in {seconds(spent_all)}; reuse, within the sweep and from the "
+        f"store, saved {seconds(saved_all)} of training. All jobs together took "
+        f"{seconds(sum(result.seconds for result in results))}."
+    )
+    return Times(says, Table(heads, rows))

@@ -1,0 +1,183 @@
+"""The report of a sweep as one page of HTML, which needs nothing beside it: opened from the disk, offline."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kdsweep.records import Record
+from kdsweep.report.answer import answer
+from kdsweep.report.leaderboard import Row, leaderboard
+from kdsweep.report.page.against import along_section
+from kdsweep.report.page.calibration import calibration_section
+from kdsweep.report.page.confusion import confusion_section
+from kdsweep.report.page.curves import curves_section
+from kdsweep.report.page.figures import COLOURS, Section
+from kdsweep.report.page.frontier import cost_section
+from kdsweep.report.page.grid import map_section
+from kdsweep.report.page.tables import leaderboard_table, links_table, times
+from kdsweep.report.together import together
+from kdsweep.result import PRUNED, Result
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sweep comes from: `facts` are short, the command and the config are to be copied."""
+
+    title: str
+    command: str
+    config: str
+    facts: Sequence[tuple[str, str]]
+    versions: Sequence[tuple[str, str]]
+
+
+def write_page(records: Sequence[Record], file: Path) -> None:
+    """Write the page of one sweep, or of several together. Sections that would be empty are left out."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    record = together(records)
+    rows = leaderboard(record)
+    sections = _sections(record, rows)
+    charts = {
+        section.id: [
+            {
+                "says": tied(view.says),
+                "figures": [{"heading": heading, **figure} for heading, figure in view.figures.items()],
+            }
+            for view in section.views
+        ]
+        for section in sections
+    }
+    environment = Environment(
+        loader=PackageLoader("kdsweep.report.page", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def verbatim(name: str) -> Markup:  # the page's own files
+        return Markup(Path(__file__).with_name(name).read_text())
+
+    environment.filters["tied"] = tied
+    page = environment.get_template("page.html.jinja").render(
+        title=_title(record),
+        told=_told(records, record),
+        answer=answer(record, rows),
+        leaderboard=leaderboard_table(rows, record.sweep.keys) if rows else None,
+        several_seeds=any(len(row.seeds) > 1 for row in rows),
+        failed=[result for result in record.results if result.failed],
+        pruned=sum(result.error == PRUNED for result in record.results),
+        sections=sections,
+        links=links_table(rows),
+        times=times(record.results) if rows else None,
+        origins=[_origin(each) for each in records],
+        colours=COLOURS,
+        style=verbatim("page.css"),
+        script=verbatim("page.js"),
+        plotly=Markup(get_plotlyjs() if charts else ""),
+        charts=Markup(embedded({"charts": charts, "colours": COLOURS})),
+    )
+    file.write_text(page, encoding="utf-8")
+
+
+def embedded(data: Any) -> str:
+    """JSON that stands in a <script>, whatever texts are in it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def tied(text: str) -> str:
+    """With numbers that are not parted from their interval and unit by the end of a line."""
+    return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+
+
+def _sections(record: Record, rows: Sequence[Row]) -> list[Section]:
+    """The sections of charts; of several data sets each has views of its own, for they cannot be compared."""
+    makers: Sequence[Callable[[Sequence[Row]], Section | None]] = (
+        lambda rows: along_section(rows, record.sweep.keys),
+        map_section,
+        cost_section,
+        curves_section,
+        confusion_section,
+        calibration_section,
+    )
+    names = list(dict.fromkeys(row.dataset for row in rows))
+    sections = []
+    for make in makers:
+        made = [(name, make([row for row in rows if row.dataset == name])) for name in names]
+        found = [(name, section) for name, section in made if section]
+        if len(names) > 1:
+            views = [
+                replace(view, name=f"{view.name}, {name}")
+                for name, section in found
+                for view in section.views
+            ]
+            sections += [replace(section, views=views) for _, section in found[:1]]
+        else:
+            sections += [section for _, section in found]
+    return sections
+
+
+def _title(record: Record) -> str:
+    """Who is taught by whom, on what."""
+    students, teachers, datasets = (_named(record.results, key) for key in ("student", "teacher", "dataset"))
+    taught = f"{students} taught by {teachers}" if teachers else students
+    return f"{taught or 'A sweep'}{f' on {datasets}' if datasets else ''}"
+
+
+def _named(results: Iterable[Result], key: str) -> str:
+    names = list(dict.fromkeys(str(result.recipe[key]) for result in results if key in result.recipe))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _told(records: Sequence[Record], record: Record) -> str:
+    """How many jobs over what, and when."""
+    jobs = len(record.results)
+    count = f"{jobs} job{'s' if jobs != 1 else ''}"
+    over = ", ".join(key.replace("_", " ") for key in record.sweep.keys)
+    sweeps = f"{len(records)} sweeps together, " if len(records) > 1 else ""
+    when = _day(min((each.sweep.began for each in records if each.sweep.began), default=""))
+    return f"{sweeps}{count}{f' over {over}' if over else ''}{f' · {when}' if when else ''}"
+
+
+def _day(began: str) -> str:
+    return f"{datetime.fromisoformat(began):%d %B %Y, %H:%M} UTC" if began else ""
+
+
+def _origin(record: Record) -> Origin:
+    from yaml import safe_dump
+
+    sweep, results = record.sweep, record.results
+    seeds = sorted({result.seed for result in results if not result.failed})
+    facts = [
+        ("began", _day(sweep.began)),
+        ("jobs", f"{len(record.finished)} of {sweep.jobs} finished"),
+        ("seeds", ", ".join(map(str, seeds))),
+        *_datasets(results),
+        ("MLflow run", sweep.run_id),
+    ]
+    return Origin(
+        title=" ".join(key.replace("_", " ") for key in sweep.keys) or "one job",
+        command=sweep.command,
+        config=safe_dump(sweep.config, sort_keys=False, allow_unicode=True) if sweep.config else "",
+        facts=[(name, text) for name, text in facts if text],
+        versions=list(sweep.versions.items()),
+    )
+
+
+def _datasets(results: Iterable[Result]) -> Iterable[tuple[str, str]]:
+    """Each data set with the digest of its content."""
+    told = set()
+    for data in (result.dataset for result in results):
+        fingerprint = data.get("fingerprint")
+        if not fingerprint or fingerprint in told:
+            continue
+        told.add(fingerprint)
+        images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
+        yield f"data set {data.get('name', '')}", f"{images} images, {len(data.get('classes', []))} classes"
+        yield "its fingerprint", fingerprint

@@ -1,0 +1,327 @@
+"""The report's page from results made by hand: its sections, its figures, what it makes of strange names."""
+
+import json
+import math
+import re
+import time
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import invented
+import pytest
+from scipy import stats
+
+from kdsweep.records import Record
+from kdsweep.report.page import write_page
+from kdsweep.report.page.figures import Axis
+from kdsweep.report.page.frontier import Point, pareto
+from kdsweep.report.statistics import interval
+from kdsweep.result import Result, Sweep
+
+
+class Page:
+    """The page of records, read back."""
+
+    def __init__(self, folder: Path, *records: Record) -> None:
+        self.file = folder / "report.html"
+        write_page(records, self.file)
+        self.html = self.file.read_text()
+        self.text = re.sub(r"<script\b.*?</script>|<style>.*?</style>", "", self.html, flags=re.S)
+        data = re.search(r'<script type="application/json" id="data">(.*?)</script>', self.html, re.S)
+        assert data
+        self.charts: dict[str, Any] = json.loads(data[1])["charts"]
+
+    @property
+    def sections(self) -> list[str]:
+        return re.findall(r'<section id="(\w+)"', self.text)
+
+    def table(self, label: str) -> list[list[str]]:
+        found = re.search(rf'aria-label="{label}".*?</table>', self.text, re.S)
+        assert found
+        rows = re.findall(r"<tr>(.*?)</tr>", found[0], re.S)
+        return [
+            [unescape(re.sub(r"<.*?>", "", cell)) for cell in re.findall(r"<t[hd]\b.*?</t[hd]>", row, re.S)]
+            for row in rows
+        ]
+
+    def trace(self, section: str, name: str, figure: int = 0, view: int = 0) -> dict[str, Any]:
+        traces = self.charts[section][view]["figures"][figure]["data"]
+        found = [trace for trace in traces if trace.get("name", "").startswith(name)]
+        return min(found, key=lambda trace: len(trace["name"]))
+
+
+ALL = ["leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
+
+
+def test_a_sweep_has_every_section_but_that_of_chains(tmp_path):
+    page = Page(tmp_path, invented.sweep())
+    assert page.sections == ALL
+    assert re.findall(r'<a href="#(\w+)"', page.text) == ALL
+    assert "mlp taught by mnist_cnn on digits" in page.text
+    assert "18 jobs over temperature, alpha, seed · 22 November 2026, 07:52 UTC" in page.text
+
+
+def test_the_leaderboard_has_the_mean_of_each_recipe_and_its_interval(tmp_path):
+    record = invented.sweep()
+    head, *rows = Page(tmp_path, record).table("Leaderboard")
+    assert head[:7] == ["rank", "temperature", "alpha", "test %", "vs alone", "vs teacher", "val %"]
+    assert len(rows) == 6
+    for row in rows:
+        jobs = [
+            job
+            for job in record.results
+            if (str(job.swept["temperature"]), str(job.swept["alpha"])) == (row[1], row[2])
+        ]
+        tests = [100 * job.networks["student"]["test"]["accuracy"] for job in jobs]
+        gains = [
+            value - 100 * job.networks["scratch"]["test"]["accuracy"]
+            for value, job in zip(tests, jobs, strict=True)
+        ]
+        assert row[3] == f"{fmean(tests):.2f} ± {half(tests):.2f}"
+        assert row[4] == f"{fmean(gains):+.2f} ± {half(gains):.2f}".replace("-", "−")
+        assert row[-1] == "3"
+    val = [float(row[6].split()[0]) for row in rows]
+    assert val == sorted(val, reverse=True)
+
+
+def half(values: list[float]) -> float:
+    return float(stats.t.ppf(0.975, len(values) - 1) * stdev(values) / math.sqrt(len(values)))
+
+
+def test_lines_are_of_means_and_the_compared_are_level(tmp_path):
+    record = invented.sweep()
+    page = Page(tmp_path, record)
+    line = page.trace("swept", "student, α=0.1")
+    for i, temperature in enumerate((1, 4, 16)):
+        tests = [
+            100 * job.networks["student"]["test"]["accuracy"]
+            for job in record.results
+            if job.swept["temperature"] == temperature and job.swept["alpha"] == 0.1
+        ]
+        assert line["y"][i] == pytest.approx(fmean(tests), abs=1e-3)
+        assert line["error_y"]["array"][i] == pytest.approx(half(tests), abs=1e-3)
+        assert line["x"][i] == pytest.approx(temperature, rel=0.05), "but for what parts the lines"
+    teacher = page.trace("swept", "teacher")
+    each = [100 * job.networks["teacher"]["test"]["accuracy"] for job in record.results[:3]]
+    assert teacher["y"] == pytest.approx([fmean(each)] * 2, abs=1e-3)
+    alphas = page.charts["swept"][0]["figures"][1]["data"]
+    assert {trace.get("name") for trace in alphas} >= {"student, T=1", "student, T=4", "student, T=16"}
+    views = re.findall(r"<option[^>]*>(.*?)</option>", page.text)
+    assert {"test accuracy", "validation accuracy", "test macro F1", "test ROC AUC"} <= set(views)
+
+
+def test_a_line_and_a_symbol_are_told_apart_without_colour(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "alpha": tuple(i / 11 for i in range(12))})
+    traces = Page(tmp_path, record).charts["swept"][0]["figures"][0]["data"]
+    students = [trace for trace in traces if trace["name"].startswith("student, ")]
+    styles = {(trace["line"]["dash"], trace["marker"]["symbol"]) for trace in students}
+    assert len(students) == len(styles) == 12
+
+
+def test_the_map_has_a_cell_for_each_pair(tmp_path):
+    record = invented.sweep()
+    cells = Page(tmp_path, record).charts["map"][0]["figures"][0]["data"][0]
+    assert (cells["x"], cells["y"]) == (["1", "4", "16"], ["0.1", "0.5"])
+    tests = [
+        100 * job.networks["student"]["test"]["accuracy"]
+        for job in record.results
+        if job.swept["temperature"] == 16 and job.swept["alpha"] == 0.1
+    ]
+    assert cells["z"][0][2] == pytest.approx(fmean(tests), abs=1e-3)
+
+
+def test_the_front_has_what_none_beats():
+    def point(cost: float, accuracy: float) -> Point:
+        return Point("student", "", {"flops": cost}, interval([accuracy]))
+
+    best, beaten = [point(1, 90), point(2, 95), point(5, 99)], [point(1, 80), point(3, 95), point(5, 98)]
+    assert pareto([*beaten, *best], "flops") == best
+
+
+def test_curves_are_means_over_the_seeds_that_got_so_far(tmp_path):
+    record = invented.sweep({"seed": (0, 1)}, epochs=4)
+    student = record.results[1].networks["student"]
+    student["history"], student["best_epoch"] = student["history"][:2], 2
+    line = Page(tmp_path, record).trace("curves", "distilled, validation")
+    first, second = (
+        [100 * epoch["val/accuracy"] for epoch in job.networks["student"]["history"]]
+        for job in record.results
+    )
+    expected = [fmean(pair) for pair in zip(first, second, strict=False)] + first[2:]
+    assert line["y"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_classes_that_differ_most_are_named(tmp_path):
+    record = invented.sweep({"temperature": (1,)}, classes=("cat", "dog", "cow"))
+    networks = record.results[0].networks
+    networks["teacher"]["test"]["confusion"] = [[10, 0, 0], [1, 9, 0], [0, 0, 10]]
+    networks["student"]["test"]["confusion"] = [[10, 0, 0], [1, 8, 1], [2, 4, 4]]
+    says = Page(tmp_path, record).charts["confusion"][0]["says"].replace("\u00a0", " ")
+    assert says == (
+        "They differ most on cow: the student finds 40.00 %, the teacher 100.00 % (the student mostly takes "
+        "it for dog); dog: the student finds 80.00 %, the teacher 90.00 % (the student mostly takes it for "
+        "cat)."
+    )
+
+
+def test_bins_of_seeds_are_counted_together(tmp_path):
+    record = invented.sweep({"seed": (0, 1)})
+    for job, (count, right) in zip(record.results, ((30, 1.0), (10, 0.6)), strict=True):
+        empty: list[Any] = [None] * 14
+        bins = {"count": [0] * 14 + [count], "confidence": [*empty, 0.98], "accuracy": [*empty, right]}
+        job.networks["student"]["test"] |= {"calibration": bins, "calibration_error": 0.05}
+    point = Page(tmp_path, record).trace("calibration", "student, ECE 5.00 %")
+    assert (point["x"], point["y"]) == (pytest.approx([98]), pytest.approx([90]))
+
+
+def test_results_without_bins_have_no_calibration(tmp_path):
+    record = invented.sweep()
+    for job in record.results:
+        for network in job.networks.values():
+            del network["test"]["calibration"]
+    assert Page(tmp_path, record).sections == [name for name in ALL if name != "calibration"]
+
+
+def test_what_is_not_there_is_left_out(tmp_path):
+    alone = Page(tmp_path, invented.sweep({"training.learning_rate": (0.1, 0.001)}, roles=()))
+    assert alone.sections == ["leaderboard", "swept", "curves", "confusion", "calibration", "time", "origin"]
+    assert "vs teacher" not in alone.text and "taught by" not in alone.text
+    assert alone.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["type"] == "log"
+    job = Page(tmp_path, invented.sweep({}))
+    assert job.sections == [name for name in ALL if name not in ("swept", "map")]
+    seeds = Page(tmp_path, invented.sweep({"seed": (0, 1, 2)}))
+    assert seeds.trace("swept", "student")["x"] == [0, 1, 2]
+
+
+def test_words_stand_side_by_side(tmp_path):
+    page = Page(tmp_path, invented.sweep({"student": ("mlp", "wrn_16_2"), "seed": (0, 1)}))
+    axis = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]
+    assert (axis["ticktext"], axis["tickvals"]) == (["mlp", "wrn_16_2"], [0, 1])
+    assert "map" not in page.sections
+
+
+def test_an_axis_of_a_temperature_is_logarithmic_and_of_an_alpha_is_not():
+    assert Axis.of("T", [1, 4, 16], log=True).log and not Axis.of("alpha", [0, 0.5, 1]).log
+    axis = Axis.of("T", [4, 1, 16, 4], log=True)
+    assert axis.values == [1, 4, 16] and axis.at(4) == 4
+    low, high = axis.ends
+    assert 0 < low < 1 and high > 16
+
+
+def test_links_of_a_chain_have_rows(tmp_path):
+    record = invented.sweep(
+        {"chain_length": (2,), "seed": (0, 1)}, roles=("teacher", "assistant1", "scratch")
+    )
+    page = Page(tmp_path, record)
+    assert "links" in page.sections
+    _, *rows = page.table("Links of the chains")
+    assert [row[1] for row in rows] == ["teacher", "assistant 1", "student", "student alone"]
+    tests = [100 * job.networks["assistant1"]["test"]["accuracy"] for job in record.results]
+    assert rows[1][2:4] == ["small_cnn", f"{fmean(tests):.2f} ± {half(tests):.2f}"]
+
+
+def test_times_count_each_network_once(tmp_path):
+    page = Page(tmp_path, invented.sweep())
+    _, *rows = page.table("Time and reuse by role")
+    # of three teachers the first job trained one; the others were there
+    assert rows == [
+        ["teacher", "18", "3", "1", "2", "3.0 s", "51.0 s"],
+        ["student alone", "18", "3", "1", "2", "3.0 s", "51.0 s"],
+        ["student", "18", "18", "18", "0", "54.0 s", "0.0 s"],
+    ]
+    assert "20 networks were trained, in 60.0 s;" in page.text
+
+
+def test_failed_jobs_are_listed_with_their_error(tmp_path):
+    record = invented.sweep()
+    lost = Result(
+        18, {"temperature": 64, "alpha": 0.1, "seed": 0}, error="the loss is no longer finite\nat 3"
+    )
+    page = Page(tmp_path, Record(record.sweep, [*record.results, lost]))
+    assert "1 job failed" in page.text
+    assert "job 18, T=64 α=0.1 seed=0" in page.text and "the loss is no longer finite\nat 3" in page.text
+    assert len(page.table("Leaderboard")) == 7, "recipes that have results alone"
+
+
+def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):
+    record = Record(Sweep("p", ["temperature"], 1), [Result(0, {"temperature": 1}, error="no such file")])
+    page = Page(tmp_path, record)
+    assert page.sections == ["leaderboard", "origin"] and page.charts == {}
+    assert "no such file" in page.text and page.file.stat().st_size < 100_000
+
+
+def test_several_sweeps_have_one_leaderboard_and_each_its_command(tmp_path):
+    page = Page(tmp_path, invented.sweep(), invented.sweep({"temperature": (2, 8), "seed": (0, 1)}, begin=0))
+    assert "2 sweeps together, 22 jobs" in page.text
+    assert page.text.count('class="copy" data-of="command-') == 2
+    assert "temperature=2,8 seed=0,1" in page.text
+    assert len(page.table("Leaderboard")) == 1 + 6 + 2
+
+
+NASTY = (
+    "</script><script>alert(1)</script>",
+    "<b>bold</b>",
+    '"><img src=x onerror=alert(2)>',
+    "a&b",
+    "{{ 7 }}",
+)
+
+
+def nasty() -> Record:
+    """A sweep whose every name is an attack."""
+    record = invented.sweep({"student": NASTY[:2], "seed": (0, 1)}, classes=NASTY, name=NASTY[0])
+    for job in record.results:
+        job.recipe |= {"student": NASTY[2], "teacher": NASTY[0]}
+        job.dataset["fingerprint"] = NASTY[0]
+        for network in job.networks.values():
+            network["name"] = NASTY[0]
+    lost = Result(9, {"student": NASTY[2], "seed": 0}, error=NASTY[0])
+    sweep = replace(
+        record.sweep,
+        command=f"kdsweep '{NASTY[0]}'",
+        config={"name": NASTY[0]},
+        versions={NASTY[1]: NASTY[2]},
+    )
+    return Record(sweep, [*record.results, lost])
+
+
+def test_names_are_text_wherever_they_stand(tmp_path):
+    page, harmless = (
+        Page(tmp_path, nasty()),
+        Page(tmp_path, invented.sweep({"student": ("a", "b"), "seed": (0, 1)})),
+    )
+    for pattern in (r"<script\b", r"</script"):
+        assert len(re.findall(pattern, page.html)) == len(re.findall(pattern, harmless.html))
+    assert not re.search(r"<(b|img)\b(?!>job)", page.text)
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in page.text and "{{ 7 }}" in page.text
+    ticks = page.charts["confusion"][0]["figures"][0]["layout"]["xaxis"]["ticktext"]
+    assert ticks[1] == "&lt;b&gt;bold&lt;/b&gt;", "plotly would make it bold"
+
+
+def test_the_page_asks_for_nothing(tmp_path):
+    page = Page(tmp_path, invented.sweep())
+    own = re.sub(r"<script>.*?</script>", "", page.html, flags=re.S)
+    assert not re.search(r"""(src|href|action)=["']?(?!["']?(#|data:))|url\(|@import|https?:""", own)
+    assert "default-src 'none'" in own
+
+
+@pytest.mark.parametrize("kind", ["grid", "search"])
+def test_the_page_of_200_jobs_is_small_and_made_soon(tmp_path, kind):
+    if kind == "grid":
+        axes = {
+            "temperature": tuple(2**i for i in range(10)),
+            "alpha": (0, 0.1, 0.2, 0.5, 1),
+            "seed": (0, 1, 2, 3),
+        }
+        record = invented.sweep(axes, epochs=200, classes=[f"class {i}" for i in range(100)])
+    else:
+        record = invented.trials(200)
+    start = time.perf_counter()
+    page = Page(tmp_path, record)
+    assert time.perf_counter() - start < 20
+    assert page.file.stat().st_size < 15e6
+    assert len(page.table("Leaderboard")) == (51 if kind == "grid" else 201)
+    assert len(page.charts["curves"]) == 12, "of the best alone"
