@@ -14,7 +14,7 @@ sweep: $(VENV)/installed ## run the six-temperature sweep on scikit-learn's digi
 	$(BIN)/kdsweep -m temperature=1,2,4,16,32,64
 
 test: $(VENV)/installed-dev ## run the fast tests
-	$(BIN)/pytest -n 2 -m "not long and not slow and not slurm and not ray"
+	$(BIN)/pytest -n 2 -m "not long and not slow and not slurm and not ray and not browser"
 
 test-long: $(VENV)/installed-dev ## run the longer tests, of searches and whole pages of the docs
 	$(BIN)/pytest -n 2 -m "long and not slow"

@@ -72,6 +72,7 @@ def run_job(
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
             pictures = [] if sweep else draw_inside([result], result, [], folder)
             _track(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
+            model = [] if sweep else _log_model(config, result)
     except BaseException as error:
         result.error = _reason(error)
         raise
@@ -82,6 +83,7 @@ def run_job(
             display.console.print(sweep_line(result, sweep.jobs), markup=False)
         elif not result.error:
             display.console.print("", sweep_table([result], []), "", cost_table(result), sep="\n")
+            display.console.print(*("", *model) if model else (), sep="\n  ")
 
 
 def prepare(config: Config) -> Job:
@@ -286,6 +288,13 @@ def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
             tracked.artifact(file)
     for role, network in result.networks.items():
         tracked.artifact(Path(network["confusion"]), None if role == "student" else role)
+
+
+def _log_model(config: Config, result: Result) -> list[str]:
+    """Log the student of a job alone as an MLflow model; where it is. Of a sweep, its end logs the best."""
+    from kdsweep.export.logged import log_student
+
+    return log_student(Sweep(result.run_id or "", [], 1), [result], config.tracking, config.register_as)
 
 
 def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

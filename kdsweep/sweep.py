@@ -152,7 +152,7 @@ class SweepCallback(Callback):
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
-        sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json"))
+        sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
         folder = Path(config.hydra.sweep.dir)
         sweep.save(folder)
         self.run.artifact(folder / SWEEP)
@@ -160,13 +160,14 @@ class SweepCallback(Callback):
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         folder = Path(config.hydra.sweep.dir)
-        results = Result.load_all(folder)
-        _report(run, Record(Sweep.load(folder), results), folder)
+        sweep, results = Sweep.load(folder), Result.load_all(folder)
+        _report(run, Record(sweep, results), folder)
         for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
             run.artifact(file, file.parent.name)
         run.close_dead_siblings()
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")
+        log_best(sweep, results)
         failed = [result for result in results if result.failed]
         for result in failed:
             print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
@@ -194,6 +195,16 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
     except Exception as error:
         told = f"the report is not whole: {explain(error)}"
         print(f"kdsweep: {told}; kdsweep-report {folder} makes it again", file=sys.stderr)
+
+
+def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
+    """Log the sweep's best student as an MLflow model, and say where."""
+    from kdsweep.config import Tracking
+    from kdsweep.export.logged import log_student
+
+    tracking = Tracking.model_validate(sweep.config["tracking"])
+    for line in log_student(sweep, results, tracking, sweep.config.get("register")):
+        print(f"  {line}")
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:

@@ -1,8 +1,8 @@
 """The whole config of a job."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.dataset import Dataset
@@ -19,6 +19,15 @@ class Tracking(Section):
     """of MLflow: a database (sqlite:///FILE) or a server (http://HOST:PORT)"""
     experiment: str = Field(min_length=1)
     """MLflow's experiment, made where it is missing"""
+
+
+def _is_model_name(value: str) -> str:
+    if not value.strip() or value in (".", "..") or set(value) & set("/:"):
+        raise PydanticCustomError("model_name", "must be a name without / and :")
+    return value
+
+
+ModelName = Annotated[str, AfterValidator(_is_model_name)]
 
 
 class Config(Section):
@@ -44,6 +53,8 @@ class Config(Section):
     """only show what would be trained and about how long that takes"""
     debug: bool
     """show tracebacks"""
+    register_as: ModelName | None = Field(default=None, alias="register")  # which is a method of the class
+    """a name in MLflow's registry: the best student becomes a version, with alias best if it is better"""
     tracking: Tracking
     """MLflow"""
     dataset: Dataset

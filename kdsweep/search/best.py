@@ -7,7 +7,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 # parts of a config that are no part of an experiment
-APART = ("hydra", "hardware", "tracking", "store", "store_budget", "debug", "search", "plan")
+APART = ("hydra", "hardware", "tracking", "store", "store_budget", "debug", "search", "plan", "register")
 
 
 def experiment_file(config: DictConfig, head: str) -> str:

@@ -1,0 +1,69 @@
+"""The student as MLflow's model: of a job alone, or the best one of a sweep."""
+
+import io
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+from PIL import Image
+
+from kdsweep.config import Tracking
+from kdsweep.errors import explain
+from kdsweep.export.chosen import Chosen, choose, weights_file
+from kdsweep.export.folder import write
+from kdsweep.export.preprocessing import Preprocessing
+from kdsweep.export.pyfunc import IMAGE
+from kdsweep.records import Record
+from kdsweep.result import Result, Sweep
+from kdsweep.tracking.model import MODEL, Loggable, log_model, register
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("torch", "safetensors", "pillow", "numpy", "pandas", "timm", "torchvision")
+
+
+def log_student(sweep: Sweep, results: Sequence[Result], tracking: Tracking, name: str | None) -> list[str]:
+    """Log the best student of each data set into its run, and register it if there is a name.
+
+    Returns lines that tell of it. What fails here is told and harms nothing: the weights are in the store and
+    in the run.
+    """
+    of_data: dict[str, list[Result]] = {}
+    for result in results:
+        if not result.error and result.run_id:
+            of_data.setdefault(result.dataset["fingerprint"], []).append(result)
+    lines = []
+    try:
+        for data, comparable in of_data.items():
+            chosen = choose([Record(sweep, comparable)])
+            run_id = str(chosen.result.run_id)
+            model_id = log_model(tracking.uri, run_id, _loggable(chosen, tracking))
+            lines.append(f"runs:/{run_id}/{MODEL}")
+            if name:
+                accuracy = chosen.network["val"]["val/accuracy"]
+                tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network["key"]}
+                lines.append(register(tracking.uri, name, model_id, run_id, accuracy, data, tags))
+    except Exception as error:
+        log.warning("the student is not logged as an MLflow model: %s", explain(error))
+    return lines
+
+
+def _loggable(chosen: Chosen, tracking: Tracking) -> Loggable:
+    weights = weights_file(chosen, tracking)
+    return Loggable(
+        lambda folder: write(chosen, weights, folder),
+        "kdsweep.export.pyfunc",
+        IMAGE,
+        _example(Preprocessing.of(chosen.result.dataset)),
+        [f"{name}=={version(name)}" for name in ("kdsweep", *PACKAGES)],
+    )
+
+
+def _example(preprocessing: Preprocessing) -> bytes:
+    """A PNG file of a grey slope, in the size and colours that the network takes: no one's picture."""
+    size = preprocessing.image_size
+    slope = np.linspace(0, 255, size, dtype=np.uint8)[None].repeat(size, axis=0)
+    stream = io.BytesIO()
+    Image.fromarray(slope).convert(preprocessing.mode).save(stream, "png")
+    return stream.getvalue()
