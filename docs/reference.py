@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def reference() -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
+@cache
 def composed(*overrides: str) -> dict[str, Any]:
     config: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
     return dict(config)

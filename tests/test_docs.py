@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Command, environment
 from test_config import composed, one_of
+from test_recipes import write_images
 
 from kdsweep.parse import parse
 
@@ -42,12 +43,14 @@ def commands(page: Path) -> Iterator[list[str]]:
                     yield shlex.split(line, comments=True)
 
 
-RUN = ["index.md", "configuration.md", "commands.md", "search.md", "scaling.md", "report.md"]
+RUN = ["index.md", "configuration.md", "commands.md", "search.md", "scaling.md"]
+RUN += ["report.md", "export.md"]
 
 
 @pytest.mark.parametrize("page", RUN)
 @pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
+    write_images(tmp_path / "photos", 3)
     ran = 0
     shown = blocks(DOCS / page)
     for (kind, text), (_, following) in zip(shown, [*shown[1:], ("", "")], strict=True):
