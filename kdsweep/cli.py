@@ -13,13 +13,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from kdsweep import __version__
+from kdsweep.console import FAILED, INTERRUPTED, reader_left
 from kdsweep.errors import tell
-
-FAILED, INTERRUPTED = 1, 2
 
 
 def main() -> None:
     """The `kdsweep` command. Exit status 0: done, 1: a mistake or a failed job, 2: interrupted."""
+    if "--version" in sys.argv[1:]:  # Hydra would tell its own alone
+        print(f"kdsweep {__version__} (Hydra {hydra.__version__})")
+        return
     # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
     os.environ["HYDRA_FULL_ERROR"] = "1"
     for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
@@ -27,11 +30,14 @@ def main() -> None:
             signal.signal(sign, signal.default_int_handler)
     try:
         run()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("kdsweep: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except SystemExit as stop:  # argparse leaves by 2, which is another thing here
         sys.exit(FAILED if stop.code == 2 else stop.code)
+    except BrokenPipeError:
+        sys.exit(reader_left())
     except Exception as error:
         tell(error)
         sys.exit(FAILED)

@@ -1,9 +1,12 @@
 """What the console scripts have in common: their help, how they end, and what they print on."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from kdsweep import __version__
 
 DONE, FAILED, INTERRUPTED = 0, 1, 2
 
@@ -13,12 +16,14 @@ EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
 def parser(name: str, description: str, examples: str = "") -> argparse.ArgumentParser:
     """The parser of a command; `examples` are lines of shell, each with a word on what it does."""
     shown = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    return argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog=name,
         description=description,
         epilog=f"examples:\n{shown}\n\n{EXIT_STATUS}" if shown else EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--version", action="version", version=f"{name} {__version__}")
+    return made
 
 
 def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
@@ -26,15 +31,22 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
     from kdsweep.errors import KdsweepError
 
     try:
-        sys.exit(command(made.parse_args()))
+        status = command(made.parse_args())
+        sys.stdout.flush()
+        sys.exit(status)
     except KeyboardInterrupt:
         print(f"{made.prog}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # of | head
-        sys.stderr.close()
-        sys.exit(DONE)
+    except BrokenPipeError:
+        sys.exit(reader_left())
     except (KdsweepError, OSError) as error:
         print(f"{made.prog}: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except SystemExit as stop:  # argparse leaves by 2, which is another thing here
         sys.exit(FAILED if stop.code == 2 else stop.code)
+
+
+def reader_left() -> int:
+    """The exit status where nobody reads stdout any more, as of | head; what is buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE

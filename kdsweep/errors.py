@@ -10,9 +10,6 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
-
 # Read before the command sets the variable for its own purpose.
 _TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
 
@@ -70,6 +67,9 @@ def tell(error: Exception, debug: bool | None = None) -> None:
 
 def explain(error: BaseException) -> str:
     """An error in a line or two."""
+    from hydra.errors import HydraException, MissingConfigException  # kdsweep-predict runs without
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
         return unknown_key(str(cause.full_key), map(str, cause.parent_node))

@@ -177,6 +177,9 @@ def _figures(
         "key": stage.key,
         "name": stage.name,
         "model": stage.model,
+        "source": stage.source,
+        "training": stage.training.effective(),
+        "objective": {"name": stage.objective.name, **stage.objective.options},
         "weights": str(weights),
         "confusion": str(evaluation / "confusion.png"),
         "reused": trained.reused,
@@ -229,6 +232,7 @@ def _described(job: Job) -> dict[str, Any]:
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "resize": getattr(recipe, "resize", "squash"),
+        "config": {**recipe.model_dump(mode="json"), "root": str(Path(recipe.root).expanduser().absolute())},
     }
 
 
@@ -273,7 +277,7 @@ def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
             figures |= {f"{group}/{name}": value for name, value in _numbers(network[group])}
         for name, value in figures.items():
             tracked.metric(f"{prefix}{name}", value)
-            if step is not None and len(result.chain) > 1:
+            if step is not None and len(result.chain) > 2:  # there are links in between
                 tracked.metric(f"chain/{name}", value, step)
     student = result.networks["student"]
     tracked.tag(stage=student["key"], reused=str(student["reused"]).lower())

@@ -59,10 +59,11 @@ class Sweep:
 class Result:
     """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
 
-    `networks` has, per role, name, model, best_epoch, seconds, reused, history, `val` (figures of selection),
-    `test` (figures of evaluation) and `cost`; `chain` are the roles from teacher to student, beside which
-    there may be "scratch" and "ensemble". `recipe` names what its networks are made by; `dataset` is what a
-    network takes and gives: classes, shape, mean, std. `entries` are the keys of what it needs of the store.
+    `networks` has, per role, name, model, source (the digest of a user's own code), training, objective,
+    best_epoch, seconds, reused, history, `val` (figures of selection), `test` (figures of evaluation) and
+    `cost`; `chain` are the roles from teacher to student, beside which there may be "scratch" and "ensemble".
+    `recipe` names what its networks are made by; `dataset` is what a network takes and gives: classes, shape,
+    mean, std, and the config that its images come from. `entries` are the keys of what it needs of the store.
     """
 
     number: int

@@ -1,6 +1,7 @@
 """The command `kdsweep-store`: list, show, verify and remove what the store holds."""
 
 import argparse
+import json
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep import console
-from kdsweep.console import FAILED
+from kdsweep.console import DONE, FAILED
 
 if TYPE_CHECKING:
     from kdsweep.inventory import Entry, Use
@@ -46,7 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="everything, as JSON")
     show = commands.add_parser("show", parents=[common], help="one entry: what it is and where it came from")
     show.add_argument("key", help="the first digits of its key")
-    commands.add_parser("verify", parents=[common], help="read all checksums; exit status 1 if any is wrong")
+    show.add_argument("--json", action="store_true", help="everything, as JSON")
+    verify = commands.add_parser(
+        "verify", parents=[common], help="read all checksums; exit status 1 if any is wrong"
+    )
+    verify.add_argument("--json", action="store_true", help="what is damaged, as JSON")
     remove = commands.add_parser(
         "remove",
         parents=[common],
@@ -108,32 +113,41 @@ def _list(options: argparse.Namespace, store: "Store") -> int:
         print(entries_as_json(store, uses))
     else:
         show_entries(store, uses, options.all)
-    return 0
+    return DONE
 
 
 def _show(options: argparse.Namespace, store: "Store") -> int:
     from kdsweep.inventory import find, read_entries
-    from kdsweep.report.stored import show_entry
+    from kdsweep.report.stored import entry_as_json, show_entry
 
-    entries = read_entries(store)
-    show_entry(find(options.key, entries), entries, _uses_if_known(options))
-    return 0
+    entries, uses = read_entries(store), _uses_if_known(options)
+    entry = find(options.key, entries)
+    if options.json:
+        print(entry_as_json(entry, entries, uses))
+    else:
+        show_entry(entry, entries, uses)
+    return DONE
 
 
 def _verify(options: argparse.Namespace, store: "Store") -> int:
     from kdsweep.inventory import read_entries
 
     entries = read_entries(store)
-    wrong = 0
+    wrong = {}
     for key, entry in entries.items():
         if damage := store.damage(key):
-            wrong += 1
-            print(f"damaged: {key} ({entry.kind} {entry.network}): {damage}")
-    if wrong:
-        print(f"{wrong} of {len(entries)} entries are damaged; the next job that needs one makes it anew")
-        return FAILED
-    print(f"{len(entries)} entries are whole")
-    return 0
+            wrong[key] = damage
+            if not options.json:
+                print(f"damaged: {key} ({entry.kind} {entry.network}): {damage}")
+    if options.json:
+        print(json.dumps({"entries": len(entries), "damaged": wrong}, indent=1))
+    elif wrong:
+        print(
+            f"{len(wrong)} of {len(entries)} entries are damaged; the next job that needs one makes it anew"
+        )
+    else:
+        print(f"{len(entries)} entries are whole")
+    return FAILED if wrong else DONE
 
 
 def _remove(options: argparse.Namespace, store: "Store") -> int:
@@ -174,10 +188,10 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
     total = sum(size_of(folder) for folder in (*(folder for _, folder in going), *whole))
     if not going and not whole:
         print("nothing to remove")
-        return 0
+        return DONE
     if not options.yes and not _agreed(f"remove these {len(going) + len(whole)}, {size(total)}?"):
         print("nothing was removed")
-        return 0
+        return DONE
     freed = 0
     needed_now = kept(entries, _uses(options)) if options.unused else set()  # a job may have begun meanwhile
     for key, folder in going:
@@ -193,7 +207,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         freed += size_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{size(freed)} are free")
-    return 0
+    return DONE
 
 
 def _name(entry: "Entry | None", folder: Path) -> str:

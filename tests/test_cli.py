@@ -122,7 +122,7 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     assert artifacts(tmp_path, parent) == {
         "sweep.json", "sweep.txt", "sweep.csv", "sweep.png", "f1.png", "roc_auc.png", "curves.png",
-        "report.html",
+        "report.html", "note.png",
     }  # fmt: skip
     by_values = {
         (c.data.params["temperature"], c.data.params["alpha"], c.data.params["seed"]): c for c in children

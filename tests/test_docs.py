@@ -1,39 +1,68 @@
-"""The commands of docs/search.md, docs/scaling.md and docs/report.md, as written, but for shorter trainings.
+"""The docs are true: pages' commands are run as written, but for shorter trainings, and all of them compose.
 
-A block whose fence says what it needs is not run here.
+A block whose fence says what it needs is not run here; one that `fails` must say what follows it.
 """
 
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from conftest import Command, environment
+from test_config import composed, one_of
 
-DOCS = Path(__file__).parent.parent / "docs"
+from kdsweep.parse import parse
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+PAGES_RUN = ("index.md", "configuration.md", "commands.md", "search.md", "scaling.md", "report.md")
 QUICK = ("training.epochs=1", "dataset.train_limit=120", "dataset.test_limit=60", "baseline=false")
+SHOWS = ("--help", "--cfg")  # and starts nothing
+OF_HYDRA = {"--cfg": 1, "--package": 1, "-m": 0, "--help": 0}
 
 
-@pytest.mark.parametrize("page", ["search.md", "scaling.md", "report.md"])
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The fenced blocks: what the fence says, and the text."""
+    return re.findall(r"^```([^\n]*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words of every command shown; a block of commands has no kind, or says what it needs."""
+    for kind, text in blocks(page):
+        if kind == "sh" or not kind or kind.startswith(" needs"):
+            for line in text.splitlines():
+                if re.match(r"(kdsweep|make)\b", line):
+                    yield shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES_RUN)
 @pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
-    commands = 0
-    for kind, text in re.findall(
-        r"^```([^\n]*)\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE
-    ):
+    ran = 0
+    shown = blocks(DOCS / page)
+    for (kind, text), (_, following) in zip(shown, [*shown[1:], ("", "")], strict=True):
         if kind == "yaml":
             first, _, rest = text.partition("\n")
             file = tmp_path / first.removeprefix("# ")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(rest)
+        elif kind.strip() == "fails":
+            assert kdsweep(*shlex.split(text)[1:], status=1).stderr == following
+            ran += 1
         elif not kind:
             for line in text.splitlines():
                 if line.startswith("kdsweep"):
                     run(kdsweep, line, tmp_path)
-                    commands += 1
-    assert commands >= 4
+                    ran += 1
+    assert ran >= 2
 
 
 def run(kdsweep: Command, line: str, folder: Path) -> None:
@@ -49,7 +78,48 @@ def run(kdsweep: Command, line: str, folder: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return
+    if set(SHOWS) & set(arguments):
+        assert kdsweep(*arguments).stdout
+        return
+    arguments = [each.replace("range(3)", "range(1)") for each in arguments]
     searches = any(each.startswith("search=") for each in arguments)
     trials = ("search.n_trials=2",) if searches else ()
     shown = kdsweep(*arguments, *QUICK, *trials).stdout
     assert "student" in shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_is_one_that_there_is(page):
+    """Its options exist, and what it says composes to a config that is accepted."""
+    for program, *arguments in commands(page):
+        if program == "make":
+            assert arguments[0] in TARGETS
+        elif program != "kdsweep":
+            assert program in SCRIPTS
+            import_module(SCRIPTS[program].partition(":")[0])._parser().parse_args(arguments)
+        elif "--config-dir" not in arguments:
+            overrides = list(without_flags(arguments))
+            parse(composed(*(one_of(re.sub(r"range\(\d+\)", "0", each)) for each in overrides)))
+
+
+def without_flags(arguments: list[str]) -> Iterator[str]:
+    rest = iter(arguments)
+    for each in rest:
+        if each in OF_HYDRA:
+            for _ in range(OF_HYDRA[each]):
+                next(rest)
+        else:
+            yield each
+
+
+def test_every_page_has_its_place():
+    """In the site, and in the README."""
+    nav, readme = (ROOT / "mkdocs.yml").read_text(), (ROOT / "README.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert f": {page.name}\n" in nav
+        assert f"(docs/{page.name})" in readme
+
+
+def test_the_readme_leads_to_what_is_there():
+    for link in re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text()):
+        assert link.startswith("http") or (ROOT / link).is_file(), link

@@ -49,16 +49,20 @@ class ChangedError(Exception):
     """A file, named, whose content is not what it was."""
 
 
-def decode(content: bytes, size: int, resize: str) -> NDArray[np.uint8]:
-    """The pixels [3, size, size] of a file's content. Whatever Pillow raises for one that is no image."""
+def decode(content: bytes, size: int, resize: str, mode: str = "RGB") -> NDArray[np.uint8]:
+    """The pixels [C, size, size] of a file's content; `mode` is RGB, or L of one channel.
+
+    Raises whatever Pillow does for one that is no image.
+    """
     if not content:
         raise ValueError("empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of garbled metadata; pixels are what counts
         with Image.open(io.BytesIO(content)) as image:
             image.load()
-            pixels = _upright(_rgb(image), image)
-    return np.asarray(_resized(pixels, size, resize)).transpose(2, 0, 1)
+            pixels = _upright(_converted(image, mode), image)
+    resized = np.asarray(_resized(pixels, size, resize))
+    return resized[None] if mode == "L" else resized.transpose(2, 0, 1)
 
 
 def decode_all(
@@ -102,18 +106,18 @@ def _decode_chunk(pixels: Path, tasks: Sequence[Task], size: int, resize: str) -
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:  # decoders raise whatever a broken file leads them to
-            unreadable[task.digest] = _reason(error)
+            unreadable[task.digest] = reason(error)
     return unreadable
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Three channels of 8 bits; transparency is dropped. Raises ValueError for pixels of no known range."""
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """Channels of 8 bits; transparency is dropped. Raises ValueError for pixels of no known range."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.uint32)  # 16 bits, which convert() would clip
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
     if image.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits, whose range is not known; save it with 8 or 16")
-    return image.convert("RGB")
+    return image.convert(mode)
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
@@ -139,7 +143,8 @@ def _resized(image: Image.Image, size: int, resize: str) -> Image.Image:
     return image.resize((size, size), Resampling.BICUBIC, box=middle)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a file cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image that Pillow knows"
     return (str(error) or type(error).__name__).splitlines()[0]

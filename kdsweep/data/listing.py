@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-from kdsweep.config import ImageFolder
 from kdsweep.errors import DataError
+
+if TYPE_CHECKING:
+    from kdsweep.config import ImageFolder
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
             ".tiff", ".webp")  # fmt: skip
@@ -20,7 +23,7 @@ class ImageFile:
     split: str | None  # train, val or test; None: to be drawn
 
 
-def list_folders(recipe: ImageFolder) -> list[ImageFile]:
+def list_folders(recipe: "ImageFolder") -> list[ImageFile]:
     """The images of a folder per class, below folders of the splits or right below the root.
 
     Raises DataError where a folder is missing or empty.
@@ -61,7 +64,7 @@ def shown(lines: list[str]) -> str:
     return "\n".join(f"  {line}" for line in lines[:SHOWN] + rest)
 
 
-def _list_classes(recipe: ImageFolder, root: Path, folder: str, split: str | None) -> list[ImageFile]:
+def _list_classes(recipe: "ImageFolder", root: Path, folder: str, split: str | None) -> list[ImageFile]:
     classes = sorted(
         path.name for path in (root / folder).iterdir() if path.is_dir() and not path.name.startswith(".")
     )
@@ -84,7 +87,7 @@ def _list_classes(recipe: ImageFolder, root: Path, folder: str, split: str | Non
     return listed
 
 
-def _check_splits(recipe: ImageFolder, there: dict[str, str]) -> None:
+def _check_splits(recipe: "ImageFolder", there: dict[str, str]) -> None:
     """Training images have a folder; so need the test images, and no folder may serve twice."""
     if len({PurePath(folder) for folder in there.values()}) < len(there):
         twice = ", ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items())
@@ -103,7 +106,7 @@ def _check_splits(recipe: ImageFolder, there: dict[str, str]) -> None:
     raise DataError(message)
 
 
-def _check_no_split_stands_alone(recipe: ImageFolder, root: Path) -> None:
+def _check_no_split_stands_alone(recipe: "ImageFolder", root: Path) -> None:
     """Without folder for training, a folder named like another split is a slip rather than a class."""
     splits = {recipe.val_folder.casefold(), recipe.test_folder.casefold()}
     names = sorted(path.name for path in root.iterdir() if path.is_dir())
@@ -115,7 +118,7 @@ def _check_no_split_stands_alone(recipe: ImageFolder, root: Path) -> None:
         )
 
 
-def _expected(recipe: ImageFolder) -> str:
+def _expected(recipe: "ImageFolder") -> str:
     return (
         f"Expected in {Path(recipe.root).expanduser().absolute()}: {recipe.train_folder}/, "
         f"{recipe.test_folder}/ and perhaps {recipe.val_folder}/, each with a folder of images per class; "

@@ -157,7 +157,7 @@ def read_arrays(name: str, root: str) -> Contents:
     """
     source = SOURCES[name]
     folder = Path(root).expanduser()
-    if _missing(source, folder):
+    if missing(name, folder):
         _download(name, source, folder)
     arrays = source.read(folder)
     train = (arrays.train_images, arrays.train_labels)
@@ -181,8 +181,9 @@ def _present(file: Path) -> Path:
     return file if file.is_file() else file.with_name(f"{file.name}.gz")
 
 
-def _missing(source: Source, root: Path) -> list[str]:
-    return [file for file in source.files if not _present(root / file).is_file()]
+def missing(name: str, root: Path) -> list[str]:
+    """The files of the source `name` that are not there and would be downloaded."""
+    return [file for file in SOURCES[name].files if not _present(root / file).is_file()]
 
 
 def _download(name: str, source: Source, root: Path) -> None:
@@ -192,10 +193,10 @@ def _download(name: str, source: Source, root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"):
-            if _missing(source, root):
+            if missing(name, root):
                 getattr(datasets, str(source.download))(str(root), download=True)
     except (URLError, RuntimeError, OSError, EOFError, tarfile.TarError) as error:
-        expected = ", ".join(_missing(source, root)) or "files that are whole"
+        expected = ", ".join(missing(name, root)) or "files that are whole"
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise DataError(
             f"dataset.root={root}: {name} is not there and cannot be downloaded ({reason})\n"

@@ -17,20 +17,36 @@ def source_digest(model: Mapping[str, Any]) -> str | None:
     None for a network that is installed, which an environment pins by version. Nothing is imported but the
     packages above a module.
     """
-    import_from_here()
-    files: dict[str, bytes] = {}
-    waiting = list(_targets(model))
-    while waiting:
-        for module, file in _own_files(waiting.pop()):
-            if module not in files:
-                files[module] = file.read_bytes()
-                waiting += _imports(module, file)
+    files = own_files(model)
     if not files:
         return None
     content = hashlib.sha256()
     for module in sorted(files):
-        content.update(f"{module} {len(files[module])}\n".encode() + files[module])
+        text = files[module].read_bytes()
+        content.update(f"{module} {len(text)}\n".encode() + text)
     return content.hexdigest()[:32]
+
+
+def own_files(model: Mapping[str, Any]) -> dict[str, Path]:
+    """The files that define a user's own network, with all of theirs that these import, by module."""
+    import_from_here()
+    files: dict[str, Path] = {}
+    waiting = list(_targets(model))
+    while waiting:
+        for module, file in _files_of(waiting.pop()):
+            if module not in files:
+                files[module] = file
+                waiting += _imports(module, file)
+    return files
+
+
+def copy_code(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy modules below a folder, laid out so that they can be imported from there."""
+    for module, file in files.items():
+        path = folder.joinpath(*module.split("."))
+        target = path / file.name if file.name == "__init__.py" else path.with_suffix(".py")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
 
 
 def _targets(value: Any) -> Iterator[str]:
@@ -44,7 +60,7 @@ def _targets(value: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-def _own_files(name: str) -> list[tuple[str, Path]]:
+def _files_of(name: str) -> list[tuple[str, Path]]:
     """The modules that the dotted `name` leads through, and their files, unless they are installed."""
     found: list[tuple[str, Path]] = []
     parts = name.split(".")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 AXES = ("temperature", "alpha", "chain_length")  # each that is swept has a panel
 Points = dict[float, dict[int, float]]  # place along the axis to seed to value
+LETTER, LINE, FEW_LINES = 0.07, 0.19, 3  # of a legend: inches, and the lines that need no room of their own
 LABELS = {
     "temperature": "temperature T",
     "alpha": "alpha (weight of the labels)",
@@ -40,13 +41,12 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    longest = max(map(len, handles))
+    columns = max(1, min(1 + 2 * len(panels), int(picture.get_figwidth() / (0.5 + LETTER * longest))))
+    lines = -(-len(handles) // columns)
+    picture.set_figheight(picture.get_figheight() + LINE * max(0, lines - FEW_LINES))
     picture.legend(
-        handles.values(),
-        handles,
-        loc="outside lower center",
-        ncols=1 + 2 * len(panels),
-        frameon=False,
-        fontsize=9,
+        handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
     picture.savefig(file)
 
@@ -65,7 +65,7 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
         for result, place in zip(results, places, strict=True):
             value = value_of(result, role, shown)
             if value is not None:
-                name = ", ".join(f"{key}={result.shown(key)}" for key in others)
+                name = ", ".join(f"{key}={result.shown(key)}" for key in others if key in result.swept)
                 found.setdefault(name, {}).setdefault(place, {})[result.seed] = value
         return found
 

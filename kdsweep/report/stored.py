@@ -63,6 +63,17 @@ def entries_as_json(store: Store, uses: Sequence[Use] | None) -> str:
     return json.dumps(told, indent=1)
 
 
+def entry_as_json(entry: Entry, entries: Mapping[str, Entry], uses: Sequence[Use] | None) -> str:
+    """One entry, with its files, what it was made from and, of a stage, how its training went."""
+    told = _told(entry, uses, None if uses is None else kept(entries, uses))
+    told["files"] = {file.name: file.stat().st_size for file in sorted(entry.folder.iterdir())}
+    told["made_from"] = entry.made_from
+    if entry.kind == "stage":
+        record = json.loads((entry.folder / "stage.json").read_text())
+        told |= {name: record[name] for name in ("best_epoch", "history", "made_by")}
+    return json.dumps(told, indent=1)
+
+
 def _told(entry: Entry, uses: Sequence[Use] | None, keep: set[str] | None) -> dict[str, Any]:
     return {
         "key": entry.key,

@@ -31,6 +31,7 @@ NUMBER_TAG, SWEPT_TAG = "kdsweep.job", "kdsweep.swept"  # a job's number and, as
 USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
+NOTE_WIDTH = 760  # pixels of a picture in a note, which MLflow does not fit to its column
 METRICS_PER_BATCH = 1000  # MLflow takes no more at once
 MOST_CLASSES = 1000  # that are named in the schema of a data set
 
@@ -151,8 +152,17 @@ class Run:
         named = [RunTag(f"kdsweep.{name}", value) for name, value in tags.items()]
         self._try(lambda: self.client.log_batch(self.id, tags=named))
 
-    def note(self, text: str) -> None:
-        """What MLflow's pages show of the run first, in Markdown."""
+    def note(self, text: str, picture: Path) -> None:
+        """What MLflow's pages show of the run first: Markdown and, small enough for them, a picture."""
+        from PIL import Image
+
+        if picture.exists():
+            with tempfile.TemporaryDirectory() as folder, Image.open(picture) as image:
+                image.thumbnail((NOTE_WIDTH, NOTE_WIDTH))
+                small = Path(folder) / "note.png"
+                image.save(small)
+                self.artifact(small)
+            text += f"\n\n![{picture.stem}](get-artifact?path={small.name}&run_uuid={self.id})"
         self._try(lambda: self.client.set_tag(self.id, "mlflow.note.content", text))
 
     def input(self, described: Mapping[str, Any], source: str) -> None:

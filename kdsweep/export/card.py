@@ -1,0 +1,155 @@
+"""The model card: what was exported, for whoever gets it. Its head is the YAML that model hubs read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kdsweep.export.chosen import Chosen
+
+FIGURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "cross_entropy": "cross-entropy",
+    "calibration_error": "calibration error",
+}
+FILL_IN = "<!-- fill in -->"
+
+
+def card(chosen: Chosen, usage: Sequence[str], checks: Sequence[str], versions: Mapping[str, str]) -> str:
+    """The text of README.md; `usage` are examples of use as Markdown, `checks` what the export has measured,
+    `versions` of the packages that exported."""
+    head = OmegaConf.to_yaml(OmegaConf.create(_front_matter(chosen)))
+    return f"---\n{head}---\n\n" + "\n".join(_body(chosen, usage, checks, versions)) + "\n"
+
+
+def _front_matter(chosen: Chosen) -> dict[str, Any]:
+    network, data = chosen.network, chosen.result.dataset
+    metrics = [
+        {"type": name, "name": shown, "value": round(network["test"][name], 6)}
+        for name, shown in FIGURES.items()
+        if network["test"].get(name) is not None
+    ]
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": data["name"], "name": data["name"], "split": "test"},
+        "metrics": metrics,
+    }
+    return {
+        "license": "other",
+        "license_name": "to be filled in",
+        "license_link": "to be filled in",
+        "library_name": "kdsweep",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "knowledge-distillation", "kdsweep"],
+        "datasets": [data["name"]],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": f"{network['name']} on {data['name']}", "results": [result]}],
+    }
+
+
+def _body(
+    chosen: Chosen, usage: Sequence[str], checks: Sequence[str], versions: Mapping[str, str]
+) -> Iterator[str]:
+    result, network, data = chosen.result, chosen.network, chosen.result.dataset
+    channels, height, width = data["shape"]
+    yield f"# {network['name']} on {data['name']}\n"
+    size = f"{height} × {width} with {channels} channel{'s' if channels > 1 else ''}"
+    yield f"{_told(chosen)} It takes images of {size} and gives {len(data['classes'])} classes.\n"
+    yield "## Use\n"
+    yield from usage
+    yield "## Intended use\n"
+    yield f"- For: {FILL_IN}\n- Not for: {FILL_IN}\n- Known weaknesses, and for whom: {FILL_IN}\n"
+    yield "## Licence\n"
+    yield f"- Of the weights: {FILL_IN}\n- Of the training images: {FILL_IN}\n- Of the teacher: {FILL_IN}\n"
+    yield "## Data\n"
+    images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+    yield f"{data['name']}: {images} images; fingerprint `{data['fingerprint']}`."
+    yield f"Classes: {', '.join(data['classes'])}.\n"
+    yield "## Figures\n"
+    yield from _figures(chosen)
+    yield "## Cost\n"
+    yield from _cost(chosen)
+    yield "## Recipe\n"
+    named = {**result.recipe, **result.swept, "seed": result.seed}
+    yield from _table(["", ""], [[name, str(value)] for name, value in named.items()])
+    for title, told in (("Objective", network.get("objective")), ("Training", network.get("training"))):
+        if told:
+            yield f"{title}: {', '.join(f'{name} {value}' for name, value in told.items())}.\n"
+    yield f"The best of {len(network['history'])} epochs was {network['best_epoch']}.\n"
+    yield f"Network: `{network['model']}`.\n"
+    if chosen.sweep.command:
+        yield f"Command, begun {chosen.sweep.began}:\n\n```\n{chosen.sweep.command}\n```\n"
+    yield f"MLflow run: {result.run_id or 'none'}; content key of the weights: `{network['key']}`.\n"
+    yield "## Export\n"
+    yield from (f"- {each}" for each in checks)
+    trained = ", ".join(f"{name} {each}" for name, each in chosen.sweep.versions.items())
+    yield f"- trained with {trained}" if trained else "- trained with versions that the job did not tell"
+    yield "- exported with " + ", ".join(f"{name} {each}" for name, each in versions.items())
+
+
+def _told(chosen: Chosen) -> str:
+    """How it was trained, in a sentence."""
+    result, method = chosen.result, chosen.result.recipe["method"]
+    if chosen.role != "student" or "teacher" not in result.networks:
+        return f"An image classifier, trained by kdsweep as {chosen.role}."
+    teacher = result.networks["teacher"]
+    chain = f" through {len(result.chain) - 2} networks in between" if len(result.chain) > 2 else ""
+    return (
+        f"An image classifier, distilled ({method}) from {teacher['name']}{chain}, whose test accuracy is "
+        f"{teacher['test']['accuracy']:.2%}."
+    )
+
+
+def _figures(chosen: Chosen) -> Iterator[str]:
+    """The network's figures on the test split, beside those of its teacher and of the student alone."""
+    roles = list(dict.fromkeys([chosen.role, "teacher", "scratch"]))
+    roles = [role for role in roles if role in chosen.result.networks]
+    rows = []
+    for name, shown in FIGURES.items():
+        figures = [chosen.result.networks[role]["test"].get(name) for role in roles]
+        rows.append([f"test {shown}", *("" if each is None else f"{each:.4f}" for each in figures)])
+    for name in ("accuracy", "cross_entropy"):
+        val = [chosen.result.networks[role]["val"][f"val/{name}"] for role in roles]
+        rows.append([f"validation {FIGURES[name]}", *(f"{each:.4f}" for each in val)])
+    heads = ["student alone" if role == "scratch" else role for role in roles]
+    yield from _table(["", *heads], rows)
+    yield "Selection looked at the validation split alone; the test split is for these figures.\n"
+
+
+def _cost(chosen: Chosen) -> Iterator[str]:
+    roles = [role for role in dict.fromkeys([chosen.role, "teacher"]) if role in chosen.result.networks]
+    costs = [chosen.result.networks[role]["cost"] for role in roles]
+    rows = [
+        ["parameters", *(f"{cost['parameters']:,}" for cost in costs)],
+        ["MFLOPs of an image", *(f"{cost['flops'] / 1e6:.2f}" for cost in costs)],
+        ["weights, MB", *(f"{cost['bytes'] / 1e6:.2f}" for cost in costs)],
+        ["latency in PyTorch, one CPU thread, ms", *(f"{cost['latency_ms']:.2f}" for cost in costs)],
+    ]
+    yield from _table(["", *roles], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(each.replace("|", "\\|") for each in row) + " |"
+    yield ""
+
+
+def usage_of(kinds: Sequence[str], own_code: bool) -> list[str]:
+    """Examples of use, in the exported folder, by the formats that are there."""
+    shown = []
+    if "onnx" in kinds:
+        shown.append("```\nkdsweep-predict . IMAGE…\n```\n")
+    opened = {
+        "safetensors": 'from kdsweep.export.folder import load\n\nnetwork = load(".")',
+        "torch-export": 'import torch\n\nnetwork = torch.export.load("model.pt2").module()',
+        "torchscript": 'import torch\n\nnetwork = torch.jit.load("model.torchscript.pt")',
+    }
+    for kind, text in opened.items():
+        if kind in kinds:
+            shown.append(f"```python\n{text}  # logits [B, classes] of inputs [B, C, H, W]\n```\n")
+    shown.append("How an image becomes an input, and what the classes are: `preprocessing.json`.\n")
+    if own_code and "safetensors" in kinds:
+        shown.append("The network's own code is in `code/`, from which it is imported.\n")
+    return shown

@@ -1,0 +1,134 @@
+"""Which network goes out: of which sweep, which job, which role, and where its weights are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from kdsweep import config
+from kdsweep.config import Tracking
+from kdsweep.data import Dataset, load
+from kdsweep.errors import DataError, KdsweepError
+from kdsweep.models.source import own_files, source_digest
+from kdsweep.records import Record
+from kdsweep.report.summary import ranked
+from kdsweep.result import Result, Sweep
+from kdsweep.store import Store
+from kdsweep.tracking import download
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A trained network of a job, by its role in it."""
+
+    sweep: Sweep
+    result: Result
+    role: str = "student"
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        network: Mapping[str, Any] = self.result.networks[self.role]
+        return network
+
+    @property
+    def title(self) -> str:
+        """As people name it: mlp, student of T=4 α=0.5."""
+        job = f" of {self.result.name}" if self.result.name else ""
+        return f"{self.network['name']}, {self.role}{job}"
+
+    def code(self) -> dict[str, Path]:
+        """The files of a user's own network, by module; none for one that is installed.
+
+        Raises KdsweepError if they are not there, or not what they were when it was trained.
+        """
+        model, trained = self.network["model"], self.network.get("source")
+        if trained and source_digest(model) != trained:
+            there = "has changed since it was trained" if source_digest(model) else "is not to be found here"
+            raise KdsweepError(
+                f"{self.title}: the code of {model['_target_']} {there}; start in the folder where it "
+                "lies as it was, or train again"
+            )
+        return own_files(model)
+
+
+def choose(records: Sequence[Record], job: int | None = None, role: str = "student") -> Chosen:
+    """The network of a role in the job by that number, or in the best one by validation accuracy.
+
+    Raises KdsweepError if there is none, or which one is meant is not clear.
+    """
+    finished = [(record.sweep, result) for record in records for result in record.finished]
+    if not finished:
+        raise KdsweepError("no job of it has finished, so there is nothing to export")
+    if job is not None:
+        finished = _of_number(records, job)
+    names = {result.dataset.get("fingerprint"): result.dataset.get("name") for _, result in finished}
+    if len(names) > 1:
+        raise KdsweepError(
+            f"its jobs are of several data sets ({', '.join(map(str, names.values()))}), so none is the "
+            "best; choose one by --job N"
+        )
+    best = ranked([result for _, result in finished])[0]
+    sweep = next(sweep for sweep, result in finished if result is best)
+    roles = [name for name, network in best.networks.items() if "model" in network]
+    if role not in roles:
+        why = "is an average of networks, not one" if role in best.networks else "is none of its roles"
+        raise KdsweepError(f"--role {role}: {why}; allowed: {', '.join(roles)}")
+    return Chosen(sweep, best, role)
+
+
+def _of_number(records: Sequence[Record], job: int) -> list[tuple[Sweep, Result]]:
+    if len(records) > 1:
+        runs = ", ".join(record.sweep.run_id for record in records)
+        raise KdsweepError(f"--job {job}: there are {len(records)} sweeps; give one of them: {runs}")
+    (record,) = records
+    found = [(record.sweep, result) for result in record.finished if result.number == job]
+    if not found:
+        numbers = ", ".join(str(result.number) for result in record.finished)
+        raise KdsweepError(f"--job {job}: no such job has finished; allowed: {numbers}")
+    return found
+
+
+def weights_file(chosen: Chosen, tracking: Tracking) -> Path:
+    """The safetensors file of the network: the store's, or the one that the student's run has in MLflow.
+
+    Raises KdsweepError if it is to be had from neither.
+    """
+    file = Path(chosen.network["weights"])
+    if file.is_file() and Store(file.parent.parent).find(file.parent.name):
+        return file
+    if chosen.role != "student" or not chosen.result.run_id:
+        raise KdsweepError(
+            f"{chosen.title}: its weights are no longer in the store ({file}), and MLflow has the student's "
+            "alone; the sweep's command trains it again"
+        )
+    return download(tracking, f"runs:/{chosen.result.run_id}/{file.name}")
+
+
+@contextmanager
+def images_of(chosen: Chosen) -> Iterator[Dataset]:
+    """The data set that the network was trained on; nothing is downloaded.
+
+    Raises DataError if it is not there, or is another one now.
+    """
+    described = chosen.result.dataset
+    if "config" not in described:
+        raise DataError("the job is of an older kdsweep, which did not say where its images are")
+    try:
+        recipe: config.Dataset = TypeAdapter(config.Dataset).validate_python(described["config"])
+    except ValidationError as error:
+        raise DataError(f"the job's data set is of another kdsweep ({error.errors()[0]['msg']})") from error
+    if isinstance(recipe, config.ArrayDataset):
+        from kdsweep.data.sources import missing
+
+        if absent := missing(recipe.source, Path(recipe.root)):
+            raise DataError(f"{recipe.root}: has no {absent[0]}")
+    store = Path(chosen.network["weights"]).parent.parent
+    with TemporaryDirectory(prefix="kdsweep-") as aside:  # for decoded images, where the store is gone
+        dataset = load(recipe, Store(store if store.is_dir() else aside))
+        if dataset.test_fingerprint != described["test_fingerprint"]:
+            raise DataError(f"{recipe.root}: has other images now than when the network was trained")
+        yield dataset

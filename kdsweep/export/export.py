@@ -1,0 +1,190 @@
+"""The story of an export: choose → check the folder → write the formats, comparing each → card → rename."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kdsweep.config import Tracking
+from kdsweep.data import Dataset
+from kdsweep.errors import DataError, KdsweepError
+from kdsweep.export import folder
+from kdsweep.export.card import card, usage_of
+from kdsweep.export.chosen import Chosen, choose, images_of, weights_file
+from kdsweep.export.formats import FORMATS, OPSET, write_and_compare
+from kdsweep.export.predict import INT8
+from kdsweep.export.preprocessing import PREPROCESSING, Preprocessing
+from kdsweep.export.quantize import Worth, quantize
+from kdsweep.records import Record
+
+COMPARED = 64  # images, in a batch
+PACKAGES = ("kdsweep", "torch", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to export: the formats, the folder to make, the network's role, the job (None: the best one)."""
+
+    kinds: Sequence[str]
+    out: Path
+    role: str = "student"
+    job: int | None = None
+    quantize: str | None = None
+    force: bool = False
+
+
+@dataclass
+class Exported:
+    """What came of it. `differences` are the largest of logits, per format in a batch of one and a larger."""
+
+    folder: str
+    network: str
+    run_id: str | None
+    job: int
+    val_accuracy: float
+    test_accuracy: float
+    files: dict[str, int] = field(default_factory=dict)  # bytes, by name
+    compared_on: str = ""
+    batches: list[int] = field(default_factory=list)
+    differences: dict[str, list[float]] = field(default_factory=dict)
+    quantized: str | None = None
+    worth: dict[str, Worth] = field(default_factory=dict)  # on the test split by onnxruntime, by file name
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Exported:
+    """Make the folder of an export, or nothing at all.
+
+    Raises KdsweepError if the network is not to be had, cannot be exported so, or the folder is taken.
+    """
+    _refuse_taken(order)
+    chosen = choose(records, order.job, order.role)
+    weights = weights_file(chosen, tracking)
+    result = chosen.result
+    done = Exported(
+        str(order.out), chosen.title, result.run_id, result.number,
+        chosen.network["val"]["val/accuracy"], chosen.network["test"]["accuracy"], quantized=order.quantize,
+    )  # fmt: skip
+    order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with (
+        ExitStack() as stack,
+        tempfile.TemporaryDirectory(prefix=f".{order.out.name}-", dir=order.out.absolute().parent) as beside,
+    ):
+        made = Path(beside) / order.out.name
+        made.mkdir()
+        folder.write(chosen, weights, made)
+        dataset, why = _images(chosen, stack)
+        if order.quantize and dataset is None:
+            raise KdsweepError(
+                f"--quantize {order.quantize}: needs the data set, to measure its accuracy: {why}"
+            )
+        _write_formats(order, made, dataset, why, done)
+        if order.quantize and dataset is not None:
+            done.worth = quantize(made, order.quantize, dataset)
+        if "safetensors" not in order.kinds:
+            for name in (folder.WEIGHTS, folder.NETWORK):
+                (made / name).unlink()
+            shutil.rmtree(made / folder.CODE, ignore_errors=True)
+        usage = usage_of(order.kinds, (made / folder.CODE).is_dir())
+        (made / "README.md").write_text(card(chosen, usage, _checks(done), _versions()))
+        done.files = {
+            str(file.relative_to(made)): file.stat().st_size
+            for file in sorted(made.rglob("*"))
+            if file.is_file() and "__pycache__" not in file.parts
+        }
+        _put(made, order)
+    return done
+
+
+def _refuse_taken(order: Order) -> None:
+    out = order.out
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if order.force and (out / PREPROCESSING).is_file():
+        return
+    if out.is_dir() and (out / PREPROCESSING).is_file():
+        raise KdsweepError(f"--out {out}: has an export already; give another folder, or --force replaces it")
+    raise KdsweepError(f"--out {out}: is there already, and is no export; give a folder that is to be made")
+
+
+def _images(chosen: Chosen, stack: ExitStack) -> tuple[Dataset | None, str]:
+    """The data set of the network while `stack` lasts, or why it is not to be had."""
+    try:
+        return stack.enter_context(images_of(chosen)), ""
+    except DataError as error:
+        return None, str(error).splitlines()[0]
+
+
+def _write_formats(order: Order, made: Path, dataset: Dataset | None, why: str, done: Exported) -> None:
+    """Write each format, compared on test images if they are there, else on noise."""
+    preprocessing = Preprocessing.load(made)
+    if dataset is None:
+        done.compared_on = f"noise, for the data set is not to be had ({why})"
+        pixels = np.random.RandomState(0).randint(0, 256, (COMPARED, *preprocessing.shape)).astype(np.uint8)
+    else:
+        done.compared_on = "test images"
+        pixels = dataset.test.source[dataset.test.rows[:COMPARED]]
+    inputs = torch.from_numpy(preprocessing.inputs(pixels))
+    batches = [inputs[:1], inputs]
+    done.batches = [len(batch) for batch in batches]
+    network = folder.load(made)
+    for kind in order.kinds:
+        if kind in FORMATS:
+            done.differences[kind] = write_and_compare(network, kind, made, batches)
+
+
+def _put(made: Path, order: Order) -> None:
+    """Rename the finished folder to where it belongs, in place of an earlier one."""
+    for cache in made.rglob("__pycache__"):
+        shutil.rmtree(cache)
+    if order.out.exists() and any(order.out.iterdir()):
+        order.out.rename(made.with_name("before"))
+    made.rename(order.out)
+
+
+def _checks(done: Exported) -> list[str]:
+    """What was measured of the files, a line each."""
+    lines = []
+    batches = " and ".join(f"a batch of {size}" for size in done.batches)
+    for kind, differences in done.differences.items():
+        told = " and ".join(f"{each:.2g}" for each in differences)
+        opset = f", opset {OPSET}" if kind == "onnx" else ""
+        lines.append(
+            f"{FORMATS[kind].file} ({kind}{opset}): logits differ from PyTorch's by at most {told} "
+            f"in {batches} of {done.compared_on}"
+        )
+    for name, worth in done.worth.items():
+        how = f", quantised, {done.quantized}" if name == INT8 else ""
+        lines.append(f"{name}{how}: test accuracy {worth.accuracy:.2%}, {worth.bytes / 1e6:.3g} MB")
+    return lines
+
+
+def show(done: Exported) -> str:
+    """What came of an export, for people."""
+    head = f"{done.network}: val {done.val_accuracy:.2%}, test {done.test_accuracy:.2%}"
+    width = max(map(len, done.files))
+    listed = [f"  {name:<{width}}  {_size(size):>8}" for name, size in done.files.items()]
+    return "\n".join([head, *(f"  {line}" for line in _checks(done)), f"{done.folder}:", *listed])
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # of formats that were not asked for
+            continue
+    return found

@@ -1,0 +1,48 @@
+"""A folder from which the network can be built again: its description, its weights, its own code."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsweep.errors import KdsweepError
+from kdsweep.export.chosen import Chosen
+from kdsweep.export.preprocessing import Preprocessing
+from kdsweep.models.source import copy_code
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NETWORK, WEIGHTS, CODE = "network.json", "model.safetensors", "code"
+
+
+def write(chosen: Chosen, weights: Path, folder: Path) -> None:
+    """What `load` needs, into a folder that is there."""
+    Preprocessing.of(chosen.result.dataset).save(folder)
+    told = {"name": chosen.network["name"], "role": chosen.role, "model": chosen.network["model"]}
+    (folder / NETWORK).write_text(json.dumps(told, indent=1) + "\n")
+    shutil.copyfile(weights, folder / WEIGHTS)
+    copy_code(chosen.code(), folder / CODE)
+
+
+def load(folder: str | Path) -> "nn.Module":
+    """The network of such a folder, in eval mode; it gives logits [B, classes] of inputs [B, C, H, W].
+
+    A network of the user's own is imported from the folder's code. Raises KdsweepError if there is none.
+    """
+    from kdsweep.models.build import build
+    from kdsweep.models.weights import load_weights
+
+    folder = Path(folder)
+    preprocessing = Preprocessing.load(folder)
+    try:
+        told: dict[str, Any] = json.loads((folder / NETWORK).read_text())
+    except (OSError, ValueError) as error:
+        raise KdsweepError(f"{folder}: has no {NETWORK} that can be read ({error})") from error
+    code = str((folder / CODE).absolute())
+    if (folder / CODE).is_dir() and code not in sys.path:
+        sys.path.insert(0, code)
+    network = build(told["model"], len(preprocessing.classes), preprocessing.shape)
+    network.load_state_dict(load_weights(folder / WEIGHTS))
+    return network.eval()

@@ -1,0 +1,125 @@
+"""The formats that a network goes out in, each loaded again and compared with PyTorch."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kdsweep.errors import KdsweepError
+from kdsweep.export.predict import INSTALL, ONNX, open_session
+from kdsweep.export.preprocessing import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+OPSET = 20  # of ONNX, which onnxruntime knows from 1.17 on
+TOLERANCE = 1e-3  # of the largest logit, or of 1: what float32 may differ by when it is summed otherwise
+
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file's name, how the network is written into it and how it is loaded."""
+
+    file: str
+    write: Callable[[nn.Module, Tensor, Path], None]
+    load: Callable[[Path], Network]
+
+
+def write_and_compare(network: nn.Module, kind: str, folder: Path, batches: Sequence[Tensor]) -> list[float]:
+    """Write the network, in eval mode, and compare logits of batches of inputs [B, C, H, W] with its own.
+
+    Returns the largest absolute difference in each batch. Raises KdsweepError if the network cannot be
+    exported, or what was exported gives other logits.
+    """
+    form, file = FORMATS[kind], folder / FORMATS[kind].file
+    # two images, for exporters take a batch of one for a constant
+    example = torch.zeros(2, *batches[0].shape[1:])
+    try:
+        with _quiet(), torch.no_grad():
+            form.write(network, example, file)
+            exported = form.load(file)
+            differences = [(exported(batch) - network(batch)).abs().max().item() for batch in batches]
+            largest = max(network(batch).abs().max().item() for batch in batches)
+    except KdsweepError:
+        raise
+    except Exception as error:  # exporters raise whatever a network leads them to
+        raise KdsweepError(
+            f"--to {kind}: this network cannot be exported so: {_first_line(error)}"
+        ) from error
+    if not max(differences) <= TOLERANCE * max(1, largest):
+        raise KdsweepError(
+            f"--to {kind}: the exported network gives other logits, by up to {max(differences):.3g}; "
+            "nothing was exported"
+        )
+    return differences
+
+
+def _write_onnx(network: nn.Module, example: Tensor, file: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise KdsweepError(f"{error.name} is not installed; {INSTALL}") from error
+    torch.onnx.export(
+        network,
+        (example,),
+        file,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        opset_version=OPSET,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _load_onnx(file: Path) -> Network:
+    session = open_session(file)
+    return lambda inputs: torch.from_numpy(session.run(None, {INPUT: inputs.numpy()})[0])
+
+
+def _write_program(network: nn.Module, example: Tensor, file: Path) -> None:
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, file)
+
+
+def _load_program(file: Path) -> Network:
+    program: ExportedProgram = torch.export.load(file)
+    return program.module()
+
+
+def _write_script(network: nn.Module, example: Tensor, file: Path) -> None:
+    torch.jit.trace(network, example).save(str(file))
+
+
+FORMATS = {
+    "onnx": Format(ONNX, _write_onnx, _load_onnx),
+    "torch-export": Format("model.pt2", _write_program, _load_program),
+    "torchscript": Format("model.torchscript.pt", _write_script, lambda file: torch.jit.load(str(file))),
+}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters say of themselves: what came of it is compared."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

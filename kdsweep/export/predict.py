@@ -1,0 +1,129 @@
+"""Classes of image files by an exported ONNX file: numpy, Pillow and onnxruntime, no torch."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdsweep.data.decode import reason
+from kdsweep.data.listing import files_below, is_image
+from kdsweep.errors import KdsweepError
+from kdsweep.export.preprocessing import Preprocessing, probabilities
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+INSTALL = "pip install 'kdsweep[export]'"
+ONNX, INT8 = "model.onnx", "model.int8.onnx"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A file with its classes and their probabilities, the likeliest first, or with what is wrong with it."""
+
+    file: Path
+    classes: Sequence[tuple[str, float]] = ()
+    error: str = ""
+
+
+class Predictor:
+    """The ONNX model of an exported folder, on the CPU; `name` is one of its files.
+
+    Raises KdsweepError if the folder has no model, or one that does not fit its preprocessing.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        if not folder.is_dir():
+            raise KdsweepError(f"{folder}: no such folder; give one that kdsweep-export has made")
+        self.preprocessing = Preprocessing.load(folder)
+        self.file = _model(folder, name)
+        self._session = open_session(self.file)
+        classes, shape = len(self.preprocessing.classes), list(self.preprocessing.shape)
+        (given,), (gives,) = self._session.get_inputs(), self._session.get_outputs()
+        if list(given.shape[1:]) != shape or gives.shape[-1] != classes:
+            raise KdsweepError(
+                f"{self.file}: takes images of {given.shape[1:]} and gives {gives.shape[-1]} classes, but "
+                f"preprocessing.json tells of {shape} and {classes}; export again"
+            )
+        self._input = given.name
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits [B, classes] of pixels [B, C, H, W]."""
+        inputs = self.preprocessing.inputs(pixels)
+        outputs: NDArray[np.float32] = self._session.run(None, {self._input: inputs})[0]
+        return outputs
+
+    def predict(self, files: Sequence[Path], top: int = 1, batch: int = 32) -> Iterator[Predicted]:
+        """The `top` classes of each file, in the order of the files, `batch` files at a time."""
+        for start in range(0, len(files), batch):
+            part = files[start : start + batch]
+            decoded = [self._decode(file) for file in part]
+            pixels = [each for each in decoded if not isinstance(each, str)]
+            rows = iter(probabilities(self.logits(np.stack(pixels)))) if pixels else iter(())
+            for file, each in zip(part, decoded, strict=True):
+                if isinstance(each, str):
+                    yield Predicted(file, error=each)
+                else:
+                    yield Predicted(file, self._likeliest(next(rows), top))
+
+    def _decode(self, file: Path) -> NDArray[np.uint8] | str:
+        """The pixels of a file, or what is wrong with it."""
+        try:
+            return self.preprocessing.pixels(file.read_bytes())
+        except MemoryError:  # says nothing about the file
+            raise
+        except OSError as error:
+            return error.strerror or reason(error)
+        except Exception as error:  # decoders raise whatever a broken file leads them to
+            return reason(error)
+
+    def _likeliest(self, row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
+        names = self.preprocessing.classes
+        return [(names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:top]]
+
+
+def image_files(named: Sequence[str]) -> list[Path]:
+    """The files that are named, and the images at any depth below the folders that are, by path.
+
+    Raises KdsweepError for a folder without images.
+    """
+    files: list[Path] = []
+    for each in map(Path, named):
+        if not each.is_dir():
+            files.append(each)
+            continue
+        below = [each / path for path in sorted(files_below(each)) if is_image(path)]
+        if not below:
+            raise KdsweepError(f"{each}: no images in this folder")
+        files += below
+    return files
+
+
+def open_session(file: Path) -> "InferenceSession":
+    """An onnxruntime session on the CPU.
+
+    Raises KdsweepError if the file is no model, or onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise KdsweepError(f"onnxruntime is not installed; {INSTALL}") from error
+    onnxruntime.set_default_logger_severity(3)  # errors; it warns of what it optimises
+    try:
+        return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:  # of onnxruntime's own kinds
+        why = " ".join(str(error).split())[:200]
+        raise KdsweepError(f"{file}: is no ONNX model that onnxruntime can read ({why})") from error
+
+
+def _model(folder: Path, name: str | None) -> Path:
+    """The model to take: the one that is named, else the float one, else the quantised one."""
+    there = [file for file in (ONNX, INT8) if (folder / file).is_file()]
+    if name and not (folder / name).is_file():
+        raise KdsweepError(f"{folder / name}: no such model; there: {', '.join(there) or 'none'}")
+    if not name and not there:
+        raise KdsweepError(f"{folder}: has no {ONNX}; make one by kdsweep-export … --to onnx --out FOLDER")
+    return folder / (name or there[0])

@@ -1,0 +1,95 @@
+"""From an image file to what a network takes; read by whoever predicts, so it imports little."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdsweep.data.decode import decode
+from kdsweep.errors import KdsweepError
+
+PREPROCESSING = "preprocessing.json"
+INPUT, OUTPUT = "images", "logits"  # the names of a model's input and output
+MODES = {1: "L", 3: "RGB"}  # Pillow's names, by the number of channels
+
+# what does not differ from model to model, for people who write a preprocessing of their own
+STEPS = {
+    "exif_orientation": "applied",
+    "interpolation": "bicubic, antialiased (Pillow)",
+    "scale": 1 / 255,
+    "layout": "NCHW",
+    "dtype": "float32",
+    "input": INPUT,
+    "output": OUTPUT,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Decode as `mode`, resize to a square, scale to [0, 1], subtract `mean` and divide by `std`.
+
+    `resize` is squash, or crop: the shorter side becomes `image_size`, then the middle is taken. `mean` and
+    `std` are per channel, of pixels in [0, 1]. `classes` name the logits in their order.
+    """
+
+    mode: str
+    image_size: int
+    resize: str
+    mean: Sequence[float]
+    std: Sequence[float]
+    classes: Sequence[str]
+
+    @classmethod
+    def of(cls, dataset: Mapping[str, Any]) -> Self:
+        """That of a data set as a result describes it."""
+        channels, height, width = dataset["shape"]
+        if height != width or channels not in MODES:
+            raise KdsweepError(
+                f"{dataset['name']}: images of {channels}×{height}×{width} cannot be made from image files; "
+                "they must be square, of 1 or 3 channels"
+            )
+        return cls(
+            MODES[channels], height, dataset["resize"], dataset["mean"], dataset["std"], dataset["classes"]
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """That of an exported folder. Raises KdsweepError if there is none."""
+        file = folder / PREPROCESSING
+        try:
+            told = json.loads(file.read_text())
+            return cls(**{name: told[name] for name in cls.__dataclass_fields__})
+        except FileNotFoundError:
+            raise KdsweepError(
+                f"{folder}: has no {PREPROCESSING}; give a folder that kdsweep-export has made"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise KdsweepError(f"{file}: cannot be read ({error}); export again") from error
+
+    def save(self, folder: Path) -> None:
+        (folder / PREPROCESSING).write_text(json.dumps({**asdict(self), **STEPS}, indent=1) + "\n")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of an image."""
+        return len(self.mean), self.image_size, self.image_size
+
+    def pixels(self, content: bytes) -> NDArray[np.uint8]:
+        """The pixels [C, H, W] of a file's content. Raises whatever Pillow does for one that is no image."""
+        return decode(content, self.image_size, self.resize, self.mode)
+
+    def inputs(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the network takes of pixels, both [B, C, H, W]; bit for bit as in training."""
+        mean, std = (np.array(each, np.float32)[:, None, None] for each in (self.mean, self.std))
+        return pixels.astype(np.float32) * (1 / (255 * std)) + -mean / std
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The softmax of logits [B, classes]."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    softmax: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return softmax

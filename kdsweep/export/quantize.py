@@ -1,0 +1,104 @@
+"""An ONNX file in eight bits, and what it is worth: its accuracy beside that of the float one."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdsweep.data import Dataset
+from kdsweep.data.split import Split
+from kdsweep.errors import KdsweepError
+from kdsweep.export.predict import INSTALL, INT8, ONNX, Predictor
+from kdsweep.export.preprocessing import INPUT, Preprocessing
+
+CALIBRATION = 256  # training images, by which the ranges of activations are known
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A file's share of right answers on the test split, and its bytes."""
+
+    accuracy: float
+    bytes: int
+
+
+def quantize(folder: Path, how: str, dataset: Dataset) -> dict[str, Worth]:
+    """Write the ONNX file of `folder` in eight bits beside it; what both are worth, by file name.
+
+    `dynamic` stores the weights of dense layers in eight bits and finds the range of their inputs anew for
+    each batch; convolutions stay as they are. `static` puts all layers into eight bits, with ranges found
+    once on training images.
+    """
+    try:
+        import onnx
+        from onnxruntime import quantization
+    except ImportError as error:
+        raise KdsweepError(f"{error.name} is not installed; {INSTALL}") from error
+
+    model = onnx.load(folder / ONNX)
+    del model.graph.value_info[:]  # shapes of weights, which the quantiser turns round
+    target = folder / INT8
+    try:
+        with _quiet():
+            if how == "dynamic":
+                quantization.quantize_dynamic(
+                    model, target, op_types_to_quantize=["MatMul"], per_channel=True, reduce_range=True
+                )
+            else:
+                quantization.quantize_static(
+                    model,
+                    target,
+                    _calibration(Preprocessing.load(folder), dataset.train),
+                    per_channel=True,
+                    reduce_range=True,  # for CPUs without VNNI, on which products of eight bits overflow
+                    activation_type=quantization.QuantType.QUInt8,
+                )
+    except Exception as error:  # of several kinds
+        raise KdsweepError(f"--quantize {how}: this network cannot be quantised so: {error}") from error
+    return {name: worth(folder, name, dataset.test) for name in (ONNX, INT8)}
+
+
+def worth(folder: Path, name: str, test: Split) -> Worth:
+    """What a model of an exported folder is worth on a split."""
+    predictor = Predictor(folder, name)
+    right = 0
+    for part in _batches(len(test.rows)):
+        logits = predictor.logits(test.source[test.rows[part]])
+        right += int((logits.argmax(axis=1) == test.labels[part]).sum())
+    return Worth(right / len(test.labels), predictor.file.stat().st_size)
+
+
+def _calibration(preprocessing: Preprocessing, train: Split):  # type: ignore[no-untyped-def] # onnxruntime's
+    """Training images in the form that onnxruntime reads them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            count = min(CALIBRATION, len(train.rows))
+            self.inputs = (preprocessing.inputs(train.source[train.rows[part]]) for part in _batches(count))
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            inputs = next(self.inputs, None)
+            return None if inputs is None else {INPUT: inputs}
+
+    return Reader()
+
+
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without onnxruntime's advice to have prepared the model in another way."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

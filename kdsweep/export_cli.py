@@ -1,0 +1,70 @@
+"""The command `kdsweep-export`: from a sweep to the files that one ships."""
+
+import argparse
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from kdsweep import console
+from kdsweep.console import DONE
+
+KINDS = ("onnx", "torch-export", "torchscript", "safetensors")
+EXAMPLES = """
+kdsweep-export multirun/DAY/TIME --to onnx --out shipped            the sweep's best student
+kdsweep-export RUN_ID --to onnx --quantize static --out shipped     in eight bits too
+kdsweep-export kdsweep --job 3 --to safetensors --out shipped       job 3 of an experiment's sweep
+"""
+
+
+def main() -> None:
+    """The `kdsweep-export` command. Exit status 0: done, 1: a mistake or a failure, 2: interrupted."""
+    console.run(_parser(), _run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = console.parser(
+        "kdsweep-export", "The best student of a sweep as files, with preprocessing and model card.", EXAMPLES
+    )
+    parser.add_argument(
+        "what", metavar="WHAT", help="folder of a sweep or job, MLflow run, or experiment by name or id"
+    )
+    parser.add_argument(
+        "--to", nargs="+", action="extend", choices=KINDS, required=True, metavar="FORMAT",
+        help=f"one or several of {', '.join(KINDS)}",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--force", action="store_true", help="replace an export that is there already")
+    parser.add_argument("--role", default="student", help="student (default), teacher, scratch, …")
+    parser.add_argument("--job", type=int, metavar="N", help="of this job, not of the best by validation")
+    parser.add_argument(
+        "--quantize",
+        choices=("dynamic", "static"),
+        help="ONNX in eight bits too: its dense layers, or all",
+    )
+    parser.add_argument("--tracking-uri", help="MLflow (the config's by default)")
+    parser.add_argument("--json", action="store_true", help="what came of it, as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from omegaconf import OmegaConf
+
+    from kdsweep.config import Tracking
+    from kdsweep.errors import KdsweepError
+    from kdsweep.export.export import Order, export, show
+    from kdsweep.records import read
+
+    if options.quantize and "onnx" not in options.to:
+        raise KdsweepError(f"--quantize {options.quantize}: is for ONNX; add --to onnx")
+    defaults: Any = OmegaConf.load(str(files("kdsweep.conf") / "config.yaml"))
+    uri = options.tracking_uri or defaults.tracking.uri
+    tracking = Tracking(uri=uri, experiment=defaults.tracking.experiment)
+    kinds = [kind for kind in KINDS if kind in options.to]
+    order = Order(kinds, options.out, options.role, options.job, options.quantize, options.force)
+    exported = export(read(options.what, uri), order, tracking)
+    print(exported.as_json() if options.json else show(exported))
+    return DONE
+
+
+if __name__ == "__main__":
+    main()
