@@ -177,11 +177,13 @@ def test_charts_follow_the_room_and_the_scheme(opened):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
 
 
-def test_print_is_light(opened):
+def test_print_is_light_and_fits_its_sheet(opened):
     page = opened(invented.sweep(), color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     ink = "getComputedStyle(document.querySelector('.chart .xtitle')).fill"
     assert page.evaluate(ink) == "rgb(27, 31, 36)"
+    widths = page.eval_on_selector_all(".chart .main-svg", "all => all.map(each => each.clientWidth)")
+    assert widths and max(widths) <= 700, "a sheet's"
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 

@@ -8,6 +8,7 @@
 
   // ---- charts: the same data in the colours of now, and with the room there is
   const NARROW = 600;
+  const PAPER = 680; // what a sheet of A4 has room for
 
   function coloured(value) {
     if (typeof value === "string" && value.startsWith("--")) {
@@ -70,7 +71,7 @@
         ...coloured(trace),
         visible: trace.meta !== "toggle" || !toggle || toggle.checked,
       }));
-      const width = Math.floor(panel.getBoundingClientRect().width);
+      const width = Math.min(Math.floor(panel.getBoundingClientRect().width), printing ? PAPER : Infinity);
       Plotly.react(div, data, laidOut(figure.layout, data, width, section.classList.contains("square")), CONFIG);
       div.drawn = width;
     });
