@@ -188,10 +188,12 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
 
     try:
         show(record)
-        for file in write_report([record], folder):
-            run.artifact(file)
-            print(f"  {relative(file)}")
-        run.note(note(record, leaderboard(record)), folder / "sweep.png")
+        try:
+            for file in write_report([record], folder):
+                run.artifact(file)
+                print(f"  {relative(file)}")
+        finally:
+            run.note(note(record, leaderboard(record)), folder / "sweep.png")
     except Exception as error:
         told = f"the report is not whole: {explain(error)}"
         print(f"kdsweep: {told}; kdsweep-report {folder} makes it again", file=sys.stderr)

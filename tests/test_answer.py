@@ -325,7 +325,7 @@ def test_the_note_is_markdown_that_fits():
     text = note(
         sweep_of(long, ["student.model._target_"]), leaderboard(sweep_of(long, ["student.model._target_"]))
     )
-    assert len(text) <= 8000 and "report.html" in text and "a\\|b" in text
+    assert len(text) <= 7800 and "report.html" in text and "a\\|b" in text
 
 
 def test_rows_as_json_take_no_jobs_along():

@@ -92,7 +92,8 @@ def test_one_job(kdsweep: Command, tmp_path):
     history = client(tmp_path).get_metric_history(run.info.run_id, "val/accuracy")
     assert [point.step for point in history] == [1, 2]
     assert artifacts(tmp_path, run) == {
-        "weights.safetensors", "confusion.png", "curves.png", "config.yaml", "teacher", "scratch"
+        "weights.safetensors", "confusion.png", "curves.png", "config.yaml", "result.json",
+        "teacher", "scratch",
     }  # fmt: skip
 
 

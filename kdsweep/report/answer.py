@@ -14,7 +14,7 @@ from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 NAMED = 3  # recipes or failed jobs that a sentence names; of more it tells the number
 NOTE_ROWS = 20
-NOTE_LENGTH = 8000  # of a tag in MLflow
+NOTE_LENGTH = 7800  # of 8000 that a tag has in MLflow; a picture's link comes after
 
 
 def answer(record: Record, rows: Sequence[Row]) -> list[str]:
