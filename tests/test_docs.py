@@ -1,4 +1,4 @@
-"""The commands of docs/search.md and docs/scaling.md, as written, but for shorter trainings.
+"""The commands of docs/search.md, scaling.md and export.md, as written, but for shorter trainings.
 
 A block whose fence says what it needs is not run here.
 """
@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 from conftest import Command, environment
+from PIL import Image
 
 DOCS = Path(__file__).parent.parent / "docs"
 QUICK = ("training.epochs=1", "dataset.train_limit=120", "dataset.test_limit=60", "baseline=false")
 
 
-@pytest.mark.parametrize("page", ["search.md", "scaling.md"])
+@pytest.mark.parametrize("page", ["search.md", "scaling.md", "export.md"])
 @pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
     commands = 0
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 30), (200, 100, 50)).save(tmp_path / "photos" / "a.jpg")
     for kind, text in re.findall(
         r"^```([^\n]*)\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE
     ):
@@ -38,7 +41,7 @@ def test_the_page_is_true(kdsweep: Command, tmp_path, page):
 
 def run(kdsweep: Command, line: str, folder: Path) -> None:
     program, *arguments = shlex.split(line)
-    if program == "kdsweep-store":
+    if program in ("kdsweep-store", "kdsweep-export", "kdsweep-predict"):
         command = [str(Path(sys.executable).parent / program), *arguments]
         done = subprocess.run(
             command, cwd=folder, env=environment(), input="n\n", capture_output=True, text=True
