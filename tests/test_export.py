@@ -249,7 +249,7 @@ NETWORKS = {
     "vgg": {"_target_": "kdsweep.models.vgg.VGG"},
     "wrn": {"_target_": "kdsweep.models.wrn.WideResNet", "depth": 10},
     "timm": {"_target_": "kdsweep.models.backbone.timm", "architecture": "test_resnet"},
-    "torchvision": {"_target_": "kdsweep.models.backbone.torchvision", "architecture": "mobilenet_v3_small"},
+    "torchvision": {"_target_": "kdsweep.models.backbone.torchvision", "architecture": "resnet18"},
 }  # fmt: skip
 
 

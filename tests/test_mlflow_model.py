@@ -124,7 +124,7 @@ def test_the_alias_goes_to_the_better_version_of_the_same_data(kdsweep: Command,
     assert logged(0.5).endswith("alias best stays with version 1, whose validation accuracy is 50.00%")
     assert logged(0.6) == "registered as small, version 3, alias best"
     assert logged(0.9, "other").endswith("alias best stays with version 3, which is of other data")
-    assert client(tmp_path).get_model_version_by_alias("small", "best").version == "3"
+    assert int(client(tmp_path).get_model_version_by_alias("small", "best").version) == 3
     start = time.perf_counter()
     logged(0.4)
     assert time.perf_counter() - start < 5  # a tenth of a second where the machine has nothing else to do

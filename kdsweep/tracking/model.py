@@ -118,8 +118,10 @@ def register(
     with suppress(MlflowException):  # there already
         client.create_registered_model(name)
     told = {**tags, ACCURACY_TAG: str(accuracy), DATA_TAG: data}
+    # not models:/ID, which a database looks up in the process's default MLflow
+    source = client.get_logged_model(model_id).artifact_location
     version = client.create_model_version(
-        name, f"models:/{model_id}", run_id, told, model_id=model_id, await_creation_for=0
+        name, source, run_id, told, model_id=model_id, await_creation_for=0
     ).version
     why = _why_not_best(client, name, accuracy, data)
     if why:
