@@ -108,6 +108,7 @@ def test_a_job_alone_logs_its_student_and_pickles_nothing(kdsweep: Command, tmp_
     ]
 
 
+@pytest.mark.long
 def test_the_alias_goes_to_the_better_version_of_the_same_data(kdsweep: Command, tmp_path, monkeypatch):
     kdsweep("method=scratch", "hydra.run.dir=job", *TINY)
     monkeypatch.chdir(tmp_path)
