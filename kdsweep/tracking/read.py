@@ -112,6 +112,8 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result:
     """What a job left; of one whose process died, what its tags say."""
     try:
         return Result.load(_artifact(client, run, RESULT, folder))
+    except (ValueError, TypeError) as error:
+        raise KdsweepError(f"run {run.info.run_id}: its {RESULT} cannot be read ({error})") from error
     except (KdsweepError, OSError):
         tags = run.data.tags
         swept = json.loads(tags.get(SWEPT_TAG, "{}"))
