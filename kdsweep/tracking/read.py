@@ -118,8 +118,8 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result:
         tags = run.data.tags
         swept = json.loads(tags.get(SWEPT_TAG, "{}"))
         pruned = PRUNED if tags.get("kdsweep.pruned") else None
-        error = tags.get(ERROR_TAG) or pruned or INTERRUPTED
-        return Result(int(tags.get(NUMBER_TAG, 0)), swept, run_id=run.info.run_id, error=error)
+        reason = tags.get(ERROR_TAG) or pruned or INTERRUPTED
+        return Result(int(tags.get(NUMBER_TAG, 0)), swept, run_id=run.info.run_id, error=reason)
 
 
 def _artifact(client: "MlflowClient", run: "Run", name: str, folder: Path) -> Path:
