@@ -259,3 +259,14 @@ def test_eight_jobs_at_once_lose_no_run_and_no_metric(kdsweep: Command, tmp_path
                 assert sorted(point.step for point in points) == list(range(1, 13)), (role, name)
         artifacts = {each.path for each in client.list_artifacts(run.info.run_id)}
         assert {"weights.safetensors", "config.yaml", "confusion.png", "teacher"} <= artifacts
+
+
+def test_system_metrics_are_logged_where_mlflow_is_told_to(tracker, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with begin(tracker) as run:
+        deadline = time.monotonic() + 60
+        while "system/cpu_utilization_percentage" not in state(tracker, run).data.metrics:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert state(tracker, run).info.status == "FINISHED"
