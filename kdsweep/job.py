@@ -1,10 +1,8 @@
 """The story of one job: config → plan → obtain, link by link → evaluate → track."""
 
 import json
-import logging
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from omegaconf import DictConfig
 from kdsweep.config import Config, Network
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
-from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
+from kdsweep.errors import ConfigError, Pruned, explain
 from kdsweep.models.build import check, parameter_count
 from kdsweep.models.source import source_digest
 from kdsweep.models.weights import locate, weights_digest
@@ -24,13 +22,9 @@ from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_ta
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
-from kdsweep.tracking import NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run, Tracker, download
+from kdsweep.tracking import Run, begin_run, download, log_figures
 from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
-
-log = logging.getLogger(__name__)
-
-MOST_CLASSES = 20  # that have a metric each in MLflow; all are in the evaluation
 
 
 @dataclass(frozen=True)
@@ -66,12 +60,12 @@ def run_job(
         result.seed, result.recipe = config.seed, _recipe(config)
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)
-        tracked = _begin(job, result, sweep)
+        tracked = begin_run(config, job.store, result, sweep)
         with tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
             pictures = [] if sweep else draw_inside([result], result, [], folder)
-            _track(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
+            log_figures(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
             model = [] if sweep else _log_model(config, result)
     except BaseException as error:
         result.error = _reason(error)
@@ -238,73 +232,8 @@ def _described(job: Job) -> dict[str, Any]:
     }
 
 
-def _begin(job: Job, result: Result, sweep: Sweep | None) -> Run:
-    """The job's MLflow run: its params few, what one compares by; its tags what one filters by.
-
-    A sweep that began with MLflow goes on without it; a job that stands alone needs it.
-    """
-    config = job.config
-    compared = ("temperature", "alpha", "chain_length")
-    params = {key: result.recipe[key] for key in compared if key in result.recipe} | {"seed": config.seed}
-    tags = {f"kdsweep.{name}": str(value) for name, value in result.recipe.items() if name not in compared}
-    tags |= {ROLE_TAG: "job", "kdsweep.seed": str(config.seed), "kdsweep.recipe": result.recipe_name}
-    tags[USED_TAG] = ",".join(job.entries)  # from the start, so that nobody removes them meanwhile
-    if sweep is None:
-        tracker = Tracker(config.tracking, job.store)
-        tracker.close_dead_runs()
-        run = Run(tracker, f"{config.method.name} {config.student.name}", params, tags)
-        run.input(result.dataset, config.dataset.root)
-        return run
-    try:
-        tracker = Tracker(config.tracking, job.store)
-        tags |= {NUMBER_TAG: str(result.number), SWEPT_TAG: json.dumps(result.swept)}
-        tags |= {"mlflow.parentRunId": sweep.run_id, SWEEP_TAG: sweep.spec}
-        run = Run(tracker, result.name, result.swept | params, tags)
-        run.input(result.dataset, config.dataset.root)
-        return run
-    except KdsweepError as error:
-        log.warning("%s; the job goes on without it", error)
-        return Run(None)
-
-
-def _track(tracked: Run, result: Result, files: Sequence[Path]) -> None:
-    """The final figures: the student's by their plain names, the others' under their role, and once more as
-    one metric over the links of the chain, its step being the link, from 0 for the teacher."""
-    tracked.ask_again()
-    for role, network in result.networks.items():
-        prefix = "" if role == "student" else f"{role}/"
-        step = result.chain.index(role) if role in result.chain else None
-        figures = {f"best/{name}": value for name, value in network["val"].items()}
-        for group in ("test", "cost"):
-            figures |= {f"{group}/{name}": value for name, value in _numbers(network[group])}
-        for name, value in figures.items():
-            tracked.metric(f"{prefix}{name}", value)
-            if step is not None and len(result.chain) > 2:  # there are links in between
-                tracked.metric(f"chain/{name}", value, step)
-    student = result.networks["student"]
-    tracked.tag(stage=student["key"], reused=str(student["reused"]).lower())
-    for file in (Path(student["weights"]), *files):
-        if file.exists():  # Hydra may be told to keep no config
-            tracked.artifact(file)
-    for role, network in result.networks.items():
-        tracked.artifact(Path(network["confusion"]), None if role == "student" else role)
-
-
 def _log_model(config: Config, result: Result) -> list[str]:
     """Log the student of a job alone as an MLflow model; where it is. Of a sweep, its end logs the best."""
     from kdsweep.export.logged import log_student
 
     return log_student(Sweep(result.run_id or "", [], 1), [result], config.tracking, config.register_as)
-
-
-def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Figures that are numbers, those per class too, under names that MLflow takes."""
-    for name, value in figures.items():
-        if isinstance(value, int | float):
-            yield name, value
-        elif name == "class_accuracy" and len(value) <= MOST_CLASSES:
-            yield from ((f"{name}/{_metric_name(key)}", each) for key, each in value.items())
-
-
-def _metric_name(text: str) -> str:
-    return re.sub(r"[^\w\-. ]", "_", text)
