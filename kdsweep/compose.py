@@ -37,10 +37,10 @@ class _Composer:
         if all(choice or _is_plain(override) for override, choice in parsed):
             chosen = tuple(line for line, (_, choice) in zip(job, parsed, strict=True) if choice)
             values = [override for override, choice in parsed if not choice]
-            if chosen not in self.bases:
-                self.bases[chosen] = self._composed(chosen)
-            config = copy.deepcopy(self.bases[chosen])
             try:
+                if chosen not in self.bases:
+                    self.bases[chosen] = self._composed(chosen)
+                config = copy.deepcopy(self.bases[chosen])
                 ConfigLoaderImpl._apply_overrides_to_config(values, config)
                 return config
             except Exception:  # Hydra says it better

@@ -35,7 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--force", action="store_true", help="replace an export that is there already")
     parser.add_argument("--role", default="student", help="student (default), teacher, scratch, …")
-    parser.add_argument("--job", type=int, metavar="N", help="of this job, not of the best by validation")
+    parser.add_argument(
+        "--job", type=int, metavar="N", help="of this job (from 0, as in its folder's name), not the best one"
+    )
     parser.add_argument(
         "--quantize",
         choices=("dynamic", "static"),

@@ -61,6 +61,9 @@ def run_job(
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)
         tracked = begin_run(config, job.store, result, sweep)
+        if sweep is None:
+            alone = Sweep.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
+            tracked.artifact(alone.save(folder))
         with tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)

@@ -1,7 +1,7 @@
 """What sweeps left behind: read from their folders, or from MLflow alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdsweep.errors import KdsweepError
@@ -14,6 +14,7 @@ class Record:
 
     sweep: Sweep
     results: Sequence[Result]
+    folder: Path | None = field(default=None, compare=False)  # from which it was read
 
     @property
     def finished(self) -> list[Result]:
@@ -31,14 +32,20 @@ def read(named: str, tracking_uri: str) -> list[Record]:
     folder = Path(named)
     try:
         if (folder / SWEEP).is_file():
-            return [Record(Sweep.load(folder), Result.load_all(folder))]
-        if (folder / RESULT).is_file():
-            result = Result.load(folder)
-            return [Record(Sweep(result.run_id or "", list(result.swept), 1), [result])]
+            return [Record(Sweep.load(folder), Result.load_all(folder), folder)]
+        if (folder / RESULT).is_file():  # a job of a sweep
+            result, above = Result.load(folder), folder.absolute().parent
+            known = Sweep.load(above) if (above / SWEEP).is_file() else Sweep("", list(result.swept), 1)
+            return [Record(replace(known, run_id=result.run_id or "", jobs=1), [result], folder)]
     except (OSError, ValueError, TypeError) as error:
         raise KdsweepError(f"{folder}: what the sweep left there cannot be read ({error})") from error
-    if folder.is_dir():
-        raise KdsweepError(f"{folder}: has no {SWEEP}, nor a {RESULT}; give the folder of a sweep or job")
     from kdsweep.tracking import sweeps_in_mlflow
 
-    return [Record(sweep, results) for sweep, results in sweeps_in_mlflow(tracking_uri, named)]
+    try:
+        return [Record(sweep, results) for sweep, results in sweeps_in_mlflow(tracking_uri, named)]
+    except KdsweepError as error:
+        if folder.is_dir():  # which may have an experiment's name
+            raise KdsweepError(
+                f"{folder}: has no {SWEEP}, nor a {RESULT}; give the folder of a sweep or job"
+            ) from error
+        raise

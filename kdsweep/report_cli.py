@@ -50,8 +50,8 @@ def _run(options: argparse.Namespace) -> int:
     defaults: Any = OmegaConf.load(str(files("kdsweep.conf") / "config.yaml"))
     records = _records(options.what, options.tracking_uri or defaults.tracking.uri)
     record = together(records)
-    own = Path(options.what[0])
-    folder = options.out or (own if own.is_dir() and len(options.what) == 1 else Path("report"))
+    own = records[0].folder if len(options.what) == 1 else None
+    folder = options.out or own or Path("report")
     if not options.json:
         show(record)
     written = []

@@ -11,7 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+from kdsweep.errors import ConfigError
+
 SWEEP, RESULT = "sweep.json", "result.json"
+PICTURES = ("sweep.png", "f1.png", "roc_auc.png", "curves.png", "chain.png")
+LEFT = (f"**/{RESULT}", "experiment/*", "search/*", "sweep.csv", "sweep.txt", "report.html", *PICTURES)
 INTERRUPTED = "interrupted"
 PRUNED = "pruned"
 PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")  # whose versions are told
@@ -43,12 +47,29 @@ class Sweep:
             run_id, keys, jobs, spec, command, datetime.now(UTC).isoformat("T", "seconds"), config, versions
         )
 
-    def save(self, folder: Path) -> None:
-        """Begin the sweep in `folder`, where the results of an earlier one no longer count."""
+    def save(self, folder: Path) -> Path:
+        """Leave it in `folder`; the file."""
         folder.mkdir(parents=True, exist_ok=True)
-        for old in (*folder.rglob(RESULT), *folder.glob("experiment/*"), *folder.glob("search/*")):
-            old.unlink()
-        (folder / SWEEP).write_text(json.dumps(asdict(self)))
+        file = folder / SWEEP
+        file.write_text(json.dumps(asdict(self)))
+        return file
+
+    @staticmethod
+    def clear(folder: Path) -> None:
+        """Remove what an earlier sweep has left in `folder`: it is another one's now.
+
+        Raises ConfigError if other sweeps or jobs are below it, whose results would pass for this one's.
+        """
+        own = folder / SWEEP
+        below = folder.rglob(SWEEP) if own.exists() else (*folder.rglob(SWEEP), *folder.rglob(RESULT))
+        if other := next((file for file in below if file != own), None):
+            raise ConfigError(
+                f"hydra.sweep.dir={folder}: has {other}, another sweep's or job's; give a new folder"
+            )
+        if own.exists():
+            for pattern in LEFT:
+                for old in folder.glob(pattern):
+                    old.unlink()
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -5,6 +5,7 @@ every start: keep it light.
 """
 
 import itertools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher
 from kdsweep.records import Record
-from kdsweep.result import SWEEP, Result, Sweep
+from kdsweep.result import Result, Sweep
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
@@ -144,6 +145,9 @@ class SweepCallback(Callback):
             _show_plan(prepared, jobs, overrides, f"{count}: {_subject(first)}", chosen)
             raise SystemExit(0)
 
+        folder = Path(config.hydra.sweep.dir)
+        Sweep.clear(folder)
+
         from kdsweep.store import Store
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
@@ -153,9 +157,7 @@ class SweepCallback(Callback):
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
         sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
-        folder = Path(config.hydra.sweep.dir)
-        sweep.save(folder)
-        self.run.artifact(folder / SWEEP)
+        self.run.artifact(sweep.save(folder))
         print(f"{count}: {_subject(first)}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
@@ -196,7 +198,7 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
             run.note(note(record, leaderboard(record)), folder / "sweep.png")
     except Exception as error:
         told = f"the report is not whole: {explain(error)}"
-        print(f"kdsweep: {told}; kdsweep-report {folder} makes it again", file=sys.stderr)
+        print(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", file=sys.stderr)
 
 
 def log_best(sweep: Sweep, results: Sequence[Result]) -> None:

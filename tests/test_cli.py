@@ -92,7 +92,7 @@ def test_one_job(kdsweep: Command, tmp_path):
     history = client(tmp_path).get_metric_history(run.info.run_id, "val/accuracy")
     assert [point.step for point in history] == [1, 2]
     assert artifacts(tmp_path, run) == {
-        "weights.safetensors", "confusion.png", "curves.png", "config.yaml", "result.json",
+        "weights.safetensors", "confusion.png", "curves.png", "config.yaml", "result.json", "sweep.json",
         "teacher", "scratch",
     }  # fmt: skip
 
@@ -284,6 +284,9 @@ def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp
     kdsweep("-m", "hydra.sweep.dir=out", "alpha=0.1,0.5", "method=scratch", *TINY)
     with (tmp_path / "out" / "sweep.csv").open() as stream:
         assert [row["alpha"] for row in csv.DictReader(stream)] == ["0.1", "0.5"]
+    shown = kdsweep("-m", "hydra.sweep.dir=.", "method=scratch", *TINY, status=1).stderr
+    assert "another sweep's or job's; give a new folder" in shown
+    assert len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 
 def test_a_damaged_stage_is_trained_again_with_a_warning(kdsweep: Command, tmp_path):

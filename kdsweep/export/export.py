@@ -74,12 +74,13 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
         str(order.out), chosen.title, result.run_id, result.number,
         chosen.network["val"]["val/accuracy"], chosen.network["test"]["accuracy"], quantized=order.quantize,
     )  # fmt: skip
-    order.out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    out = order.out.resolve()  # also where it is named "."
+    out.parent.mkdir(parents=True, exist_ok=True)
     with (
         ExitStack() as stack,
-        tempfile.TemporaryDirectory(prefix=f".{order.out.name}-", dir=order.out.absolute().parent) as beside,
+        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside,
     ):
-        made = Path(beside) / order.out.name
+        made = Path(beside) / out.name
         made.mkdir()
         folder.write(chosen, weights, made)
         dataset, why = _images(chosen, stack)
@@ -146,9 +147,10 @@ def _put(made: Path, order: Order) -> None:
     """Rename the finished folder to where it belongs, in place of an earlier one."""
     for cache in made.rglob("__pycache__"):
         shutil.rmtree(cache)
-    if order.out.exists() and any(order.out.iterdir()):
-        order.out.rename(made.with_name("before"))
-    made.rename(order.out)
+    out = order.out.resolve()
+    if out.exists() and any(out.iterdir()):
+        out.rename(made.with_name("before"))
+    made.rename(out)
 
 
 def _checks(done: Exported) -> list[str]:

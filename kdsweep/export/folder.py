@@ -40,9 +40,18 @@ def load(folder: str | Path) -> "nn.Module":
         told: dict[str, Any] = json.loads((folder / NETWORK).read_text())
     except (OSError, ValueError) as error:
         raise KdsweepError(f"{folder}: has no {NETWORK} that can be read ({error})") from error
-    code = str((folder / CODE).absolute())
-    if (folder / CODE).is_dir() and code not in sys.path:
-        sys.path.insert(0, code)
+    if (folder / CODE).is_dir():
+        _import_from((folder / CODE).absolute())
     network = build(told["model"], len(preprocessing.classes), preprocessing.shape)
     network.load_state_dict(load_weights(folder / WEIGHTS))
     return network.eval()
+
+
+def _import_from(code: Path) -> None:
+    """Have modules of the folder come from it, though others of their names be imported already."""
+    own = {path.stem for path in code.iterdir()}
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "")
+        if name.partition(".")[0] in own and not file.is_relative_to(code):
+            del sys.modules[name]
+    sys.path[:] = [str(code), *(path for path in sys.path if path != str(code))]

@@ -16,7 +16,7 @@ from kdsweep.export.preprocessing import Preprocessing, probabilities
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-INSTALL = "pip install 'kdsweep[export]'"
+INSTALL = "pip install 'kdsweep[export]', or '.[export]' in a clone"
 ONNX, INT8 = "model.onnx", "model.int8.onnx"
 
 

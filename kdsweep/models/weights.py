@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.store import Store
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
     Raises ConfigError if there is none.
     """
     if weights.startswith(RUN):
-        return fetch(weights)
+        try:
+            return fetch(weights)
+        except KdsweepError as error:
+            raise ConfigError(f"weights={error}") from error
     if weights.startswith(STAGE):
         entry = store.find(weights.removeprefix(STAGE))
         if entry is None or not (entry / WEIGHTS).is_file():

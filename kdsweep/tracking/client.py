@@ -34,7 +34,7 @@ def download(tracking: Tracking, uri: str) -> Path:
         return Path(download_artifacts(uri, tracking_uri=tracking.uri))
     except Exception as error:
         why = " ".join(str(error).split())[:300]
-        raise KdsweepError(f"weights={uri}: tracking.uri={tracking.uri} does not give it ({why})") from error
+        raise KdsweepError(f"{uri}: tracking.uri={tracking.uri} does not give it ({why})") from error
 
 
 def silent(uri: str, error: Exception) -> KdsweepError:

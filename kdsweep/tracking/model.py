@@ -132,14 +132,13 @@ def register(
 
 def _why_not_best(client: "MlflowClient", name: str, accuracy: float, data: str) -> str | None:
     """Why the alias stays where it is, if it does."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        best = client.get_model_version_by_alias(name, ALIAS)
-    except MlflowException:  # no version has it
+    version = client.get_registered_model(name).aliases.get(ALIAS)
+    if version is None:
         return None
+    best = client.get_model_version(name, version)
     if best.tags.get(DATA_TAG) != data:
-        return f"alias {ALIAS} stays with version {best.version}, which is of other data"
+        other = "is of other data" if DATA_TAG in best.tags else "does not tell its data"
+        return f"alias {ALIAS} stays with version {best.version}, which {other}"
     before = float(best.tags.get(ACCURACY_TAG, "0"))
     if accuracy > before:
         return None

@@ -1,11 +1,13 @@
 """What MLflow knows of runs that are over."""
 
 import json
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.errors import KdsweepError
 from kdsweep.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+log = logging.getLogger(__name__)
+
 DOWNLOADS = 8  # at a time
+Found = TypeVar("Found")
+Loaded = TypeVar("Loaded", Sweep, Result)
 
 
 def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
@@ -60,8 +66,7 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[Sweep, list[Result]]]:
     """
     client = _existing(uri)
     try:
-        parents = list(_runs_of(client, named))
-        found = [_sweep(client, run) for run in parents]
+        found = list(_sweeps(client, named))
     except KdsweepError:
         raise
     except Exception as error:
@@ -74,19 +79,33 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[Sweep, list[Result]]]:
     return found
 
 
-def _runs_of(client: "MlflowClient", named: str) -> "Iterator[Run]":
+def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[Sweep, list[Result]]]:
+    """That of a run; or all of an experiment but those that cannot be read, which are told."""
+    if run := _there(client.get_run, named):
+        yield _sweep(client, run)
+        return
+    experiment = client.get_experiment_by_name(named)
+    if experiment is None and named.isdigit():
+        experiment = _there(client.get_experiment, named)
+    if experiment is None:
+        return
+    for parent in _search(client, experiment.experiment_id, f"tags.`{ROLE_TAG}` = 'sweep'"):
+        try:
+            yield _sweep(client, parent)
+        except KdsweepError as error:
+            log.warning("a sweep is left out: %s", error)
+
+
+def _there(get: Callable[[str], Found], identifier: str) -> Found | None:
+    """What MLflow has by an id, None if it has none such."""
     from mlflow.exceptions import MlflowException
 
     try:
-        yield client.get_run(named)
-        return
-    except MlflowException:  # no run of that id
-        pass
-    experiment = client.get_experiment_by_name(named)
-    if experiment is None and named.isdigit():
-        experiment = client.get_experiment(named)
-    if experiment is not None:
-        yield from _search(client, experiment.experiment_id, f"tags.`{ROLE_TAG}` = 'sweep'")
+        return get(identifier)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
@@ -94,43 +113,60 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
     with tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
         folder = Path(there)
 
-        def fetch(run: "Run") -> Result:
+        def fetch(run: "Run") -> Result | None:
             return _result(client, run, folder)
 
         if parent.data.tags.get(ROLE_TAG) != "sweep":
-            result = fetch(parent)
-            return Sweep(parent.info.run_id, list(result.swept), 1), [result]
-        sweep = Sweep.load(_artifact(client, parent, SWEEP, folder))
+            return _job(client, parent, folder)
+        sweep = _loaded(Sweep, client, parent, SWEEP, folder)
+        if sweep is None:
+            raise KdsweepError(f"run {parent.info.run_id} has no {SWEEP}: it was killed when it began")
         of_sweep = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-        results = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
+        fetched = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
+    results = [each for each in fetched if each]
     finished = {result.name for result in results if not result.error}
     kept = [each for each in results if not each.error or each.name not in finished]
     return sweep, sorted(kept, key=lambda result: result.number)
 
 
-def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result:
-    """What a job left; of one whose process died, what its tags say."""
-    try:
-        return Result.load(_artifact(client, run, RESULT, folder))
-    except (ValueError, TypeError) as error:
-        raise KdsweepError(f"run {run.info.run_id}: its {RESULT} cannot be read ({error})") from error
-    except (KdsweepError, OSError):
-        tags = run.data.tags
-        swept = json.loads(tags.get(SWEPT_TAG, "{}"))
-        pruned = PRUNED if tags.get("kdsweep.pruned") else None
-        reason = tags.get(ERROR_TAG) or pruned or INTERRUPTED
-        return Result(int(tags.get(NUMBER_TAG, 0)), swept, run_id=run.info.run_id, error=reason)
+def _job(client: "MlflowClient", run: "Run", folder: Path) -> tuple[Sweep, list[Result]]:
+    """A job alone, or one of a sweep, as a sweep of itself."""
+    result = _result(client, run, folder)
+    if result is None or ROLE_TAG not in run.data.tags:
+        why = "is under way" if result is None else "is of another program"
+        raise KdsweepError(f"run {run.info.run_id} {why}, and no sweep's nor a job's that has ended")
+    parent = run.data.tags.get("mlflow.parentRunId")
+    teller = client.get_run(parent) if parent else run
+    known = _loaded(Sweep, client, teller, SWEEP, folder) or Sweep("", list(result.swept), 1)
+    return replace(known, run_id=run.info.run_id, jobs=1), [result]
 
 
-def _artifact(client: "MlflowClient", run: "Run", name: str, folder: Path) -> Path:
-    """The folder into which an artifact of a run was fetched."""
-    there: Path = folder / run.info.run_id
+def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result | None:
+    """What a job left; of one whose process died, what its tags say; None of one under way."""
+    result = _loaded(Result, client, run, RESULT, folder)
+    if result or run.info.status in ("RUNNING", "SCHEDULED"):
+        return result
+    tags = run.data.tags
+    swept = json.loads(tags.get(SWEPT_TAG, "{}"))
+    pruned = PRUNED if tags.get("kdsweep.pruned") else None
+    reason = tags.get(ERROR_TAG) or pruned or INTERRUPTED
+    return Result(int(tags.get(NUMBER_TAG, 0)), swept, run_id=run.info.run_id, error=reason)
+
+
+def _loaded(kind: type[Loaded], client: "MlflowClient", run: "Run", name: str, folder: Path) -> Loaded | None:
+    """What a run left as an artifact, None if it left none. Raises KdsweepError if it cannot be read."""
+    there = folder / run.info.run_id
     there.mkdir(exist_ok=True)
     try:
         client.download_artifacts(run.info.run_id, name, str(there))
-    except Exception as error:
-        raise KdsweepError(f"run {run.info.run_id} has no {name}; it is of another program") from error
-    return there
+    except Exception:
+        if any(artifact.path == name for artifact in client.list_artifacts(run.info.run_id)):
+            raise  # it could not be fetched, which is not the same
+        return None
+    try:
+        return kind.load(there)
+    except (ValueError, TypeError) as error:
+        raise KdsweepError(f"run {run.info.run_id}: its {name} cannot be read ({error})") from error
 
 
 def _search(client: "MlflowClient", experiment: str, which: str) -> "list[Run]":
