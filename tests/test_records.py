@@ -1,0 +1,106 @@
+"""What sweeps left, read from MLflow: whole, under way, damaged, not to be fetched."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from kdsweep.config import Tracking
+from kdsweep.errors import KdsweepError
+from kdsweep.records import read
+from kdsweep.result import RESULT, SWEEP, Result, Sweep
+from kdsweep.store import Store
+from kdsweep.tracking import ROLE_TAG, Run, Tracker
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def tracker(uri: str, tmp_path: Path, monkeypatch) -> Tracker:
+    monkeypatch.chdir(tmp_path)
+    return Tracker(Tracking(uri=uri, experiment="mine"), Store(tmp_path / "store"))
+
+
+def sweep(tracker: Tracker, folder: Path, told: bool = True) -> Run:
+    """A sweep of three jobs: one that finished, one that failed before it left a word, one under way."""
+    folder.mkdir()
+    parent = Run(tracker, "T", tags={ROLE_TAG: "sweep"})
+    if told:
+        parent.artifact(Sweep(parent.id, ["temperature"], 3, command="kdsweep -m …").save(folder))
+    for number in range(3):
+        swept = {"temperature": float(number + 1)}
+        tags = {"mlflow.parentRunId": parent.id, ROLE_TAG: "job", "kdsweep.job": str(number)}
+        run = Run(tracker, f"T={number}", tags={**tags, "kdsweep.swept": json.dumps(swept)})
+        if number == 0:
+            run.artifact(Result(number, swept, run_id=run.id).save(folder))
+        if number < 2:
+            run.end("FINISHED" if number == 0 else "FAILED", "no luck" if number else None)
+    parent.end("FINISHED")
+    return parent
+
+
+def test_a_job_under_way_has_no_result_yet(tracker, uri, tmp_path):
+    parent = sweep(tracker, tmp_path / "out")
+    for named in ("mine", tracker.experiment_id, parent.id):
+        (record,) = read(named, uri)
+        assert [(each.swept["temperature"], each.error) for each in record.results] == [
+            (1.0, None),
+            (2.0, "no luck"),
+        ]
+        assert record.sweep.command == "kdsweep -m …"
+
+
+def test_a_job_knows_the_sweep_it_is_of(tracker, uri, tmp_path):
+    sweep(tracker, tmp_path / "out")
+    (whole,) = read("mine", uri)
+    (record,) = read(whole.results[0].run_id, uri)
+    assert (record.sweep.jobs, record.sweep.command, len(record.results)) == (1, "kdsweep -m …", 1)
+
+
+def test_a_folder_may_have_an_experiments_name(tracker, uri, tmp_path):
+    sweep(tracker, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    assert len(read("mine", uri)) == 1
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KdsweepError, match=r"empty: has no sweep\.json"):
+        read("empty", uri)
+
+
+def test_a_sweep_that_cannot_be_read_hides_no_other(tracker, uri, tmp_path, caplog):
+    killed = sweep(tracker, tmp_path / "killed", told=False)
+    good = sweep(tracker, tmp_path / "good")
+    damaged = sweep(tracker, tmp_path / "damaged")
+    (finished,) = [each for each in read(damaged.id, uri)[0].results if not each.error]
+    file = tmp_path / RESULT
+    file.write_text("{")
+    MlflowClient(uri).log_artifact(finished.run_id, str(file))
+    assert [record.sweep.run_id for record in read("mine", uri)] == [good.id]
+    assert caplog.text.count("a sweep is left out") == 2
+    with pytest.raises(KdsweepError, match=f"{killed.id} has no {SWEEP}: it was killed when it began"):
+        read(killed.id, uri)
+    with pytest.raises(KdsweepError, match=f"its {RESULT} cannot be read"):
+        read(damaged.id, uri)
+
+
+def test_what_is_there_but_cannot_be_fetched_is_no_failed_job(tracker, uri, tmp_path, monkeypatch):
+    parent = sweep(tracker, tmp_path / "out")
+    fetch = MlflowClient.download_artifacts
+
+    def hiccup(client, run_id, path, there):
+        if path == RESULT:
+            raise ConnectionError("read timed out")
+        return fetch(client, run_id, path, there)
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", hiccup)
+    with pytest.raises(KdsweepError, match="MLflow does not answer: read timed out"):
+        read(parent.id, uri)
+
+
+@pytest.mark.parametrize("named", ["12345", "nothing", "a" * 32])
+def test_what_is_not_there_is_told(tracker, uri, named):
+    with pytest.raises(KdsweepError, match=f"{named}: no sweep of that name"):
+        read(named, uri)
