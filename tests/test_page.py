@@ -203,6 +203,44 @@ def test_words_stand_side_by_side(tmp_path):
     assert "map" not in page.sections
 
 
+def test_lists_stand_side_by_side_as_text(tmp_path):
+    record = invented.sweep({"student.model.hidden": ([256], [784, 784]), "seed": (0, 1)})
+    for job in record.results:  # a baseline for each, so that it changes along the axis
+        job.networks["scratch"] = invented.network("scratch", str(sorted(job.swept.items())))
+    page = Page(tmp_path, record)
+    axis = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]
+    assert axis["ticktext"] == ["[256]", "[784, 784]"]
+    assert page.trace("swept", "student alone")["x"] == [0, 1]
+    assert "is highest at [" in page.charts["swept"][0]["says"]
+    assert {row[1] for row in page.table("Leaderboard")[1:]} == {"[256]", "[784, 784]"}
+
+
+def test_a_flag_stands_as_a_word(tmp_path):
+    page = Page(tmp_path, invented.sweep({"training.nesterov": (False, True), "seed": (0, 1)}))
+    assert page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["ticktext"] == ["False", "True"]
+
+
+def with_the_student_alone(best: bool) -> Record:
+    """A grid of distillation beside method=scratch, which has neither temperature nor alpha."""
+    record = invented.sweep({"method": ("kd",), "temperature": (1, 4), "alpha": (0.1, 0.5)})
+    alone = invented.job(4, {"method": "scratch"}, roles=())
+    alone.networks["student"]["val"]["val/accuracy"] = 0.999 if best else 0.1
+    return Record(record.sweep, [*record.results, alone])
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_student_alone_among_the_recipes_takes_no_chart_away(tmp_path, best):
+    page = Page(tmp_path, with_the_student_alone(best))
+    cells = page.charts["map"][0]["figures"][0]["data"][0]
+    assert (cells["x"], cells["y"]) == (["1", "4"], ["0.1", "0.5"])
+    told = "as the best recipe with both has." if best else "as the best recipe has."
+    assert page.charts["map"][0]["says"].endswith(f"All have method=kd, {told}")
+    headings = [figure["heading"] for figure in page.charts["swept"][0]["figures"]]
+    lines = page.charts["swept"][0]["figures"][headings.index("Against temperature")]["data"]
+    names = {trace["name"] for trace in lines if trace.get("name", "").startswith("student, ")}
+    assert names == {"student, method=kd α=0.1", "student, method=kd α=0.5"}
+
+
 def test_an_axis_of_a_temperature_is_logarithmic_and_of_an_alpha_is_not():
     assert Axis.of("T", [1, 4, 16], log=True).log and not Axis.of("alpha", [0, 0.5, 1]).log
     axis = Axis.of("T", [4, 1, 16, 4], log=True)
