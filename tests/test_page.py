@@ -384,6 +384,20 @@ def test_names_are_text_wherever_they_stand(tmp_path):
     assert ticks[1] == "&lt;b&gt;bold&lt;/b&gt;", "plotly would make it bold"
 
 
+def test_the_positive_class_is_text_in_charts(tmp_path):
+    record = invented.sweep({"temperature": (1, 4)}, classes=("<b>bold</b>", "other"))
+    for job in record.results:
+        job.networks["student"]["test"] |= {"positive_class": "<b>bold</b>", "f1": 0.9}
+    page = Page(tmp_path, record)
+    figure = next(
+        view["figures"][0]
+        for view in page.charts["swept"]
+        if "<b>" in view["says"] or "bold" in str(view["figures"][0]["layout"])
+    )
+    assert figure["layout"]["yaxis"]["title"]["text"] == "test F1 of &lt;b&gt;bold&lt;/b&gt;"
+    assert "<b>" not in figure["data"][-1]["text"][0]
+
+
 def test_the_page_asks_for_nothing(tmp_path):
     page = Page(tmp_path, invented.sweep())
     own = re.sub(r"<script>.*?</script>", "", page.html, flags=re.S)
