@@ -261,6 +261,35 @@ def test_links_of_a_chain_have_rows(tmp_path):
     assert rows[1][2:4] == ["small_cnn", f"{fmean(tests):.2f} ± {half(tests):.2f}"]
 
 
+def test_links_are_of_chains_that_have_some(tmp_path):
+    chain = invented.job(0, {"method": "takd"}, roles=("teacher", "assistant1", "scratch"))
+    others = [
+        invented.job(1, {"method": "scratch"}, roles=()),
+        invented.job(2, {"method": "kd"}),
+        invented.job(3, {"method": "ban"}, roles=("generation1",)),
+    ]
+    others[2].chain = ["generation1", "generation2", "student"]
+    others[2].networks["generation2"] = others[2].networks["generation1"]
+    page = Page(tmp_path, Record(Sweep("p", ["method"], 4), [chain, *others]))
+    _, *rows = page.table("Links of the chains")
+    assert {row[0] for row in rows} == {"method = takd", "method = ban"}
+    above = {row[1]: row[5] for row in rows if row[0] == "method = ban"}
+    assert above == {"generation 1": "", "generation 2": "", "student": ""}, "without a teacher"
+
+
+def test_what_was_trained_as_another_jobs_student_was_not_found(tmp_path):
+    one, two = (invented.job(i, {"chain_length": i + 1}, roles=("teacher",)) for i in range(2))
+    first = one.networks["student"]
+    two.networks["generation1"] = first | {"reused": True}
+    two.chain = ["teacher", "generation1", "student"]
+    page = Page(tmp_path, Record(Sweep("p", ["chain_length"], 2), [one, two]))
+    _, *rows = page.table("Time and reuse by role")
+    told = {row[0]: row[1:] for row in rows}
+    assert told["student"] == ["2", "2", "2", "0", "6.0 s", "0.0 s"]
+    assert told["generation 1"] == ["1", "1", "1", "0", "0.0 s", "3.0 s"]
+    assert "3 networks were trained, in 9.0 s;" in page.text
+
+
 def test_times_count_each_network_once(tmp_path):
     page = Page(tmp_path, invented.sweep())
     _, *rows = page.table("Time and reuse by role")
