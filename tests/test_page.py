@@ -19,7 +19,7 @@ from kdsweep.report.page import write_page
 from kdsweep.report.page.figures import Axis
 from kdsweep.report.page.frontier import Point, pareto
 from kdsweep.report.statistics import interval
-from kdsweep.result import Result, Sweep
+from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 
 
 class Page:
@@ -311,6 +311,29 @@ def test_failed_jobs_are_listed_with_their_error(tmp_path):
     assert "1 job failed" in page.text
     assert "job 18, T=64 α=0.1 seed=0" in page.text and "the loss is no longer finite\nat 3" in page.text
     assert len(page.table("Leaderboard")) == 7, "recipes that have results alone"
+
+
+def test_lost_jobs_are_those_of_the_answer(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "seed": (0, 1)})
+    lost = [
+        Result(4, {"temperature": 1, "seed": 0}, error="tried again, and finished"),
+        Result(5, {"temperature": 1, "seed": 1}, error=INTERRUPTED),
+        Result(6, {"temperature": 4, "seed": 0}, error=PRUNED),
+        Result(7, {"temperature": 16, "seed": 0}, error="no such file"),
+        Result(8, {"temperature": 16, "seed": 1}, error=INTERRUPTED),
+        Result(9, {"temperature": 32, "seed": 0}, error=PRUNED),
+        Result(10, {"temperature": 4, "seed": 2}, error=INTERRUPTED),
+        Result(11, {"temperature": 4, "seed": 3}, error="no such file"),
+    ]
+    page = Page(tmp_path, Record(record.sweep, [*record.results, *lost]))
+    text = " ".join(page.text.split())
+    assert "<summary>2 jobs failed</summary>" in text and "no such file" in text
+    assert "2 jobs were interrupted: job 10, T=4 seed=2; job 8, T=16 seed=1." in text
+    assert "1 job was pruned" in text
+    assert "tried again" not in text
+    assert 'title="1 failed, 1 interrupted">2</td>' in text, "of T=4, of which two finished"
+    for told in ("2 of 12 jobs failed", "2 of 12 jobs were interrupted.", "1 of 12 jobs was pruned"):
+        assert told in text
 
 
 def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):
