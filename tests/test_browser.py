@@ -228,6 +228,10 @@ def test_the_command_is_copied(opened):
     page.get_by_role("button", name="Copy the command").click()
     page.get_by_text("Copied.").wait_for()
     assert page.evaluate("navigator.clipboard.readText()").startswith("kdsweep -m temperature=1,4,16")
+    page.get_by_role("button", name="Copy the export command").click()
+    until(page, "document.querySelector('#ship [role=status]')?.textContent === 'Copied.'")
+    best = page.evaluate("navigator.clipboard.readText()")
+    assert best.startswith("kdsweep-export run") and best.endswith(" --to onnx --out shipped")
 
 
 def test_two_hundred_trials_answer_at_once(opened):

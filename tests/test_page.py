@@ -53,7 +53,7 @@ class Page:
         return min(found, key=lambda trace: len(trace["name"]))
 
 
-ALL = ["leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
+ALL = ["ship", "leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
 
 
 def test_a_sweep_has_every_section_but_that_of_chains(tmp_path):
@@ -187,7 +187,7 @@ def test_results_without_bins_have_no_calibration(tmp_path):
 
 def test_what_is_not_there_is_left_out(tmp_path):
     alone = Page(tmp_path, invented.sweep({"training.learning_rate": (0.1, 0.001)}, roles=()))
-    assert alone.sections == ["leaderboard", "swept", "curves", "confusion", "calibration", "time", "origin"]
+    assert alone.sections == [name for name in ALL if name not in ("map", "cost")]
     assert "vs teacher" not in alone.text and "taught by" not in alone.text
     assert alone.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["type"] == "log"
     job = Page(tmp_path, invented.sweep({}))
@@ -334,6 +334,47 @@ def test_lost_jobs_are_those_of_the_answer(tmp_path):
     assert 'title="1 failed, 1 interrupted">2</td>' in text, "of T=4, of which two finished"
     for told in ("2 of 12 jobs failed", "2 of 12 jobs were interrupted.", "1 of 12 jobs was pruned"):
         assert told in text
+
+
+def test_the_file_to_ship_is_the_best_recipes_best_seed(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "seed": (0, 1, 2)})
+    figures = {1: (0.99, 0.5, 0.5), 4: (0.9, 0.95, 0.95)}  # the best job is not of the best recipe
+    for job in record.results:
+        student = job.networks["student"]
+        student["weights"] = f"/a store/{job.number}/weights.safetensors"
+        accuracy = figures[job.swept["temperature"]][job.seed]
+        student["val"] = {"val/accuracy": accuracy, "val/cross_entropy": 1 - job.seed / 10}
+    page = Page(tmp_path, record)
+    ship = page.text[page.text.index('<section id="ship"') : page.text.index('<section id="leaderboard"')]
+    assert re.findall("<dd>(.*?)</dd>", ship) == [
+        "T=4 seed=2, 95.00 % validation accuracy",
+        "run5",
+        "/a store/5/weights.safetensors",
+    ]
+    assert ">kdsweep-export run5 --to onnx --out shipped</pre>" in ship
+
+
+def test_another_mlflow_is_told_to_the_export(tmp_path):
+    record = invented.sweep({"seed": (0,)})
+    record.sweep.config["tracking"] = {"uri": "sqlite:///else where.db"}
+    command = "kdsweep-export run0 --to onnx --out shipped --tracking-uri 'sqlite:///else where.db'"
+    assert command in unescape(Page(tmp_path, record).text)
+
+
+def test_without_a_run_there_is_no_command_and_without_a_network_nothing_to_ship(tmp_path):
+    record = invented.sweep({"seed": (0,)})
+    record.results[0].run_id = None
+    assert "kdsweep-export" not in Page(tmp_path, record).text
+    lost = Record(record.sweep, [Result(0, {"seed": 0}, error=INTERRUPTED)])
+    page = Page(tmp_path, lost)
+    assert page.sections == ["leaderboard", "origin"] and "1 job was interrupted" in page.text
+
+
+def test_each_data_set_has_a_file_to_ship(tmp_path):
+    page = Page(tmp_path, invented.sweep({"seed": (0,)}), invented.sweep({"seed": (0,)}, name="mnist"))
+    ship = page.text[page.text.index('<section id="ship"') : page.text.index('<section id="leaderboard"')]
+    assert re.findall("<h3>(.*?)</h3>", ship) == ["digits", "mnist"]
+    assert ship.count("kdsweep-export run0") == 2
 
 
 def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):

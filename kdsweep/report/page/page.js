@@ -138,6 +138,7 @@
   const said = document.getElementById("copied");
   all(".copy").forEach((button) => button.addEventListener("click", async () => {
     const source = document.getElementById(button.dataset.of);
+    if (said.previousElementSibling !== button) { said.textContent = ""; button.after(said); }
     try {
       await navigator.clipboard.writeText(source.textContent);
       said.textContent = "Copied.";

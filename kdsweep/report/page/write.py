@@ -17,6 +17,7 @@ from kdsweep.report.page.curves import curves_section
 from kdsweep.report.page.figures import COLOURS, Section
 from kdsweep.report.page.frontier import cost_section
 from kdsweep.report.page.grid import map_section
+from kdsweep.report.page.shipped import shipped
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
 from kdsweep.report.recipes import recipes
 from kdsweep.report.together import together
@@ -70,6 +71,7 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         title=_title(record),
         told=_told(records, record),
         answer=answer(record, rows),
+        shipped=shipped(records, rows),
         leaderboard=leaderboard_table(rows, record.sweep.keys) if rows else None,
         several_seeds=any(len(row.seeds) > 1 for row in rows),
         failed=[job for job in lost if job.error not in (INTERRUPTED, PRUNED)],
