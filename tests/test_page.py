@@ -43,7 +43,7 @@ class Page:
         assert found
         rows = re.findall(r"<tr>(.*?)</tr>", found[0], re.S)
         return [
-            [unescape(re.sub(r"<.*?>", "", cell)) for cell in re.findall(r"<t[hd]\b.*?</t[hd]>", row, re.S)]
+            [unescape(re.sub(r"<[^>]*>", "", cell)) for cell in re.findall(r"<t[hd]\b.*?</t[hd]>", row, re.S)]
             for row in rows
         ]
 
@@ -475,6 +475,20 @@ def test_names_are_text_wherever_they_stand(tmp_path):
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in page.text and "{{ 7 }}" in page.text
     ticks = page.charts["confusion"][0]["figures"][0]["layout"]["xaxis"]["ticktext"]
     assert ticks[1] == "&lt;b&gt;bold&lt;/b&gt;", "plotly would make it bold"
+
+
+ODD = ("", " ", "a\nb", "a|b", "'", "--text", "caf\udce9", "\u202eleft", "x" * 300)
+
+
+def test_odd_names_leave_the_tables_whole(tmp_path):
+    record = invented.sweep({"student": ODD, "seed": (0, 1)}, roles=("teacher", "assistant1"), classes=ODD)
+    page = Page(tmp_path, record)
+    head, *rows = page.table("Leaderboard")
+    assert len(rows) == len(ODD) and {len(row) for row in rows} == {len(head)}
+    shown = {name.replace("\udce9", "\\udce9") for name in ODD}  # of a file's name that is not UTF-8
+    assert {row[head.index("student")] for row in rows} == shown
+    head, *rows = page.table("Links of the chains")
+    assert {len(row) for row in rows} == {len(head)}
 
 
 def test_the_positive_class_is_text_in_charts(tmp_path):

@@ -87,7 +87,8 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         plotly=Markup(get_plotlyjs() if charts else ""),
         charts=Markup(embedded({"charts": charts, "colours": COLOURS})),
     )
-    file.write_text(page, encoding="utf-8")
+    # names of files that are not UTF-8 have halves of characters in them
+    file.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def embedded(data: Any) -> str:
