@@ -204,11 +204,34 @@ def test_strange_names_are_shown_and_not_run(opened):
     assert "<b>bold</b>" in ticks and "</script><s…" in ticks
 
 
+def test_names_of_colours_are_text_where_they_are_names(opened):
+    record = invented.sweep(
+        {"student": ("--bar", "--student"), "temperature": (1, 4)}, classes=("--text", "--bar", "--")
+    )
+    page = opened(record)
+    ticks = page.locator("#confusion .chart >> nth=0").locator(".xtick text").all_text_contents()
+    assert ticks == ["--text", "--bar", "--"]
+    names = page.locator("#swept .chart >> nth=0").locator(".legendtext").all_text_contents()
+    assert {"student, student=--bar", "student, student=--student"} <= set(names)
+    values = page.locator("#swept .chart >> nth=1").locator(".xtick text").all_text_contents()
+    assert values == ["--bar", "--student"]
+    drawn = "document.querySelector('#confusion .chart')"
+    assert page.evaluate(f"{drawn}.data[0].colorscale[1][1]") == "#0072B2"
+    assert page.evaluate(f"{drawn}.data[1].textfont.color.every((each) => each.startsWith('#'))")
+    assert not page.evaluate(
+        "[...document.querySelectorAll('.chart')].some((each) => / (fill|stroke): --/.test(each.innerHTML))"
+    )
+
+
 def test_the_command_is_copied(opened):
     page = opened(invented.sweep(), permissions=["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy the command").click()
     page.get_by_text("Copied.").wait_for()
     assert page.evaluate("navigator.clipboard.readText()").startswith("kdsweep -m temperature=1,4,16")
+    page.get_by_role("button", name="Copy the export command").click()
+    until(page, "document.querySelector('#ship [role=status]')?.textContent === 'Copied.'")
+    best = page.evaluate("navigator.clipboard.readText()")
+    assert best.startswith("kdsweep-export run") and best.endswith(" --to onnx --out shipped")
 
 
 def test_two_hundred_trials_answer_at_once(opened):

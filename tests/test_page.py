@@ -19,7 +19,7 @@ from kdsweep.report.page import write_page
 from kdsweep.report.page.figures import Axis
 from kdsweep.report.page.frontier import Point, pareto
 from kdsweep.report.statistics import interval
-from kdsweep.result import Result, Sweep
+from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 
 
 class Page:
@@ -43,7 +43,7 @@ class Page:
         assert found
         rows = re.findall(r"<tr>(.*?)</tr>", found[0], re.S)
         return [
-            [unescape(re.sub(r"<.*?>", "", cell)) for cell in re.findall(r"<t[hd]\b.*?</t[hd]>", row, re.S)]
+            [unescape(re.sub(r"<[^>]*>", "", cell)) for cell in re.findall(r"<t[hd]\b.*?</t[hd]>", row, re.S)]
             for row in rows
         ]
 
@@ -53,7 +53,7 @@ class Page:
         return min(found, key=lambda trace: len(trace["name"]))
 
 
-ALL = ["leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
+ALL = ["ship", "leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
 
 
 def test_a_sweep_has_every_section_but_that_of_chains(tmp_path):
@@ -187,7 +187,7 @@ def test_results_without_bins_have_no_calibration(tmp_path):
 
 def test_what_is_not_there_is_left_out(tmp_path):
     alone = Page(tmp_path, invented.sweep({"training.learning_rate": (0.1, 0.001)}, roles=()))
-    assert alone.sections == ["leaderboard", "swept", "curves", "confusion", "calibration", "time", "origin"]
+    assert alone.sections == [name for name in ALL if name not in ("map", "cost")]
     assert "vs teacher" not in alone.text and "taught by" not in alone.text
     assert alone.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["type"] == "log"
     job = Page(tmp_path, invented.sweep({}))
@@ -201,6 +201,44 @@ def test_words_stand_side_by_side(tmp_path):
     axis = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]
     assert (axis["ticktext"], axis["tickvals"]) == (["mlp", "wrn_16_2"], [0, 1])
     assert "map" not in page.sections
+
+
+def test_lists_stand_side_by_side_as_text(tmp_path):
+    record = invented.sweep({"student.model.hidden": ([256], [784, 784]), "seed": (0, 1)})
+    for job in record.results:  # a baseline for each, so that it changes along the axis
+        job.networks["scratch"] = invented.network("scratch", str(sorted(job.swept.items())))
+    page = Page(tmp_path, record)
+    axis = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]
+    assert axis["ticktext"] == ["[256]", "[784, 784]"]
+    assert page.trace("swept", "student alone")["x"] == [0, 1]
+    assert "is highest at [" in page.charts["swept"][0]["says"]
+    assert {row[1] for row in page.table("Leaderboard")[1:]} == {"[256]", "[784, 784]"}
+
+
+def test_a_flag_stands_as_a_word(tmp_path):
+    page = Page(tmp_path, invented.sweep({"training.nesterov": (False, True), "seed": (0, 1)}))
+    assert page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["ticktext"] == ["False", "True"]
+
+
+def with_the_student_alone(best: bool) -> Record:
+    """A grid of distillation beside method=scratch, which has neither temperature nor alpha."""
+    record = invented.sweep({"method": ("kd",), "temperature": (1, 4), "alpha": (0.1, 0.5)})
+    alone = invented.job(4, {"method": "scratch"}, roles=())
+    alone.networks["student"]["val"]["val/accuracy"] = 0.999 if best else 0.1
+    return Record(record.sweep, [*record.results, alone])
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_student_alone_among_the_recipes_takes_no_chart_away(tmp_path, best):
+    page = Page(tmp_path, with_the_student_alone(best))
+    cells = page.charts["map"][0]["figures"][0]["data"][0]
+    assert (cells["x"], cells["y"]) == (["1", "4"], ["0.1", "0.5"])
+    told = "as the best recipe with both has." if best else "as the best recipe has."
+    assert page.charts["map"][0]["says"].endswith(f"All have method=kd, {told}")
+    headings = [figure["heading"] for figure in page.charts["swept"][0]["figures"]]
+    lines = page.charts["swept"][0]["figures"][headings.index("Against temperature")]["data"]
+    names = {trace["name"] for trace in lines if trace.get("name", "").startswith("student, ")}
+    assert names == {"student, method=kd α=0.1", "student, method=kd α=0.5"}
 
 
 def test_an_axis_of_a_temperature_is_logarithmic_and_of_an_alpha_is_not():
@@ -221,6 +259,35 @@ def test_links_of_a_chain_have_rows(tmp_path):
     assert [row[1] for row in rows] == ["teacher", "assistant 1", "student", "student alone"]
     tests = [100 * job.networks["assistant1"]["test"]["accuracy"] for job in record.results]
     assert rows[1][2:4] == ["small_cnn", f"{fmean(tests):.2f} ± {half(tests):.2f}"]
+
+
+def test_links_are_of_chains_that_have_some(tmp_path):
+    chain = invented.job(0, {"method": "takd"}, roles=("teacher", "assistant1", "scratch"))
+    others = [
+        invented.job(1, {"method": "scratch"}, roles=()),
+        invented.job(2, {"method": "kd"}),
+        invented.job(3, {"method": "ban"}, roles=("generation1",)),
+    ]
+    others[2].chain = ["generation1", "generation2", "student"]
+    others[2].networks["generation2"] = others[2].networks["generation1"]
+    page = Page(tmp_path, Record(Sweep("p", ["method"], 4), [chain, *others]))
+    _, *rows = page.table("Links of the chains")
+    assert {row[0] for row in rows} == {"method = takd", "method = ban"}
+    above = {row[1]: row[5] for row in rows if row[0] == "method = ban"}
+    assert above == {"generation 1": "", "generation 2": "", "student": ""}, "without a teacher"
+
+
+def test_what_was_trained_as_another_jobs_student_was_not_found(tmp_path):
+    one, two = (invented.job(i, {"chain_length": i + 1}, roles=("teacher",)) for i in range(2))
+    first = one.networks["student"]
+    two.networks["generation1"] = first | {"reused": True}
+    two.chain = ["teacher", "generation1", "student"]
+    page = Page(tmp_path, Record(Sweep("p", ["chain_length"], 2), [one, two]))
+    _, *rows = page.table("Time and reuse by role")
+    told = {row[0]: row[1:] for row in rows}
+    assert told["student"] == ["2", "2", "2", "0", "6.0 s", "0.0 s"]
+    assert told["generation 1"] == ["1", "1", "1", "0", "0.0 s", "3.0 s"]
+    assert "3 networks were trained, in 9.0 s;" in page.text
 
 
 def test_times_count_each_network_once(tmp_path):
@@ -244,6 +311,70 @@ def test_failed_jobs_are_listed_with_their_error(tmp_path):
     assert "1 job failed" in page.text
     assert "job 18, T=64 α=0.1 seed=0" in page.text and "the loss is no longer finite\nat 3" in page.text
     assert len(page.table("Leaderboard")) == 7, "recipes that have results alone"
+
+
+def test_lost_jobs_are_those_of_the_answer(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "seed": (0, 1)})
+    lost = [
+        Result(4, {"temperature": 1, "seed": 0}, error="tried again, and finished"),
+        Result(5, {"temperature": 1, "seed": 1}, error=INTERRUPTED),
+        Result(6, {"temperature": 4, "seed": 0}, error=PRUNED),
+        Result(7, {"temperature": 16, "seed": 0}, error="no such file"),
+        Result(8, {"temperature": 16, "seed": 1}, error=INTERRUPTED),
+        Result(9, {"temperature": 32, "seed": 0}, error=PRUNED),
+        Result(10, {"temperature": 4, "seed": 2}, error=INTERRUPTED),
+        Result(11, {"temperature": 4, "seed": 3}, error="no such file"),
+    ]
+    page = Page(tmp_path, Record(record.sweep, [*record.results, *lost]))
+    text = " ".join(page.text.split())
+    assert "<summary>2 jobs failed</summary>" in text and "no such file" in text
+    assert "2 jobs were interrupted: job 10, T=4 seed=2; job 8, T=16 seed=1." in text
+    assert "1 job was pruned" in text
+    assert "tried again" not in text
+    assert 'title="1 failed, 1 interrupted">2</td>' in text, "of T=4, of which two finished"
+    for told in ("2 of 12 jobs failed", "2 of 12 jobs were interrupted.", "1 of 12 jobs was pruned"):
+        assert told in text
+
+
+def test_the_file_to_ship_is_the_best_recipes_best_seed(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "seed": (0, 1, 2)})
+    figures = {1: (0.99, 0.5, 0.5), 4: (0.9, 0.95, 0.95)}  # the best job is not of the best recipe
+    for job in record.results:
+        student = job.networks["student"]
+        student["weights"] = f"/a store/{job.number}/weights.safetensors"
+        accuracy = figures[job.swept["temperature"]][job.seed]
+        student["val"] = {"val/accuracy": accuracy, "val/cross_entropy": 1 - job.seed / 10}
+    page = Page(tmp_path, record)
+    ship = page.text[page.text.index('<section id="ship"') : page.text.index('<section id="leaderboard"')]
+    assert re.findall("<dd>(.*?)</dd>", ship) == [
+        "T=4 seed=2, 95.00 % validation accuracy",
+        "run5",
+        "/a store/5/weights.safetensors",
+    ]
+    assert ">kdsweep-export run5 --to onnx --out shipped</pre>" in ship
+
+
+def test_another_mlflow_is_told_to_the_export(tmp_path):
+    record = invented.sweep({"seed": (0,)})
+    record.sweep.config["tracking"] = {"uri": "sqlite:///else where.db"}
+    command = "kdsweep-export run0 --to onnx --out shipped --tracking-uri 'sqlite:///else where.db'"
+    assert command in unescape(Page(tmp_path, record).text)
+
+
+def test_without_a_run_there_is_no_command_and_without_a_network_nothing_to_ship(tmp_path):
+    record = invented.sweep({"seed": (0,)})
+    record.results[0].run_id = None
+    assert "kdsweep-export" not in Page(tmp_path, record).text
+    lost = Record(record.sweep, [Result(0, {"seed": 0}, error=INTERRUPTED)])
+    page = Page(tmp_path, lost)
+    assert page.sections == ["leaderboard", "origin"] and "1 job was interrupted" in page.text
+
+
+def test_each_data_set_has_a_file_to_ship(tmp_path):
+    page = Page(tmp_path, invented.sweep({"seed": (0,)}), invented.sweep({"seed": (0,)}, name="mnist"))
+    ship = page.text[page.text.index('<section id="ship"') : page.text.index('<section id="leaderboard"')]
+    assert re.findall("<h3>(.*?)</h3>", ship) == ["digits", "mnist"]
+    assert ship.count("kdsweep-export run0") == 2
 
 
 def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):
@@ -344,6 +475,34 @@ def test_names_are_text_wherever_they_stand(tmp_path):
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in page.text and "{{ 7 }}" in page.text
     ticks = page.charts["confusion"][0]["figures"][0]["layout"]["xaxis"]["ticktext"]
     assert ticks[1] == "&lt;b&gt;bold&lt;/b&gt;", "plotly would make it bold"
+
+
+ODD = ("", " ", "a\nb", "a|b", "'", "--text", "caf\udce9", "\u202eleft", "x" * 300)
+
+
+def test_odd_names_leave_the_tables_whole(tmp_path):
+    record = invented.sweep({"student": ODD, "seed": (0, 1)}, roles=("teacher", "assistant1"), classes=ODD)
+    page = Page(tmp_path, record)
+    head, *rows = page.table("Leaderboard")
+    assert len(rows) == len(ODD) and {len(row) for row in rows} == {len(head)}
+    shown = {name.replace("\udce9", "\\udce9") for name in ODD}  # of a file's name that is not UTF-8
+    assert {row[head.index("student")] for row in rows} == shown
+    head, *rows = page.table("Links of the chains")
+    assert {len(row) for row in rows} == {len(head)}
+
+
+def test_the_positive_class_is_text_in_charts(tmp_path):
+    record = invented.sweep({"temperature": (1, 4)}, classes=("<b>bold</b>", "other"))
+    for job in record.results:
+        job.networks["student"]["test"] |= {"positive_class": "<b>bold</b>", "f1": 0.9}
+    page = Page(tmp_path, record)
+    figure = next(
+        view["figures"][0]
+        for view in page.charts["swept"]
+        if "<b>" in view["says"] or "bold" in str(view["figures"][0]["layout"])
+    )
+    assert figure["layout"]["yaxis"]["title"]["text"] == "test F1 of &lt;b&gt;bold&lt;/b&gt;"
+    assert "<b>" not in figure["data"][-1]["text"][0]
 
 
 def test_the_page_asks_for_nothing(tmp_path):

@@ -27,7 +27,7 @@ from kdsweep.report.statistics import Interval, interval
 from kdsweep.result import Result
 
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
-Place = tuple[Any, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
+Place = tuple[float | str, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
 
 
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
@@ -69,8 +69,9 @@ def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
     points = list(_places(sorted(rows, key=_in_order), key))
     log = {"temperature": True, "alpha": False}.get(key)
     axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log)
-    others = [other for other in rows[0].values if other != key and len(_values(rows, other)) > 1]
-    lines: dict[str, list[tuple[Any, Interval, str]]] = {}
+    swept = dict.fromkeys(name for row in rows for name in row.values)  # the best may lack some
+    others = [other for other in swept if other != key and len(_values(rows, other)) > 1]
+    lines: dict[str, list[tuple[float | str, Interval, str]]] = {}
     for place, row, jobs in points:
         values = [value for job in jobs if (value := metric.of(job, "student")) is not None]
         if values:
@@ -87,7 +88,12 @@ def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
         if key == "seed":
             yield from ((job.seed, row, [job]) for job in row.recipe.jobs)
         elif key in row.values:
-            yield row.values[key], row, row.recipe.jobs
+            yield _place(row.values[key]), row, row.recipe.jobs
+
+
+def _place(value: Any) -> float | str:
+    """Numbers as they are; what else was swept, lists too, as text."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _in_order(row: Row) -> list[tuple[bool, Any]]:
@@ -97,7 +103,7 @@ def _in_order(row: Row) -> list[tuple[bool, Any]]:
 
 
 def _student_lines(
-    lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], axis: Axis, metric: Metric
+    lines: Mapping[str, Sequence[tuple[float | str, Interval, str]]], axis: Axis, metric: Metric
 ) -> Iterable[dict[str, Any]]:
     if len(lines) > MOST_LINES:  # a search: each trial has values of its own
         lines = {"": [point for points in lines.values() for point in points]}
@@ -134,7 +140,7 @@ def _compared(
     They change along the axis only if a line of students is `complete`: else it is by what those differ in.
     """
     for role, name, line in (("teacher", "teacher", TEACHER), ("scratch", "student alone", ALONE)):
-        at: dict[Any, dict[int, float]] = {}
+        at: dict[float | str, dict[int, float]] = {}
         unique = True
         for place, _, jobs in points:
             for job in jobs:
@@ -191,9 +197,11 @@ def _band(
     }
 
 
-def _point_of(lines: Mapping[str, Sequence[tuple[Any, Interval, str]]], metric: Metric, key: str) -> str:
+def _point_of(
+    lines: Mapping[str, Sequence[tuple[float | str, Interval, str]]], metric: Metric, key: str
+) -> str:
     """Where the mean of all students is highest and lowest along an axis; of a search, where the best are."""
-    at: dict[Any, list[float]] = {}
+    at: dict[float | str, list[float]] = {}
     for points in lines.values():
         for place, each, _ in points:
             at.setdefault(place, []).append(each.mean)

@@ -1,7 +1,7 @@
 """What a chart of the page is made of: plotly's JSON as plain dicts, in colours that the page fills in.
 
 A colour is written as its name in `COLOURS`, "--student", or "--student/20" with its opacity in percent: the
-page knows whether it is light or dark.
+page knows whether it is light or dark, and fills it in under keys that end in color or colorscale.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,16 +17,13 @@ MOST_NUMBERS = 100  # that stand upon cells
 def map_section(rows: Sequence[Row]) -> Section | None:
     """Temperature × alpha: a heat map of a grid, points of a search; None unless both were swept.
 
-    What else was swept is held at the values of the best recipe.
+    What else was swept is held at the values of the best recipe that has both: a student alone has neither.
     """
-    best = rows[0]
-    rest = {k: v for k, v in best.values.items() if k not in ("temperature", "alpha")}
-    held = [
-        row
-        for row in rows
-        if {k: v for k, v in row.values.items() if k not in ("temperature", "alpha")} == rest
-        and {"temperature", "alpha"} <= row.values.keys()
-    ]
+    having = [row for row in rows if {"temperature", "alpha"} <= row.values.keys()]
+    if not having:
+        return None
+    rest = _rest(having[0])
+    held = [row for row in having if _rest(row) == rest]
     temperatures = sorted({row.values["temperature"] for row in held})
     alphas = sorted({row.values["alpha"] for row in held})
     if len(temperatures) < 2 or len(alphas) < 2:
@@ -35,7 +32,8 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     grid = cells <= MOST_CELLS and 2 * len(held) >= cells
     explains = "The colour of a " + ("cell is the mean over its seeds." if grid else "point is its figure.")
     chosen = {k: v for k, v in rest.items() if any(row.values.get(k) != v for row in rows)}
-    told = f" All have {Result(0, chosen).name}, as the best recipe has." if chosen else ""
+    best = "the best recipe" if having[0] is rows[0] else "the best recipe with both"
+    told = f" All have {Result(0, chosen).name}, as {best} has." if chosen else ""
     views = []
     for metric in metrics(held):
         highest = "highest" if metric.higher_is_better else "lowest"
@@ -57,6 +55,10 @@ def map_section(rows: Sequence[Row]) -> Section | None:
             View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)})
         )
     return Section("map", "Temperature × alpha", explains, views, "Show")
+
+
+def _rest(row: Row) -> dict[str, Any]:
+    return {key: value for key, value in row.values.items() if key not in ("temperature", "alpha")}
 
 
 Cell = tuple[Interval, Row]

@@ -29,7 +29,7 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        return f"{self.name} (%)" if self.percent else self.name
+        return f"{plain(self.name)} (%)" if self.percent else plain(self.name)
 
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
@@ -57,4 +57,4 @@ def values_of(row: Row, metric: Metric, role: str) -> dict[int, float]:
 def hover(label: str, each: Interval, metric: Metric) -> str:
     """What is told at a point."""
     seeds = f"{each.n} seeds" if each.n > 1 else "one seed"
-    return f"{plain(label)}<br>{metric.name} {shown(each.mean, metric.percent, each.half)}<br>{seeds}"
+    return f"{plain(label)}<br>{plain(metric.name)} {shown(each.mean, metric.percent, each.half)}<br>{seeds}"

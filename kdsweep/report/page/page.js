@@ -10,15 +10,18 @@
   const NARROW = 600;
   const PAPER = 680; // what a sheet of A4 has room for
 
-  function coloured(value) {
-    if (typeof value === "string" && value.startsWith("--")) {
+  // names of colours become colours where plotly takes one, and nowhere else: "--text" may be a class
+  const TAKES = /color(scale)?$/;
+
+  function coloured(value, taken = false) {
+    if (taken && typeof value === "string" && value.startsWith("--")) {
       const [name, percent] = value.slice(2).split("/");
       const hex = colours[dark.matches && !printing ? "dark" : "light"][name];
       return percent ? hex + Math.round(2.55 * percent).toString(16).padStart(2, "0") : hex;
     }
-    if (Array.isArray(value)) return value.map(coloured);
+    if (Array.isArray(value)) return value.map((each) => coloured(each, taken));
     if (value && typeof value === "object")
-      return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, coloured(each)]));
+      return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, coloured(each, TAKES.test(key))]));
     return value;
   }
 
@@ -135,6 +138,7 @@
   const said = document.getElementById("copied");
   all(".copy").forEach((button) => button.addEventListener("click", async () => {
     const source = document.getElementById(button.dataset.of);
+    if (said.previousElementSibling !== button) { said.textContent = ""; button.after(said); }
     try {
       await navigator.clipboard.writeText(source.textContent);
       said.textContent = "Copied.";

@@ -10,7 +10,7 @@ from kdsweep.report.answer import points
 from kdsweep.report.leaderboard import Difference, Row
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
-from kdsweep.result import Result
+from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,20 @@ def _time(value: float, reused: bool) -> Cell:
 
 
 def _lost(row: Row) -> str:
-    return f"{row.failed} failed" if row.failed else ""
+    errors = [job.error for job in row.recipe.lost]
+    counts = {each: errors.count(each) for each in (INTERRUPTED, PRUNED)}
+    counts = {"failed": len(errors) - sum(counts.values()), **counts}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def links_table(rows: Sequence[Row]) -> Table | None:
-    """The links of each length of chain, of its best recipe; None without any network in between."""
+    """The links of each chain with networks in between, of its best recipe; None without any such."""
     best: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        best.setdefault((row.dataset, *row.recipe.jobs[0].chain), row)
-    if not any(len(row.recipe.jobs[0].chain) > 2 for row in best.values()):
+        chain = row.recipe.jobs[0].chain
+        if len(chain) > 2:
+            best.setdefault((row.dataset, *chain), row)
+    if not best:
         return None
     heads = [
         ("recipe", ""), ("link", ""), ("network", ""), ("test %", ""), ("val %", ""),
@@ -140,10 +145,12 @@ def _links(row: Row) -> Iterable[list[Cell]]:
     beside = [role for role in ("ensemble", "scratch") if role in jobs[0].networks]
     for role in (*jobs[0].chain, *beside):
         networks = [job.networks[role] for job in jobs if role in job.networks]
-        test, val = _mean(row, role, True), _mean(row, role, False)
-        teacher = _mean(row, "teacher", True)
+        test = interval(list(row.recipe.test(role).values()))
+        val = interval(list(row.recipe.val(role).values()))
+        teacher = row.recipe.test("teacher")
         cost = row.recipe.cost(role)
-        above = "" if role == "teacher" else points(test.mean - teacher.mean, signed=True)
+        known = teacher and role != "teacher"
+        above = points(test.mean - fmean(teacher.values()), signed=True) if known else ""
         epochs = [network["best_epoch"] for network in networks if "best_epoch" in network]
         time = fmean(network["seconds"] for network in networks)
         yield [
@@ -161,11 +168,6 @@ def _links(row: Row) -> Iterable[list[Cell]]:
         ]
 
 
-def _mean(row: Row, role: str, test: bool) -> Interval:
-    found = row.recipe.test(role) if test else row.recipe.val(role)
-    return interval(list(found.values()))
-
-
 @dataclass(frozen=True)
 class Times:
     """Where the time went, role by role, and in a sentence."""
@@ -175,19 +177,26 @@ class Times:
 
 
 def times(results: Sequence[Result]) -> Times:
-    """Networks by role: trained here, found in the store, used; each network counts once by its key."""
+    """Networks by role: trained here, found in the store, used; each network counts once by its key.
+
+    One job's student may be a link of another's chain: it was trained by the sweep in both roles, and its
+    time was spent in the one in which it was trained.
+    """
     uses: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    trained_as: dict[str, str] = {}  # key to role
     for result in results:
         for role, network in result.networks.items():
             if role != "ensemble":
                 uses.setdefault(role, {}).setdefault(network["key"], []).append(network)
-    rows, trained_all, spent_all, saved_all = [], 0, 0.0, 0.0
+                if not network["reused"]:
+                    trained_as.setdefault(network["key"], role)
+    rows, spent_all, saved_all = [], 0.0, 0.0
     for role, by_key in uses.items():
         networks = by_key.values()
-        trained = [each for each in networks if not all(use["reused"] for use in each)]
-        spent = sum(each[0]["seconds"] for each in trained)
+        trained = by_key.keys() & trained_as.keys()
+        spent = sum(each[0]["seconds"] for key, each in by_key.items() if trained_as.get(key) == role)
         saved = sum(each[0]["seconds"] * len(each) for each in networks) - spent
-        trained_all, spent_all, saved_all = trained_all + len(trained), spent_all + spent, saved_all + saved
+        spent_all, saved_all = spent_all + spent, saved_all + saved
         rows.append(
             [
                 Cell(link_name(role), number=False),
@@ -201,12 +210,12 @@ def times(results: Sequence[Result]) -> Times:
         )
     heads = [
         ("", ""), ("needed", "by so many jobs"), ("networks", "different ones"),
-        ("trained", "by this sweep"), ("found", "in the store, trained before"),
-        ("time spent", "training"), ("time saved", "by reuse"),
+        ("trained", "by this sweep, be it as another job's link"), ("found", "in the store, trained before"),
+        ("time spent", "training as this link"), ("time saved", "by reuse"),
     ]  # fmt: skip
     says = (
-        f"{trained_all} networks were trained, in {seconds(spent_all)}; reuse, within the sweep and from the "
-        f"store, saved {seconds(saved_all)} of training. All jobs together took "
+        f"{len(trained_as)} networks were trained, in {seconds(spent_all)}; reuse, within the sweep and from "
+        f"the store, saved {seconds(saved_all)} of training. All jobs together took "
         f"{seconds(sum(result.seconds for result in results))}."
     )
     return Times(says, Table(heads, rows))

@@ -17,9 +17,11 @@ from kdsweep.report.page.curves import curves_section
 from kdsweep.report.page.figures import COLOURS, Section
 from kdsweep.report.page.frontier import cost_section
 from kdsweep.report.page.grid import map_section
+from kdsweep.report.page.shipped import shipped
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
+from kdsweep.report.recipes import recipes
 from kdsweep.report.together import together
-from kdsweep.result import PRUNED, Result
+from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def write_page(records: Sequence[Record], file: Path) -> None:
 
     record = together(records)
     rows = leaderboard(record)
+    lost = [job for recipe in recipes(record) for job in recipe.lost]
     sections = _sections(record, rows)
     charts = {
         section.id: [
@@ -68,10 +71,12 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         title=_title(record),
         told=_told(records, record),
         answer=answer(record, rows),
+        shipped=shipped(records, rows),
         leaderboard=leaderboard_table(rows, record.sweep.keys) if rows else None,
         several_seeds=any(len(row.seeds) > 1 for row in rows),
-        failed=[result for result in record.results if result.failed],
-        pruned=sum(result.error == PRUNED for result in record.results),
+        failed=[job for job in lost if job.error not in (INTERRUPTED, PRUNED)],
+        interrupted=[job for job in lost if job.error == INTERRUPTED],
+        pruned=sum(job.error == PRUNED for job in lost),
         sections=sections,
         links=links_table(rows),
         times=times(record.results) if rows else None,
@@ -82,7 +87,8 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         plotly=Markup(get_plotlyjs() if charts else ""),
         charts=Markup(embedded({"charts": charts, "colours": COLOURS})),
     )
-    file.write_text(page, encoding="utf-8")
+    # names of files that are not UTF-8 have halves of characters in them
+    file.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def embedded(data: Any) -> str:

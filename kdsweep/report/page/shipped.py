@@ -1,0 +1,48 @@
+"""The network that one ships: where the best recipe's weights are, and how files are made of them."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from kdsweep.records import Record
+from kdsweep.report.leaderboard import Row
+from kdsweep.report.summary import ranked
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A student to ship; `command` is empty where no run is known to take it from."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    command: str
+
+
+def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
+    """The best recipe's best seed by validation, of each data set."""
+    return [_of_row(records, row) for row in rows if row.rank == 1]
+
+
+def _of_row(records: Sequence[Record], row: Row) -> Shipped:
+    job = ranked(row.recipe.jobs)[0]
+    name = job.name or f"job {job.number}"
+    facts = [
+        ("job", f"{name}, {100 * job.val()['val/accuracy']:.2f} % validation accuracy"),
+        ("MLflow run", job.run_id or ""),
+        ("weights", str(job.networks["student"].get("weights", ""))),
+    ]
+    words = ["kdsweep-export", job.run_id or "", "--to", "onnx", "--out", "shipped"]
+    uri = _tracking_uri(records, job.run_id)
+    command = shlex.join([*words, *(["--tracking-uri", uri] if uri else [])]) if job.run_id else ""
+    return Shipped(row.dataset, [(name, text) for name, text in facts if text], command)
+
+
+def _tracking_uri(records: Sequence[Record], run_id: str | None) -> str | None:
+    """The MLflow that has the run, if it is not the one that `kdsweep-export` looks into by itself."""
+    from omegaconf import OmegaConf
+
+    known = (each.sweep.config for each in records if run_id in (job.run_id for job in each.results))
+    uri = next(known, {}).get("tracking", {}).get("uri")
+    default = OmegaConf.select(OmegaConf.load(str(files("kdsweep.conf") / "config.yaml")), "tracking.uri")
+    return None if uri == default else uri
