@@ -14,8 +14,10 @@ from kdsweep.report import chain, picture, style, summary
 from kdsweep.report.chain import draw_chain, draw_curves
 from kdsweep.report.confusion import draw_confusion
 from kdsweep.report.picture import draw_sweep
+from kdsweep.report.stored import show_entries
 from kdsweep.report.summary import write_report, write_summary
 from kdsweep.result import Result, Sweep
+from kdsweep.store import Store
 
 
 def network(key: str, accuracy: float, val: float = 0.5) -> dict:
@@ -104,6 +106,13 @@ def test_swept_values_are_no_markup(tmp_path):
     summarize([result(0, swept, 0.85)], list(swept), tmp_path)
     lines = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
     assert lines[0][:2] == list(swept) and lines[1][1:3] == list(swept.values())
+
+
+def test_names_in_the_store_are_no_markup(tmp_path, capsys):
+    store = Store(tmp_path)
+    (tmp_path / "damaged" / "[bold]x").mkdir(parents=True)
+    show_entries(store, None, False)
+    assert "[bold]x" in capsys.readouterr().out
 
 
 def test_a_picture_that_fails_loses_no_other_and_no_page(tmp_path, monkeypatch):
