@@ -5,7 +5,7 @@ from test_report import network
 
 from kdsweep.records import Record
 from kdsweep.report.answer import answer, note
-from kdsweep.report.leaderboard import Row, leaderboard
+from kdsweep.report.leaderboard import Row, best_job, leaderboard
 from kdsweep.report.recipes import recipes
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
@@ -125,6 +125,19 @@ def test_one_seed_says_nothing_of_chance():
     assert all(row.versus_alone.p is None for row in leaderboard(record))
 
 
+def test_one_seed_of_several_is_no_reason_to_ask_for_more():
+    lost = [Result(i, {"temperature": 1, "seed": i}, error="out of memory") for i in (1, 2)]
+    finished = [job(0, {"temperature": 1, "seed": 0}, 0.85)]
+    record = sweep_of([*finished, *lost], ["temperature", "seed"])
+    assert "can be made; only one of its 3 seeds finished." in told(record)
+    others = [job(3 + i, {"temperature": 4, "seed": i}, 0.85, val=0.4) for i in range(3)]
+    killed = sweep_of([*finished, *others], ["temperature", "seed"], jobs=6)
+    assert "; only one of its 3 seeds finished." in told(killed), "what did not run is not among the results"
+    assert "; only one of its seeds finished." in told(sweep_of(finished, ["temperature", "seed"], jobs=6))
+    assert "; seed=range(3) allows it." in told(sweep_of(finished, ["temperature"]))
+    assert "; seed=range(3) allows it." in told(sweep_of([*finished, *others], ["temperature", "seed"]))
+
+
 def test_how_the_best_stands_among_the_others():
     best, close, below = [0.900, 0.910, 0.905], [0.901, 0.908, 0.906], [0.800, 0.811, 0.804]
     record = seeded((0.9, best), (0.8, close), (0.7, below), scratch=SCRATCH)
@@ -183,6 +196,43 @@ def test_without_a_baseline_the_question_stays_open():
     assert "No student was trained alone, so whether distillation helps here stays open." in told(record)
 
 
+def methods(*made: tuple[str, list[float], float], **others: float | None) -> Record:
+    """A sweep over method and seed without baselines: (method, test accuracies by seed, validation)."""
+    results = []
+    for name, tests, val in made:
+        roles = {"teacher": None} if name == "scratch" else {}
+        for seed, test in enumerate(tests):
+            swept = {"method": name, "seed": seed}
+            results.append(job(len(results), swept, test, val, **{"scratch": None, **roles, **others}))
+    return sweep_of(results, ["method", "seed"])
+
+
+def test_a_recipe_may_be_the_student_alone():
+    record = methods(("scratch", [0.80, 0.81, 0.79], 0.5), ("takd", [0.850, 0.862, 0.839], 0.7))
+    text = told(record)
+    assert "stays open" not in text
+    assert "The student alone, method = scratch, is 5.03 points below it (95 % interval −5.41 to" in text
+    other = methods(("scratch", [0.80, 0.81, 0.79], 0.5), ("takd", [0.850, 0.862, 0.839], 0.7))
+    for each in other.results[:3]:
+        each.networks["student"]["name"] = "cnn"
+    assert "tudent alone" not in told(other), "of another student"
+    assert "stays open" in told(methods(("kd", [0.8, 0.8, 0.8], 0.5), ("takd", [0.85, 0.862, 0.839], 0.7)))
+
+
+def test_the_student_alone_may_be_the_best():
+    record = methods(
+        ("scratch", [0.80, 0.81, 0.79], 0.7), ("kd", [0.750, 0.762, 0.739], 0.6), ("takd", [0.7] * 3, 0.5)
+    )
+    text = told(record)
+    assert "by validation, method = scratch, reaches 80.00" in text
+    assert (
+        "It is the student alone. Of the distilled recipes the best by validation, method = kd, is 4.97 "
+        "points below it (95 % interval −5.35 to −4.59, paired by seed)."
+    ) in text
+    one = methods(("scratch", [0.80], 0.7), ("kd", [0.75], 0.6))
+    assert "method = kd, is 5.00 points below it in one seed." in told(one)
+
+
 def test_a_student_alone_has_neither_teacher_nor_baseline_and_one_recipe():
     """The temperature of what is not taught makes no difference, and no rows."""
     results = []
@@ -227,6 +277,75 @@ def test_data_sets_have_an_answer_each():
     assert "On mnist, the recipe dataset = mnist reaches 99.00 %" in told(record)
 
 
+def on_data(tested: dict[str, str], swept: str, seeds: int = 3, name: str = "digits") -> Record:
+    """A sweep over `swept` (value to what it is tested on), temperature and seed; better from job to job."""
+    results = []
+    for value, fingerprint in tested.items():
+        for t in (1, 4):
+            for seed in range(seeds):
+                i = len(results)
+                made = job(
+                    i, {swept: value, "temperature": t, "seed": seed}, 0.7 + i / 100, val=0.5 + i / 100
+                )
+                made.dataset |= {"name": name, "test_fingerprint": fingerprint, "images": {"test": 50}}
+                results.append(made)
+    return sweep_of(results, [swept, "temperature", "seed"])
+
+
+def test_other_test_images_of_one_name_are_another_data_set():
+    record = on_data({"a": "x", "b": "y"}, "dataset.root")
+    found = leaderboard(record)
+    names = ["digits (dataset.root = a)", "digits (dataset.root = b)"]
+    assert [(row.dataset, row.rank) for row in found] == [(name, rank) for name in names for rank in (1, 2)]
+    for i in (0, 2):
+        assert found[i].versus_best is None and found[i + 1].versus_best.interval.mean == pytest.approx(-0.03)
+    assert "On digits (dataset.root = b), the best of 2 recipes by validation, dataset.root = b, T" in told(
+        record
+    )
+    same = on_data({"a": "x", "b": "x"}, "dataset.train_limit")
+    assert {row.dataset for row in leaderboard(same)} == {"digits"}, "other training images are a recipe"
+
+
+def test_a_limit_of_test_images_is_another_data_set_of_the_same_students():
+    record = on_data({"50": "x", "100": "x"}, "dataset.test_limit", seeds=1)
+    for i, each in enumerate(record.results):
+        each.dataset["images"] = {"test": int(each.swept["dataset.test_limit"])}
+        each.networks["student"]["key"] = f"student {i % 2}"
+    assert [(row.dataset, row.label) for row in leaderboard(record)] == [
+        (f"digits (dataset.test_limit = {n})", f"dataset.test_limit = {n}, T = {t}")
+        for n in (50, 100)
+        for t in (4, 1)
+    ]
+
+
+def test_what_is_drawn_anew_for_each_seed_is_one_data_set():
+    record = on_data({"a": "x"}, "student")
+    for each in record.results:
+        each.dataset["test_fingerprint"] = f"of seed {each.seed}"
+    assert {row.dataset for row in leaderboard(record)} == {"digits"}
+    record = sweep_of(record.results[2:], ["student", "temperature", "seed"])
+    assert {row.dataset for row in leaderboard(record)} == {"digits"}, "one has the seed 2 alone"
+
+
+def test_data_that_nothing_swept_sets_apart_are_numbered():
+    record = on_data({"mlp": "x", "cnn": "y"}, "student")
+    assert [row.dataset for row in leaderboard(record)] == ["digits (test images 1)"] * 2 + [
+        "digits (test images 2)"
+    ] * 2
+
+
+def test_the_best_job_is_of_the_best_recipe():
+    record = seeded((0.6, [0.85, 0.86, 0.87]), (0.65, [0.85, 0.86, 0.87]), scratch=SCRATCH)
+    lucky, other, best = record.results[0], record.results[4], record.results[5]
+    lucky.networks["student"]["val"]["val/accuracy"] = 0.7
+    for each, entropy in ((other, 0.4), (best, 0.3)):
+        each.networks["student"]["val"] = {"val/accuracy": 0.66, "val/cross_entropy": entropy}
+    found = leaderboard(record)
+    assert found[0].label == "T = 2", "by the mean"
+    assert best_job(found).run_id == best.run_id
+    assert best_job([]) is None
+
+
 def test_equals_by_validation_are_ordered_by_its_cross_entropy():
     results = [job(i, {"temperature": t}, 0.8) for i, t in enumerate((1, 4))]
     results[1].networks["student"]["val"]["val/cross_entropy"] = 0.5
@@ -259,6 +378,24 @@ def test_sweeps_together_are_one():
     assert {label: row.seeds for label, row in found.items()} == {
         "T = 8": (1, 2), "T = 4": (0, 1, 2), "T = 1": (0, 1)
     }  # fmt: skip
+
+
+def test_what_a_sweep_left_another_may_have_run():
+    """A killed sweep and the same command again."""
+    whole = part([1, 4], range(2), "b")
+    left = whole.results[:2]
+
+    def record(run: str, results: list[Result], spec: str = "temperature=1,4 seed=0,1", **config) -> Record:
+        return Record(Sweep(run, ["temperature", "seed"], 4, spec, config=CONFIG | config), results)
+
+    assert "2 of 4 jobs were without a result" in told(record("a", left))
+    assert "without a result" not in told(together([record("a", left), record("b", whole.results)]))
+    both = together([record("a", whole.results[:2]), record("b", whole.results[1:3])])
+    assert "1 of 5 jobs was without a result" in told(both), "one ran in neither"
+    apart = together([record("a", left), record("b", whole.results, training={"epochs": 9})])
+    assert "2 of 8 jobs were without a result" in told(apart)
+    apart = together([record("a", left), record("b", whole.results, "temperature=1,16 seed=0,1")])
+    assert "2 of 8 jobs were without a result" in told(apart)
 
 
 def test_what_a_sweep_fixed_is_a_value_beside_one_that_swept_it():

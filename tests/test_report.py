@@ -4,16 +4,20 @@ import csv
 import re
 from pathlib import Path
 
+import invented
 import matplotlib.image
 import pytest
 
+from kdsweep.errors import KdsweepError
 from kdsweep.records import Record
-from kdsweep.report import chain, picture, style
+from kdsweep.report import chain, picture, style, summary
 from kdsweep.report.chain import draw_chain, draw_curves
 from kdsweep.report.confusion import draw_confusion
 from kdsweep.report.picture import draw_sweep
-from kdsweep.report.summary import write_summary
+from kdsweep.report.stored import show_entries
+from kdsweep.report.summary import write_report, write_summary
 from kdsweep.result import Result, Sweep
+from kdsweep.store import Store
 
 
 def network(key: str, accuracy: float, val: float = 0.5) -> dict:
@@ -77,6 +81,15 @@ def lines(axes) -> dict[str, tuple[list, list]]:
     }
 
 
+def bars(axes) -> dict[str, list[float]]:
+    """Half the error bars of each line."""
+    found = {}
+    for container in axes.containers:
+        _, _, (bar,) = container.lines
+        found[container.get_label()] = [(high - low) / 2 for (_, low), (_, high) in bar.get_segments()]
+    return found
+
+
 def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
     results = [result(0, {"temperature": 1}, 0.85, val=0.6), result(1, {"temperature": 4}, 0.83, val=0.7)]
     files = summarize(results, ["temperature"], tmp_path)
@@ -86,6 +99,50 @@ def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
     assert rows[2] == ["student", "1", "60.00", "85.00", "+5.00", "-5.00", "1.0", "s", "trained"]
     assert rows[3] == ["alone", "50.00", "80.00", "-10.00", "1.0", "s", "trained"]
     assert rows[4] == ["teacher", "50.00", "90.00", "1.0", "s", "trained"]
+
+
+def test_swept_values_are_no_markup(tmp_path):
+    swept = {"[/b]": "x[/b]y", "student": "[red]:smile:"}
+    summarize([result(0, swept, 0.85)], list(swept), tmp_path)
+    lines = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
+    assert lines[0][:2] == list(swept) and lines[1][1:3] == list(swept.values())
+
+
+def test_names_in_the_store_are_no_markup(tmp_path, capsys):
+    store = Store(tmp_path)
+    (tmp_path / "damaged" / "[bold]x").mkdir(parents=True)
+    show_entries(store, None, False)
+    assert "[bold]x" in capsys.readouterr().out
+
+
+def test_a_picture_that_fails_loses_no_other_and_no_page(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("no such colour\nin the second line")
+
+    monkeypatch.setattr(summary, "draw_sweep", fail)
+    written = []
+    with pytest.raises(KdsweepError) as told:
+        for file in write_report([invented.sweep(epochs=2)], tmp_path):
+            written.append(file.name)
+    assert written == ["sweep.csv", "report.html", "sweep.txt", "curves.png"], "the page before the pictures"
+    assert str(told.value) == "sweep.png, f1.png, roc_auc.png: ValueError: no such colour"
+    (tmp_path / "report.html").unlink()
+    (tmp_path / "report.html").mkdir()
+    monkeypatch.undo()
+    written.clear()
+    with pytest.raises(KdsweepError, match=r"^report\.html: IsADirectoryError: "):
+        for file in write_report([invented.sweep(epochs=2)], tmp_path):
+            written.append(file.name)
+    assert set(written) == PICTURES | {"sweep.csv", "sweep.txt"}
+
+
+def test_a_picture_without_values_is_left_out(tmp_path):
+    results = [result(i, {"temperature": t}, 0.8) for i, t in enumerate((1, 4))]
+    for each in results:
+        for network in each.networks.values():
+            network["test"]["roc_auc"] = None
+    files = summarize(results, ["temperature"], tmp_path)
+    assert {file.name for file in files} == PICTURES - {"roc_auc.png"} | {"sweep.csv", "sweep.txt"}
 
 
 def test_failed_jobs_stand_in_the_csv_alone(tmp_path):
@@ -128,7 +185,11 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
     assert shown["student, alpha=0.1"][1] == pytest.approx([81])
     assert shown["student, alpha=0.5"][1] == pytest.approx([92])
     assert shown["student alone (71.00)"][1] == pytest.approx([71, 71])
-    assert axes[0].get_title() == "mean and standard deviation of 2 seeds"
+    assert axes[0].get_title() == "mean and 95 % interval of 2 seeds"
+    # differing by 2, deviation √2, t(1) = 12.7062
+    assert bars(axes[0])["student, alpha=0.1"] == pytest.approx([12.7062])
+    band = axes[0].patches[-1].get_extents().transformed(axes[0].transData.inverted())
+    assert (band.y0, band.y1) == pytest.approx((71 - 12.7062, 71 + 12.7062), rel=1e-4)
 
 
 def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
@@ -221,6 +282,20 @@ def test_every_link_has_a_row_and_a_point(tmp_path, axes):
 def test_seeds_of_a_chain_are_averaged(tmp_path, axes):
     draw_chain([chained(0, 2), chained(1, 2, seed=1)], ["chain_length", "seed"], tmp_path / "chain.png")
     assert lines(axes[0])["chain_length=2"][1] == pytest.approx([70.5, 72.5, 74.5])
+    ticks = [text.get_text() for text in axes[0].get_xticklabels()]
+    assert ticks == ["teacher", "generation 1", "student"]
+    # differing by 1
+    assert bars(axes[0])["chain_length=2"] == pytest.approx([6.3531] * 3, rel=1e-4)
+    assert axes[0].get_title() == "mean and 95 % interval of 2 seeds"
+
+
+def test_a_student_alone_is_no_chain(tmp_path, axes):
+    alone = result(0, {"method": "scratch"}, 0.8)
+    alone.networks, alone.chain = {"student": alone.networks["student"]}, ["student"]
+    chain = chained(1, 2)
+    chain.swept["method"] = "ban"
+    draw_chain([alone, chain], ["method"], tmp_path / "chain.png")
+    assert set(lines(axes[0])) == {"method=ban", "student alone (80.00)"}
     ticks = [text.get_text() for text in axes[0].get_xticklabels()]
     assert ticks == ["teacher", "generation 1", "student"]
 

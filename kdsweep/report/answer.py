@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kdsweep.records import Record
 from kdsweep.report.leaderboard import Difference, Row
-from kdsweep.report.recipes import expected, recipes
+from kdsweep.report.recipes import SEED, expected, recipes, seed_of
 from kdsweep.report.statistics import Interval
 from kdsweep.result import INTERRUPTED, PRUNED, Result
 
@@ -24,11 +24,21 @@ def answer(record: Record, rows: Sequence[Row]) -> list[str]:
     told: list[str] = []
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     for name in datasets:
-        told += _of_dataset([row for row in rows if row.dataset == name], len(datasets) > 1)
+        of_name = [row for row in rows if row.dataset == name]
+        told += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]))
     return told + _missing(record, bool(rows))
 
 
-def _of_dataset(rows: Sequence[Row], named: bool) -> list[str]:
+def _seeds_of(record: Record, row: Row) -> int | None:
+    """How many seeds the recipe was to have; None if jobs that might have been its are not known."""
+    known = {job.seed for job in (*row.recipe.jobs, *row.recipe.lost)}
+    swept = {seed_of(result) for result in record.results}
+    if SEED not in record.sweep.keys or expected(record) == len(record.results):
+        return len(known)
+    return len(swept) if len(swept) > 1 else None
+
+
+def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None) -> list[str]:
     best, others = rows[0], rows[1:]
     one, several = f"the recipe {best.label}", f"the best of {len(rows)} recipes by validation, {best.label},"
     subject = (f"on {best.dataset}, " if named else "") + (several if others else one)
@@ -41,16 +51,54 @@ def _of_dataset(rows: Sequence[Row], named: bool) -> list[str]:
         cost = _cheaper(best)
         against = compared(best.versus_teacher, "the teacher", len(best.seeds))
         sentences.append(f"It is {against}{f', with {cost}' if cost else ''}.")
-        if best.versus_alone is None:
-            sentences.append("No student was trained alone, so whether distillation helps here stays open.")
+    sentences += _without_baseline(best, others)
     if len(best.seeds) == 1:
         order = ", the order of the recipes included" if others else ""
-        sentences.append(
-            f"With one seed no statement about chance can be made{order}; seed=range(3) allows it."
-        )
+        why = {
+            None: "only one of its seeds finished",
+            1: "seed=range(3) allows it",
+        }.get(of_seeds, f"only one of its {of_seeds} seeds finished")
+        sentences.append(f"With one seed no statement about chance can be made{order}; {why}.")
     elif others:
         sentences += _among(best, others)
     return sentences
+
+
+def _without_baseline(best: Row, others: Sequence[Row]) -> list[str]:
+    """How distilled and alone compare where the best has no baseline: by a recipe of the other kind."""
+    if best.versus_alone:
+        return []
+    if not best.recipe.taught:
+        distilled = next((row for row in others if row.recipe.taught and row.versus_best), None)
+        if distilled is None:
+            return []
+        of = "distilled recipes the best by validation"
+        return [f"It is the student alone. Of the {of}, {distilled.label}, is {_to_best(distilled)}."]
+    alone = [row for row in others if not row.recipe.taught]
+    if not alone:
+        return ["No student was trained alone, so whether distillation helps here stays open."]
+    same = next((row for row in alone if row.versus_best and _same_student(row, best)), None)
+    return [f"The student alone, {same.label}, is {_to_best(same)}."] if same else []
+
+
+def _to_best(row: Row) -> str:
+    assert row.versus_best is not None
+    return compared(row.versus_best, "it", len(row.seeds))
+
+
+def _same_student(a: Row, b: Row) -> bool:
+    """Whether both have one network, and no other swept value but what only a distilled one has."""
+    ours, theirs = (row.recipe.jobs[0].networks["student"] for row in (a, b))
+    shared = (a.values.keys() & b.values.keys()) - {
+        "method",
+        "experiment",
+        "temperature",
+        "alpha",
+        "chain_length",
+    }
+    return all(ours.get(each) == theirs.get(each) for each in ("name", "model")) and all(
+        a.values[key] == b.values[key] for key in shared
+    )
 
 
 def _among(best: Row, others: Sequence[Row]) -> list[str]:

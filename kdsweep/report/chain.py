@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
-from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, link_name
+from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, link_name, of_seeds
 from kdsweep.result import Result
 
 
@@ -16,22 +16,22 @@ def has_links(results: Sequence[Result]) -> bool:
 def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
     """Test accuracy link by link, from the teacher on: a line for each combination of swept values.
 
-    Seeds give a mean and its standard deviation; a star is the chain's ensemble.
+    Seeds give a mean and its 95 % interval; a star is the chain's ensemble. A student alone is no chain.
     """
     groups: dict[str, list[Result]] = {}
-    for result in results:
+    chains = [result for result in results if len(result.chain) > 1]
+    for result in chains:
         name = ", ".join(f"{key}={result.shown(key)}" for key in swept if key != "seed")
         groups.setdefault(name, []).append(result)
     picture, (axes,) = figure(7.2, 4.6)
-    longest = max((result.chain for result in results), key=len)
+    longest = max((result.chain for result in chains), key=len)
     for i, (name, group) in enumerate(list(groups.items())[:MOST_LINES]):
         colour, chain = COLOURS[i % len(COLOURS)], group[0].chain
         values = [_accuracies(group, role) for role in chain]
-        spread = [stdev(each) if len(each) > 1 else 0 for each in values]
         axes.errorbar(
             range(len(chain)),
             [mean(each) for each in values],
-            spread if any(spread) else None,
+            halves(values),
             color=colour,
             marker=MARKERS[i % len(MARKERS)],
             capsize=3,
@@ -45,10 +45,11 @@ def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     if scratch:
         label = f"student alone ({mean(scratch):.2f})"
         axes.axhline(mean(scratch), color=SCRATCH, linestyle="--", linewidth=1.2, label=label)
-    same = all(result.chain == longest for result in results)
+    same = all(result.chain == longest for result in chains)
     ticks = [link_name(role) if same or not i else f"link {i}" for i, role in enumerate(longest)]
     axes.set_xticks(range(len(longest)), ticks)
     axes.set(xlabel="from teacher to student", ylabel="test accuracy (%)")
+    axes.set_title(of_seeds(len({result.seed for result in chains})), fontsize=10)
     axes.grid(alpha=0.25)
     picture.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     picture.savefig(file)

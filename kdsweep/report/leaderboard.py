@@ -3,14 +3,16 @@
 Chosen is by validation alone; the test split measures what was chosen.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from kdsweep.records import Record
 from kdsweep.report.recipes import Recipe, recipes
 from kdsweep.report.statistics import Interval, Paired, holm, interval, paired
+from kdsweep.result import Result
 
 LEVEL = 0.05  # of the Holm-adjusted p, below which a difference is claimed
 
@@ -38,8 +40,9 @@ class Difference:
 class Row:
     """A recipe of the leaderboard. Accuracies are 0 to 1; costs and times are means over the seeds.
 
-    `rank` is 1 for the best of its data set. `versus_alone` is None without a baseline, `versus_teacher`
-    without a teacher, `versus_best` for the best itself. `teacher` has the teacher's costs (empty without).
+    `rank` is 1 for the best of its data set, whose name (`dataset`) has what sets it apart from other data of
+    that name. `versus_alone` is None without a baseline, `versus_teacher` without a teacher, `versus_best`
+    for the best itself. `teacher` has the teacher's costs (empty without).
     """
 
     rank: int
@@ -78,7 +81,8 @@ def leaderboard(record: Record) -> list[Row]:
     Best is the highest mean validation accuracy over the seeds, equals by validation cross-entropy.
     Of several sweeps make one first (`recipes.together`).
     """
-    ordered = [list(group) for group in _by_dataset(recipes(record)).values()]
+    by_dataset = _by_dataset(recipes(record))
+    ordered = list(by_dataset.values())
     best = {id(recipe): group[0] for group in ordered for recipe in group}
     flat = [recipe for group in ordered for recipe in group]
     alone = _differences((each.test("student"), each.test("scratch")) for each in flat)
@@ -87,17 +91,85 @@ def leaderboard(record: Record) -> list[Row]:
         (each.test("student"), {} if best[id(each)] is each else best[id(each)].test("student"))
         for each in flat
     )
-    ranks = [rank for group in ordered for rank in range(1, len(group) + 1)]
-    return [_row(*each) for each in zip(ranks, flat, alone, teacher, leader, strict=True)]
+    places = [(name, rank) for name, group in by_dataset.items() for rank in range(1, len(group) + 1)]
+    return [_row(*each) for each in zip(places, flat, alone, teacher, leader, strict=True)]
+
+
+def best_job(rows: Sequence[Row]) -> Result | None:
+    """Of the best recipe the job of the highest validation accuracy, equals by lower cross-entropy.
+
+    Of several data sets, give the rows of one. None without rows.
+    """
+    return min(rows[0].recipe.jobs, key=_order_of_job) if rows else None
+
+
+def _order_of_job(job: Result) -> tuple[float, float]:
+    val = job.val()
+    return -val["val/accuracy"], val["val/cross_entropy"]
 
 
 def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:
-    """Accuracies on different data cannot be ranked against each other."""
-    groups: dict[str, list[Recipe]] = {}
+    """Best first by data set. Accuracies on different data cannot be ranked against each other.
+
+    Data of one name are different where their test images are; the label of each is its own.
+    """
+    groups: list[_Group] = []
     for recipe in found:
         if recipe.jobs:
-            groups.setdefault(recipe.dataset, []).append(recipe)
-    return {name: sorted(group, key=_order) for name, group in groups.items()}
+            group = next((each for each in groups if each.takes(recipe)), None)
+            if group is None:
+                groups.append(group := _Group(recipe.dataset))
+            group.recipes.append(recipe)
+            group.tested |= recipe.tested
+    found_by_group = [group.recipes for group in groups]
+    return {
+        name: sorted(group, key=_order)
+        for name, group in zip(_names(found_by_group), found_by_group, strict=True)
+    }
+
+
+@dataclass
+class _Group:
+    """Recipes of one data set, and seed to the test images."""
+
+    name: str
+    recipes: list[Recipe] = field(default_factory=list)
+    tested: dict[int, str] = field(default_factory=dict)
+
+    def takes(self, recipe: Recipe) -> bool:
+        """Whether its test images are the same, seed by seed; of seeds apart, whether any are."""
+        if recipe.dataset != self.name:
+            return False
+        both = self.tested.keys() & recipe.tested.keys()
+        if not both:
+            return not set(self.tested.values()).isdisjoint(recipe.tested.values())
+        return all(self.tested[seed] == recipe.tested[seed] for seed in both)
+
+
+def _names(groups: Sequence[Sequence[Recipe]]) -> list[str]:
+    """A name for each group; of one name, with what was swept of the data, or else by their test images."""
+    names = [group[0].dataset for group in groups]
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        of_name = [i for i, each in enumerate(names) if each == name]
+        apart = _apart([groups[i] for i in of_name])
+        for i, told in zip(of_name, apart, strict=True):
+            names[i] = f"{name} ({told})"
+    return names
+
+
+def _apart(groups: Sequence[Sequence[Recipe]]) -> list[str]:
+    """What sets data of one name apart: the fewest swept keys that do, or the number of each."""
+    keys = dict.fromkeys(key for group in groups for recipe in group for key in recipe.values)
+    of_data = [key for key in keys if key == "dataset" or key.startswith("dataset.")]
+    told: list[list[str]] = [[] for _ in groups]
+    for key in [*of_data, *(key for key in ("experiment", "sweep") if key in keys)]:
+        values = [{Result(0, recipe.values).shown(key) for recipe in group} for group in groups]
+        if all(len(each) == 1 for each in values) and len(set(map(frozenset, values))) > 1:
+            for texts, (value,) in zip(told, values, strict=True):
+                texts.append(f"{key} = {value}")
+            if len(set(map(tuple, told))) == len(told):
+                return [", ".join(texts) for texts in told]
+    return [f"test images {number}" for number in range(1, len(groups) + 1)]
 
 
 def _order(recipe: Recipe) -> tuple[float, float]:
@@ -124,7 +196,7 @@ def _p(found: Paired | None) -> float:
 
 
 def _row(
-    rank: int,
+    place: tuple[str, int],
     recipe: Recipe,
     alone: Difference | None,
     teacher: Difference | None,
@@ -132,9 +204,9 @@ def _row(
 ) -> Row:
     students = [job.networks["student"] for job in recipe.jobs]
     return Row(
-        rank=rank,
+        rank=place[1],
         recipe=recipe,
-        dataset=recipe.dataset,
+        dataset=place[0],
         label=recipe.label,
         values=recipe.values,
         seeds=tuple(recipe.seeds),

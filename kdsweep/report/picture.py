@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, TEACHER, figure
+from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, TEACHER, figure, halves, of_seeds
 from kdsweep.result import Result
 
 if TYPE_CHECKING:
@@ -24,24 +24,21 @@ LABELS = {
 def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file: Path) -> None:
     """The figure `shown` of the test split against each swept parameter, lines by the others.
 
-    Several seeds give a mean and its standard deviation. Teacher and student alone are level lines where they
-    are the same for all jobs but for the seed. Accuracy is in percent.
+    Several seeds give a mean and its 95 % interval. Teacher and student alone are level lines where they are
+    the same for all jobs but for the seed. Accuracy is in percent.
     """
     axes_keys = _axes(results, swept)
     picture, panels = figure(2.2 + 5 * len(axes_keys), 4.6, len(axes_keys))
     for axes, key in zip(panels, axes_keys, strict=True):
         _panel(axes, results, swept, shown, key)
     panels[0].set_ylabel(_label(shown, results))
-    seeds = len({result.seed for result in results})
-    panels[0].set_title(
-        f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed", fontsize=10
-    )
+    panels[0].set_title(of_seeds(len({result.seed for result in results})), fontsize=10)
     handles = {
         label: handle
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    longest = max(map(len, handles))
+    longest = max(map(len, handles), default=0)
     columns = max(1, min(1 + 2 * len(panels), int(picture.get_figwidth() / (0.5 + LETTER * longest))))
     lines = -(-len(handles) // columns)
     picture.set_figheight(picture.get_figheight() + LINE * max(0, lines - FEW_LINES))
@@ -102,6 +99,11 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
     axes.grid(alpha=0.25)
 
 
+def has_values(results: Sequence[Result], shown: str) -> bool:
+    """Whether there is anything to draw of a figure."""
+    return any(value_of(result, role, shown) is not None for result in results for role in result.networks)
+
+
 def value_of(result: Result, role: str, shown: str) -> float | None:
     """A figure of the test split as drawn: accuracy in percent; F1 of the positive class, or macro F1."""
     if shown == "f1":
@@ -120,15 +122,14 @@ def _label(shown: str, results: Sequence[Result]) -> str:
 
 
 def _draw(axes: "Axes", lines: Mapping[str, Points], label: str, style: str) -> None:
-    """A line for each of `lines`, with its deviation over the seeds."""
+    """A line for each of `lines`, with its 95 % interval over the seeds."""
     for i, (name, points) in enumerate(lines.items()):
         places = sorted(points)
         values = [list(points[place].values()) for place in places]
-        spread = [stdev(each) if len(each) > 1 else 0 for each in values]
         axes.errorbar(
             places,
             [mean(each) for each in values],
-            spread if any(spread) else None,
+            halves(values),
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
             linestyle=style,
@@ -149,12 +150,11 @@ def _if_level(lines: Mapping[str, Points]) -> dict[int, float] | None:
 
 
 def _level(axes: "Axes", values: Sequence[float], label: str, colour: str, style: str) -> None:
-    """A level line at the mean, with a band of the deviation over the seeds."""
+    """A level line at the mean, with a band of its 95 % interval over the seeds."""
     centre = mean(values)
     axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=label)
-    if len(values) > 1:
-        spread = stdev(values)
-        axes.axhspan(centre - spread, centre + spread, color=colour, alpha=0.08, linewidth=0)
+    if half := halves([values]):
+        axes.axhspan(centre - half[0], centre + half[0], color=colour, alpha=0.08, linewidth=0)
 
 
 def _axes(results: Sequence[Result], swept: Sequence[str]) -> list[str]:

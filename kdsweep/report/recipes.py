@@ -38,7 +38,18 @@ class Recipe:
 
     @property
     def dataset(self) -> str:
+        """The data set's name, which other data may have as well."""
         return str(self._any.recipe.get("dataset") or self._any.dataset.get("name", ""))
+
+    @property
+    def tested(self) -> dict[int, str]:
+        """Seed to what tells the test images; a split may be drawn anew for each seed."""
+        return {job.seed: tested_on(job) for job in self.jobs}
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is a teacher; otherwise it is the student alone."""
+        return any("teacher" in job.networks for job in self.jobs)
 
     @property
     def _any(self) -> Result:
@@ -70,7 +81,8 @@ def recipes(record: Record) -> list[Recipe]:
     """The recipes of a sweep in the order of their first jobs; of several, make one first (`together`).
 
     What was tried again counts once, by the job that finished. Swept values that made no difference, as the
-    temperature of a student alone, make no recipes: those with the same students are one.
+    temperature of a student alone, make no recipes: those with the same students, tested on the same
+    images, are one.
     """
     groups: dict[str, Recipe] = {}
     for result in record.results:
@@ -78,7 +90,7 @@ def recipes(record: Record) -> list[Recipe]:
         group = groups.setdefault(as_text(values), Recipe(values))
         (group.lost if result.error else group.jobs).append(replace(result, seed=seed_of(result)))
     found: list[Recipe] = []
-    by_student: dict[tuple[int, str], Recipe] = {}
+    by_student: dict[tuple[int, str, str], Recipe] = {}
     for group in groups.values():
         first = {job.seed: job for job in reversed(group.jobs)}
         group.jobs = sorted(first.values(), key=lambda job: job.seed)
@@ -103,16 +115,25 @@ def seed_of(result: Result) -> int:
     return int(result.swept.get(SEED, result.seed))
 
 
+def tested_on(result: Result) -> str:
+    """The test images: by their content, and of how many `test_limit` left; empty where neither is known."""
+    content, count = (
+        result.dataset.get("test_fingerprint"),
+        result.dataset.get("images", {}).get("test"),
+    )
+    return " ".join(str(each) for each in (content, count) if each is not None)
+
+
 def as_text(values: Mapping[str, Any]) -> str:
     """By which equal values are known: 4 and 4.0 are one, whatever the order of the keys."""
     return repr({key: float(v) if type(v) is int else v for key, v in sorted(values.items())})
 
 
-def _students(recipe: Recipe) -> list[tuple[int, str]]:
-    """By seed, the key of the network that came of it."""
-    return [(job.seed, job.networks["student"]["key"]) for job in recipe.jobs]
+def _students(recipe: Recipe) -> list[tuple[int, str, str]]:
+    """By seed, the key of the network that came of it, and what it was tested on."""
+    return [(job.seed, job.networks["student"]["key"], tested_on(job)) for job in recipe.jobs]
 
 
 def _same_students(a: Recipe, b: Recipe) -> bool:
-    ours, theirs = dict(_students(a)), dict(_students(b))
+    ours, theirs = ({seed: made for seed, *made in _students(each)} for each in (a, b))
     return all(ours[seed] == theirs[seed] for seed in ours.keys() & theirs.keys())

@@ -38,7 +38,7 @@ def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> 
         table.add_row(folder.name[:8], "damaged", "", "", size(size_of(folder)), age(changed))
     screen = console()
     if table.row_count:
-        screen.print(table, "", sep="\n")
+        screen.print(table, "", sep="\n", markup=False)
     unused = [] if keep is None else [entry for key, entry in entries.items() if key not in keep]
     total = f"{len(entries)} entries, {size(size_of(store.root))} in {store.root}"
     told = "" if keep is None else f"; unused: {len(unused)}, {size(sum(entry.bytes for entry in unused))}"

@@ -1,7 +1,10 @@
 """How pictures look: by matplotlib, without a screen, in Okabe and Ito's colours, told apart by all."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from kdsweep.report.statistics import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +22,17 @@ def figure(width: float, height: float, panels: int = 1) -> "tuple[Figure, list[
 
     made = Figure(figsize=(width, height), dpi=144, layout="constrained")
     return made, list(made.subplots(1, panels, squeeze=False, sharey=True)[0])
+
+
+def of_seeds(count: int) -> str:
+    """What is drawn of so many seeds."""
+    return f"mean and 95 % interval of {count} seeds" if count > 1 else "one seed"
+
+
+def halves(values: Sequence[Sequence[float]]) -> list[float] | None:
+    """Half the 95 % interval of each mean, 0 where one value has none; None where there is none to draw."""
+    found = [interval(each).half or 0 for each in values]
+    return found if any(found) else None
 
 
 def link_name(role: str) -> str:

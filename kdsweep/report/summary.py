@@ -1,23 +1,27 @@
 """The table of a sweep, best first by validation, and the same as CSV."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdsweep.display import console, seconds
+from kdsweep.errors import KdsweepError, explain
 from kdsweep.records import Record
 from kdsweep.report.answer import answer
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.leaderboard import leaderboard
-from kdsweep.report.picture import draw_sweep
+from kdsweep.report.picture import draw_sweep, has_values
 from kdsweep.report.style import link_name
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
+Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
 
 
 def show(record: Record) -> None:
@@ -32,31 +36,64 @@ def show(record: Record) -> None:
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
-    """Write all that is to be seen of sweeps, told as one, and `report.html`; each file once it is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    record = together(records)
-    yield from write_summary(record, folder)
-    if record.finished:
-        from kdsweep.report.page import write_page
+    """Write all that is to be seen of sweeps, told as one: each file once it is there, the page first.
 
-        write_page(records, folder / "report.html")
-        yield folder / "report.html"
+    Raises KdsweepError at the end if some could not be written; the others are.
+    """
+    from kdsweep.report.page import write_page
+
+    record = together(records)
+    page: Files = {"report.html": partial(write_page, records)} if record.finished else {}
+    yield from _write(_csv(record) | page | _shown(record), folder)
 
 
 def write_summary(record: Record, folder: Path) -> Iterator[Path]:
     """Write a CSV of all jobs and, if any has finished, their table as text and the pictures."""
+    yield from _write(_csv(record) | _shown(record), folder)
+
+
+def _write(files: Files, folder: Path) -> Iterator[Path]:
+    """Each file once it is there; at the end raises KdsweepError for those that could not be written."""
+    failed: list[Exception] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    names: dict[str, list[str]] = {}  # by the reason, one for all where the disk is full
+    for name, write in files.items():
+        try:
+            write(folder / name)
+        except Exception as error:
+            failed.append(error)
+            names.setdefault(explain(error).splitlines()[0], []).append(name)
+        else:
+            yield folder / name
+    if failed:
+        told = "; ".join(f"{', '.join(each)}: {reason}" for reason, each in names.items())
+        raise KdsweepError(told) from failed[0]
+
+
+def _csv(record: Record) -> Files:
+    return {"sweep.csv": partial(write_csv, record.results, record.sweep.keys)}
+
+
+def _shown(record: Record) -> Files:
+    """What writes the table and each picture that has something to show."""
     results, swept = record.finished, record.sweep.keys
-    write_csv(record.results, swept, folder / "sweep.csv")
-    yield folder / "sweep.csv"
     if not results:
-        return
-    with (folder / "sweep.txt").open("w") as stream:
+        return {}
+    shown = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
+    return {
+        "sweep.txt": partial(_write_tables, record),
+        **{
+            name: partial(draw_sweep, results, swept, figure)
+            for name, figure in shown.items()
+            if has_values(results, figure)
+        },
+        **_inside(results, ranked(results)[0], swept),
+    }
+
+
+def _write_tables(record: Record, file: Path) -> None:
+    with file.open("w") as stream:
         Console(file=stream, width=200).print(*_tables(record), sep="\n")
-    yield folder / "sweep.txt"
-    for shown, name in (("accuracy", "sweep.png"), ("f1", "f1.png"), ("roc_auc", "roc_auc.png")):
-        draw_sweep(results, swept, shown, folder / name)
-        yield folder / name
-    yield from draw_inside(results, ranked(results)[0], swept, folder)
 
 
 def _tables(record: Record) -> tuple[Table, str, Table]:
@@ -66,11 +103,12 @@ def _tables(record: Record) -> tuple[Table, str, Table]:
 
 def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], folder: Path) -> list[Path]:
     """The pictures of learning curves, of the best job, and of the links if there are any in between."""
-    draw_curves(best, folder / "curves.png")
-    if not has_links(results):
-        return [folder / "curves.png"]
-    draw_chain(results, swept, folder / "chain.png")
-    return [folder / "curves.png", folder / "chain.png"]
+    return list(_write(_inside(results, best, swept), folder))
+
+
+def _inside(results: Sequence[Result], best: Result, swept: Sequence[str]) -> Files:
+    links: Files = {"chain.png": partial(draw_chain, results, swept)} if has_links(results) else {}
+    return {"curves.png": partial(draw_curves, best), **links}
 
 
 def sweep_line(result: Result, jobs: int) -> str:
@@ -107,14 +145,14 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
     versus = {role: head for role, head in versus.items() if any(role in each.networks for each in results)}
     table.add_column("")
     for head in (*swept, "val %", "test %", *versus.values(), "time", ""):
-        table.add_column(head, justify="right")
+        table.add_column(Text(head), justify="right")
 
     def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
         result = sharing[0]
         values = [{each.shown(key) for each in sharing} for key in swept]
         table.add_row(
             label,
-            *(value.pop() if len(value) == 1 else "" for value in values),
+            *(Text(value.pop() if len(value) == 1 else "") for value in values),  # no markup in them
             *_accuracies(result, role),
             *(_difference(result, role, other) for other in versus),
             *(("", "") if role == "ensemble" else _made(sharing, role)),

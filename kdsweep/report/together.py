@@ -1,6 +1,6 @@
 """Several sweeps told as one, so that whatever shows a sweep shows them together."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -39,10 +39,29 @@ def together(records: Sequence[Record]) -> Record:
         keys = [NUMBER, *keys]
     if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
         keys = [*keys, SEED]
-    sweep = Sweep(records[0].sweep.run_id, keys, sum(map(expected, records)))
+    sweep = Sweep(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
     return Record(
         sweep, [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
     )
+
+
+def _without_result(records: Sequence[Record]) -> int:
+    """How many jobs have none. Sweeps by one command share their jobs: what one left another may have run."""
+    commands: dict[str, list[Record]] = {}
+    own = set(APART) - {SEED, "dataset.root"}
+    for number, record in enumerate(records):
+        sweep = record.sweep
+        config = {key: value for key, value in _flat(sweep.config) if not _within(key, own)}
+        known = as_text(config | {"spec": sweep.spec}) if sweep.spec and config else str(number)
+        commands.setdefault(known, []).append(record)
+    count = 0
+    for same in commands.values():
+        ran = {as_text(result.swept) for record in same for result in record.results}
+        if len(same) == 1 or any(record.sweep.config.get("search") for record in same):
+            count += sum(expected(record) - len(record.results) for record in same)
+        else:
+            count += max(0, max(map(expected, same)) - len(ran))
+    return count
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,7 @@ def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
         yield from _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
 
 
-def _within(key: str, groups: Sequence[str]) -> bool:
+def _within(key: str, groups: Collection[str]) -> bool:
     return any(key == each or key.startswith(f"{each}.") for each in groups)
 
 
