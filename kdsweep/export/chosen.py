@@ -15,7 +15,8 @@ from kdsweep.data import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.models.source import own_files, source_digest
 from kdsweep.records import Record
-from kdsweep.report.summary import ranked
+from kdsweep.report.leaderboard import best_job, leaderboard
+from kdsweep.report.together import together
 from kdsweep.result import Result, Sweep
 from kdsweep.store import Store
 from kdsweep.tracking import download
@@ -56,7 +57,7 @@ class Chosen:
 
 
 def choose(records: Sequence[Record], job: int | None = None, role: str = "student") -> Chosen:
-    """The network of a role in the job by that number, or in the best one by validation accuracy.
+    """The network of a role in the job by that number, or in the best recipe's best one, by validation.
 
     Raises KdsweepError if there is none, or which one is meant is not clear.
     """
@@ -71,13 +72,25 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
             f"its jobs are of several data sets ({', '.join(map(str, names.values()))}), so none is the "
             "best; choose one by --job N"
         )
-    best = ranked([result for _, result in finished])[0]
-    sweep = next(sweep for sweep, result in finished if result is best)
+    sweep, best = finished[0] if job is not None else _best(records)
     roles = [name for name, network in best.networks.items() if "model" in network]
     if role not in roles:
         why = "is an average of networks, not one" if role in best.networks else "is none of its roles"
         raise KdsweepError(f"--role {role}: {why}; allowed: {', '.join(roles)}")
     return Chosen(sweep, best, role)
+
+
+def _best(records: Sequence[Record]) -> tuple[Sweep, Result]:
+    """As the report has it, which tells several sweeps as one."""
+    best = best_job(leaderboard(together(records)))
+    assert best is not None
+    return next(
+        (record.sweep, result)
+        for record in records
+        for result in record.finished
+        if (result.run_id, result.networks["student"]["key"])
+        == (best.run_id, best.networks["student"]["key"])
+    )
 
 
 def _of_number(records: Sequence[Record], job: int) -> list[tuple[Sweep, Result]]:
