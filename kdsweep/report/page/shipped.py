@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from kdsweep.records import Record
-from kdsweep.report.leaderboard import Row
-from kdsweep.report.summary import ranked
+from kdsweep.report.leaderboard import Row, best_job
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
 
 
 def _of_row(records: Sequence[Record], row: Row) -> Shipped:
-    job = ranked(row.recipe.jobs)[0]
+    job = best_job([row])
+    assert job is not None
     name = job.name or f"job {job.number}"
     facts = [
         ("job", f"{name}, {100 * job.val()['val/accuracy']:.2f} % validation accuracy"),
