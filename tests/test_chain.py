@@ -73,6 +73,7 @@ def test_densely_guided_assistants_train(kdsweep: Command, tmp_path):
     assert sorted(len(stage["stage"]["parents"]) for stage in stages) == [0, 0, 1, 2, 3]
 
 
+@pytest.mark.long
 def test_weights_of_a_stage_and_of_a_run_begin_another_training(kdsweep: Command, tmp_path):
     small = ("training.epochs=1", "dataset.train_limit=100", "dataset.test_limit=50")
     kdsweep("method=scratch", "student=wrn", "student.model.depth=10", *small)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import Command, environment
 from test_recipes import write_images
 
@@ -14,6 +15,7 @@ QUICK = ("training.epochs=1", "teacher.training.epochs=1", "teacher.model.pretra
 QUICKER = ("teacher.training.fine_tuning.epochs=1", "teacher.model.upsample=1", "store=store")
 
 
+@pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path):
     for name in ("daisy", "tulip"):
         write_images(tmp_path / "data" / "flowers" / name, 20)
