@@ -153,7 +153,7 @@ def test_several_sweeps_and_a_failed_job(kdsweep: Command, report: Command, tmp_
 @pytest.mark.long
 def test_a_killed_sweep_has_a_report_of_what_there_is(report: Command, tmp_path):
     method, _, *others = LONG
-    process = start(tmp_path, "-m", method, "training.epochs=2,40", *others)
+    process = start(tmp_path, "-m", method, "training.epochs=2,200", *others)
     for line in process.stdout:
         if line.startswith("[1/2]"):
             break
