@@ -30,8 +30,8 @@ def page(chromium: Any) -> Iterator[Any]:  # noqa: F811
 
 
 def shot(page: Any, name: str, **clip: int) -> None:
-    """Kept for the docs where a folder is named: KDSWEEP_SCREENSHOTS=docs/images pytest -m browser."""
-    if folder := os.environ.get("KDSWEEP_SCREENSHOTS"):
+    """Kept for the docs where a folder is named: SCREENSHOTS=docs/images pytest -m browser."""
+    if folder := os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(1500)
         page.screenshot(path=Path(folder) / name, clip={"x": 0, "y": 0, **clip})
 
@@ -39,7 +39,7 @@ def shot(page: Any, name: str, **clip: int) -> None:
 @pytest.mark.timeout(900)
 def test_a_sweep_is_read_and_compared(kdsweep: Command, page, server):  # noqa: F811
     url, _ = server
-    kdsweep(*SWEEP, *(() if "KDSWEEP_SCREENSHOTS" in os.environ else TINY), f"tracking.uri={url}")
+    kdsweep(*SWEEP, *(() if "SCREENSHOTS" in os.environ else TINY), f"tracking.uri={url}")
     (experiment,) = MlflowClient(url).search_experiments(filter_string="name = 'kdsweep'")
     (parent,) = MlflowClient(url).search_runs([experiment.experiment_id], "tags.`kdsweep.role` = 'sweep'")
     pages = f"{url}/#/experiments/{experiment.experiment_id}/runs"

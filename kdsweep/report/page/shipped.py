@@ -4,7 +4,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
+from kdsweep.display import relative
 from kdsweep.records import Record
 from kdsweep.report.leaderboard import Row, best_job
 
@@ -27,10 +29,11 @@ def _of_row(records: Sequence[Record], row: Row) -> Shipped:
     job = best_job([row])
     assert job is not None
     name = job.name or f"job {job.number}"
+    weights = job.networks["student"].get("weights")
     facts = [
         ("job", f"{name}, {100 * job.val()['val/accuracy']:.2f} % validation accuracy"),
         ("MLflow run", job.run_id or ""),
-        ("weights", str(job.networks["student"].get("weights", ""))),
+        ("weights", relative(Path(weights)) if weights else ""),
     ]
     words = ["kdsweep-export", job.run_id or "", "--to", "onnx", "--out", "shipped"]
     uri = _tracking_uri(records, job.run_id)
