@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from typing import NoReturn
 
 from kdsweep import __version__
@@ -44,6 +45,13 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
         sys.exit(FAILED)
     except SystemExit as stop:  # argparse leaves by 2, which is another thing here
         sys.exit(FAILED if stop.code == 2 else stop.code)
+
+
+def configured(key: str) -> str:
+    """What conf/config.yaml has for a key, for an option that was not given."""
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.select(OmegaConf.load(str(files("kdsweep.conf") / "config.yaml")), key))
 
 
 def reader_left() -> int:

@@ -1,9 +1,7 @@
 """The command `kdsweep-export`: from a sweep to the files that one ships."""
 
 import argparse
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from kdsweep import console
 from kdsweep.console import DONE
@@ -49,8 +47,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
-
     from kdsweep.config import Tracking
     from kdsweep.errors import KdsweepError
     from kdsweep.export.export import Order, export, show
@@ -58,9 +54,8 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.quantize and "onnx" not in options.to:
         raise KdsweepError(f"--quantize {options.quantize}: is for ONNX; add --to onnx")
-    defaults: Any = OmegaConf.load(str(files("kdsweep.conf") / "config.yaml"))
-    uri = options.tracking_uri or defaults.tracking.uri
-    tracking = Tracking(uri=uri, experiment=defaults.tracking.experiment)
+    uri = options.tracking_uri or console.configured("tracking.uri")
+    tracking = Tracking(uri=uri, experiment=console.configured("tracking.experiment"))
     kinds = [kind for kind in KINDS if kind in options.to]
     order = Order(kinds, options.out, options.role, options.job, options.quantize, options.force)
     exported = export(read(options.what, uri), order, tracking)

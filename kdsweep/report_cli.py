@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +40,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
-
     from kdsweep.display import relative
     from kdsweep.report.summary import show, write_report
     from kdsweep.report.together import together
 
-    defaults: Any = OmegaConf.load(str(files("kdsweep.conf") / "config.yaml"))
-    records = _records(options.what, options.tracking_uri or defaults.tracking.uri)
+    records = _records(options.what, options.tracking_uri or console.configured("tracking.uri"))
     record = together(records)
     own = records[0].folder if len(options.what) == 1 else None
     folder = options.out or own or Path("report")

@@ -5,9 +5,8 @@ import json
 import shutil
 import sys
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdsweep import console
 from kdsweep.console import DONE, FAILED
@@ -74,14 +73,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from omegaconf import OmegaConf
-
     from kdsweep.errors import KdsweepError
     from kdsweep.store import Store
 
-    defaults: Any = OmegaConf.load(str(files("kdsweep.conf") / "config.yaml"))
-    options.tracking_uri = options.tracking_uri or defaults.tracking.uri
-    root = Path(options.store or defaults.store)
+    options.tracking_uri = options.tracking_uri or console.configured("tracking.uri")
+    root = Path(options.store or console.configured("store"))
     if not root.is_dir():
         raise KdsweepError(f"{root}: no such folder; give --store, or start where kdsweep was started")
     commands = {"list": _list, "show": _show, "verify": _verify, "remove": _remove}

@@ -101,6 +101,17 @@ def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
     assert rows[4] == ["teacher", "50.00", "90.00", "1.0", "s", "trained"]
 
 
+def test_costs_and_curves_are_of_the_best_recipes_best_job(tmp_path, axes):
+    values = {(1, 0): 0.9, (1, 1): 0.1, (4, 0): 0.6, (4, 1): 0.7}  # the luckiest seed is of the worse recipe
+    jobs = [
+        result(i, {"temperature": temperature, "seed": seed}, 0.8, val=val)
+        for i, ((temperature, seed), val) in enumerate(values.items())
+    ]
+    summarize(jobs, ["temperature", "seed"], tmp_path)
+    assert tables(tmp_path)[1].startswith(f"{jobs[3].name}  ")
+    assert axes[-1].get_title() == jobs[3].name
+
+
 def test_swept_values_are_no_markup(tmp_path):
     swept = {"[/b]": "x[/b]y", "student": "[red]:smile:"}
     summarize([result(0, swept, 0.85)], list(swept), tmp_path)

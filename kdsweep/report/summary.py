@@ -14,7 +14,7 @@ from kdsweep.errors import KdsweepError, explain
 from kdsweep.records import Record
 from kdsweep.report.answer import answer
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
-from kdsweep.report.leaderboard import leaderboard
+from kdsweep.report.leaderboard import best_job, leaderboard
 from kdsweep.report.picture import draw_sweep, has_values
 from kdsweep.report.style import link_name
 from kdsweep.report.together import together
@@ -87,7 +87,7 @@ def _shown(record: Record) -> Files:
             for name, figure in shown.items()
             if has_values(results, figure)
         },
-        **_inside(results, ranked(results)[0], swept),
+        **_inside(results, _best(record), swept),
     }
 
 
@@ -97,8 +97,14 @@ def _write_tables(record: Record, file: Path) -> None:
 
 
 def _tables(record: Record) -> tuple[Table, str, Table]:
-    best = ranked(record.finished)[0]
-    return sweep_table(record.finished, record.sweep.keys), "", cost_table(best)
+    return sweep_table(record.finished, record.sweep.keys), "", cost_table(_best(record))
+
+
+def _best(record: Record) -> Result:
+    """The best recipe's best job, which is the one to ship."""
+    best = best_job(leaderboard(record))
+    assert best is not None
+    return best
 
 
 def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], folder: Path) -> list[Path]:
@@ -186,7 +192,7 @@ def _down_the_table(role: str) -> tuple[int, str]:
 def cost_table(result: Result) -> Table:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
+    table.add_column(Text(result.name))
     for column in ("parameters", "MFLOPs", "size, MB", "latency, ms"):
         table.add_column(column, justify="right")
         if "teacher" in result.networks:

@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
+from kdsweep.console import configured
 from kdsweep.display import relative
 from kdsweep.records import Record
 from kdsweep.report.leaderboard import Row, best_job
@@ -43,9 +43,6 @@ def _of_row(records: Sequence[Record], row: Row) -> Shipped:
 
 def _tracking_uri(records: Sequence[Record], run_id: str | None) -> str | None:
     """The MLflow that has the run, if it is not the one that `kdsweep-export` looks into by itself."""
-    from omegaconf import OmegaConf
-
     known = (each.sweep.config for each in records if run_id in (job.run_id for job in each.results))
     uri = next(known, {}).get("tracking", {}).get("uri")
-    default = OmegaConf.select(OmegaConf.load(str(files("kdsweep.conf") / "config.yaml")), "tracking.uri")
-    return None if uri == default else uri
+    return None if uri == configured("tracking.uri") else uri
