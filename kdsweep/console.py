@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import NoReturn
 
 from kdsweep import __version__
@@ -29,7 +30,7 @@ def parser(name: str, description: str, examples: str = "") -> argparse.Argument
 
 def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
     """Parse the command line, run the command and leave by its exit status; mistakes are told in a line."""
-    from kdsweep.errors import KdsweepError
+    from kdsweep.errors import KdsweepError, disk_is_full
 
     try:
         status = command(made.parse_args())
@@ -40,7 +41,12 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(reader_left())
-    except (KdsweepError, OSError) as error:
+    except OSError as error:
+        named = Path(error.filename) if error.filename else None
+        told = f"{named}: {error.strerror}" if named else str(error)
+        print(f"{made.prog}: {disk_is_full(error, (named or Path()).parent) or told}", file=sys.stderr)
+        sys.exit(FAILED)
+    except KdsweepError as error:
         print(f"{made.prog}: {error}", file=sys.stderr)
         sys.exit(FAILED)
     except SystemExit as stop:  # argparse leaves by 2, which is another thing here

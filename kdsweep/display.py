@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from kdsweep.console import reader_left
 from kdsweep.training.events import EpochEnded, Event, StageFinished, Waiting
 
 log = logging.getLogger(__name__)
@@ -17,9 +18,15 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 2.0
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more, as of | head: the work goes on, where rich would end it."""
+        reader_left()
+
+
 def console() -> Console:
     """The console of now; a terminal's width, or one that no table needs to be broken for."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
+    return _Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
 
 
 class Display:

@@ -89,4 +89,6 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(last, known, n=1)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(known)}"
+    if not known:
+        hint = f"{'.'.join(parents)} has no keys"
     return f"{key}: no such key; {hint}"

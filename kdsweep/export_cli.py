@@ -10,7 +10,7 @@ KINDS = ("onnx", "torch-export", "torchscript", "safetensors")
 EXAMPLES = """
 kdsweep-export multirun/DAY/TIME --to onnx --out shipped            the sweep's best student
 kdsweep-export RUN_ID --to onnx --quantize static --out shipped     in eight bits too
-kdsweep-export kdsweep --job 3 --to safetensors --out shipped       job 3 of an experiment's sweep
+kdsweep-export multirun/DAY/TIME --job 3 --to safetensors --out shipped    not the best but job 3
 """
 
 

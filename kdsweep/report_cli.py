@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from kdsweep.display import relative
+    from kdsweep.errors import KdsweepError
     from kdsweep.report.summary import show, write_report
     from kdsweep.report.together import together
 
@@ -48,6 +49,8 @@ def _run(options: argparse.Namespace) -> int:
     record = together(records)
     own = records[0].folder if len(options.what) == 1 else None
     folder = options.out or own or Path("report")
+    if folder.exists() and not folder.is_dir():
+        raise KdsweepError(f"--out {folder}: is a file; give a folder")
     if not options.json:
         show(record)
     written = []
@@ -61,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _records(named: list[str], uri: str) -> "list[Record]":
-    """Every sweep once. Raises KdsweepError if there is none, or none with a finished job."""
+    """Every sweep once. Raises KdsweepError if there is none, or none with a job that has ended."""
     from kdsweep.errors import KdsweepError
     from kdsweep.records import read
 
@@ -69,10 +72,8 @@ def _records(named: list[str], uri: str) -> "list[Record]":
     for each in named:
         for record in read(each, uri):
             found.setdefault(record.sweep.run_id or each, record)
-    if not any(record.finished for record in found.values()):
-        results = [result for record in found.values() for result in record.results]
-        why = f"; job {results[0].number}: {results[0].error}".splitlines()[0] if results else ""
-        raise KdsweepError(f"{', '.join(named)}: none of {len(results)} jobs has finished{why}")
+    if not any(record.results for record in found.values()):
+        raise KdsweepError(f"{', '.join(named)}: no job has ended, so there is nothing to report")
     return list(found.values())
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -120,6 +121,16 @@ def test_ctrl_c_at_a_question_is_status_2(store, tmp_path):
     _, told = process.communicate(timeout=30)
     assert process.returncode == 2 and told.endswith("kdsweep-store: interrupted\n")
     assert "Traceback" not in told and store.root.joinpath("a" * 32).is_dir()
+
+
+def test_a_reader_that_leaves_ends_nothing(tmp_path):
+    command = shlex.join([COMMAND, "-m", "temperature=1,4", *TINY])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} | head -n 1"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "") and len(done.stdout.splitlines()) == 1
+    assert len(list(tmp_path.glob("multirun/*/*/report.html"))) == 1
 
 
 def test_json_is_json_and_nothing_else(store, tmp_path):

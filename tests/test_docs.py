@@ -3,6 +3,7 @@
 A block whose fence says what it needs is not run here; one that `fails` must say what follows it.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Command, environment
+from PIL import Image
 from test_config import composed, one_of
 from test_recipes import write_images
 
@@ -43,16 +45,20 @@ def commands(page: Path) -> Iterator[list[str]]:
                     yield shlex.split(line, comments=True)
 
 
-RUN = ["index.md", "configuration.md", "commands.md", "search.md", "scaling.md"]
-RUN += ["report.md", "export.md"]
+RUN = ["README.md"]
+RUN += [
+    f"docs/{page}.md"
+    for page in ("index", "configuration", "commands", "search", "scaling", "report", "export")
+]
 
 
 @pytest.mark.parametrize("page", RUN)
 @pytest.mark.long
 def test_the_page_is_true(kdsweep: Command, tmp_path, page):
-    write_images(tmp_path / "photos", 3)
-    ran = 0
-    shown = blocks(DOCS / page)
+    first, *_ = write_images(tmp_path / "photos", 3)
+    Image.open(tmp_path / "photos" / first).save(tmp_path / "photos" / "a.jpg")
+    ran, python = 0, ""
+    shown = blocks(ROOT / page)
     for (kind, text), (_, following) in zip(shown, [*shown[1:], ("", "")], strict=True):
         if kind == "yaml":
             first, _, rest = text.partition("\n")
@@ -62,6 +68,11 @@ def test_the_page_is_true(kdsweep: Command, tmp_path, page):
         elif kind.strip() == "fails":
             assert kdsweep(*shlex.split(text)[1:], status=1).stderr == following
             ran += 1
+        elif kind == "python":  # each goes on from those before
+            python += text
+            shell(tmp_path, sys.executable, "-c", python)
+        elif kind == "sh":
+            shell(tmp_path, "bash", "-euc", text)
         elif not kind:
             for line in text.splitlines():
                 if line.startswith("kdsweep"):
@@ -70,18 +81,22 @@ def test_the_page_is_true(kdsweep: Command, tmp_path, page):
     assert ran >= 2
 
 
+def shell(folder: Path, *command: str) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=folder, env=environment(PATH=path), input="n\n", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def run(kdsweep: Command, line: str, folder: Path) -> None:
-    program, *arguments = shlex.split(line)
+    program, *arguments = shlex.split(line, comments=True)
     if "multirun/DAY/TIME" in arguments:
         searched = [file.parent.parent for file in folder.glob("multirun/*/*/experiment/best.yaml")]
         last = max(searched or [file.parent for file in folder.glob("multirun/*/*/sweep.json")])
         arguments = [str(last) if each == "multirun/DAY/TIME" else each for each in arguments]
     if program != "kdsweep":
-        command = [str(Path(sys.executable).parent / program), *arguments]
-        done = subprocess.run(
-            command, cwd=folder, env=environment(), input="n\n", capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        shell(folder, program, *arguments)
         return
     if set(SHOWS) & set(arguments):
         assert kdsweep(*arguments).stdout

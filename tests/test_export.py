@@ -125,7 +125,7 @@ def test_the_card_tells_what_a_hub_and_a_person_want_to_know(swept, out):
     values = {each["type"]: each["value"] for each in figures["metrics"]}
     assert values["accuracy"] == pytest.approx(student["test"]["accuracy"], abs=1e-6)
     for told in (
-        f"distilled (kd) from mnist_cnn, whose test accuracy is {teacher['test']['accuracy']:.2%}",
+        f"distilled (kd) from mnist_cnn (test accuracy {teacher['test']['accuracy']:.2%}).",
         f"| parameters | {student['cost']['parameters']:,} | {teacher['cost']['parameters']:,} |",
         f"| temperature | {result.swept['temperature']} |",
         "## Intended use", "## Licence", "<!-- fill in -->", "optimizer adam", "kdsweep-predict . IMAGE…",
@@ -232,10 +232,21 @@ def test_mistakes_are_told(tool, swept, tmp_path, arguments, message):
 
 def test_jobs_of_several_data_sets_have_no_best(swept):
     (record,) = read(str(swept / "sweep"), "")
-    record.results[0].dataset |= {"name": "mnist", "fingerprint": "other"}
-    with pytest.raises(KdsweepError, match=r"of several data sets \(mnist, digits\).*choose one by --job N"):
+    first = record.results[0]
+    first.dataset |= {"name": "mnist", "test_fingerprint": "other"}
+    first.recipe["dataset"] = "mnist"
+    with pytest.raises(
+        KdsweepError, match=r"of several data sets \((mnist, digits|digits, mnist)\).*choose one by --job N"
+    ):
         choose([record])
     assert choose([record], job=0).result.dataset["name"] == "mnist"
+
+
+def test_seeds_with_splits_of_their_own_are_one_data_set(swept):
+    (record,) = read(str(swept / "sweep"), "")
+    for i, result in enumerate(record.results):
+        result.dataset["fingerprint"] = f"split {i}"
+    assert choose([record]).result.run_id == best(swept).run_id
 
 
 NETWORKS = {

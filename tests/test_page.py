@@ -139,6 +139,38 @@ def test_the_front_has_what_none_beats():
 
     best, beaten = [point(1, 90), point(2, 95), point(5, 99)], [point(1, 80), point(3, 95), point(5, 98)]
     assert pareto([*beaten, *best], "flops") == best
+    level = point(2, 95)
+    assert pareto([*best, level], "flops") == [*best[:2], level, best[2]]
+
+
+def test_a_network_is_one_point_of_all_its_seeds_though_a_job_of_a_recipe_failed(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "seed": (0, 1, 2)})
+    record.results[0].error = "the loss is no longer finite"
+    page = Page(tmp_path, record)
+    teachers = [job.networks["teacher"]["test"]["accuracy"] for job in record.results[3:]]
+    assert page.trace("cost", "teacher")["y"] == pytest.approx([100 * fmean(teachers)], abs=1e-3)
+    assert len(page.trace("cost", "student alone")["y"]) == 1
+    assert len(page.trace("cost", "student")["y"]) == 2
+
+
+def test_equal_figures_are_called_so(tmp_path):
+    record = invented.sweep({"temperature": (1, 4, 16), "alpha": (0.1, 0.5)})
+    for job in record.results:
+        best = (job.swept["temperature"], job.swept["alpha"]) in ((4, 0.1), (4, 0.5), (16, 0.1), (16, 0.5))
+        job.networks["student"]["test"]["accuracy"] = 0.97 if best else 0.96
+    page = Page(tmp_path, record)
+    along, places = (page.charts[each][0]["says"].replace("\u00a0", " ") for each in ("swept", "map"))
+    assert "By temperature, the mean test accuracy is highest at 4 and 16 (97.00 %), lowest at 1" in along
+    assert "By alpha, the mean test accuracy is 96.67 % at each." in along
+    assert "is highest at (T = 4, alpha = 0.1), (T = 4, alpha = 0.5), (T = 16, alpha = 0.1) and" in places
+
+
+def test_only_lines_that_are_drawn_are_explained(tmp_path):
+    alone = "Lines without points are the teacher and the student alone"
+    several = Page(tmp_path, invented.sweep({"temperature": (1, 4), "seed": (0, 1)})).text
+    assert f"{alone}, bands their intervals." in several and "Points are means over the seeds" in several
+    one = Page(tmp_path, invented.sweep({"temperature": (1, 4)}, roles=("teacher",))).text
+    assert "Each point is one student. Lines without points are the teacher." in one
 
 
 def test_curves_are_means_over_the_seeds_that_got_so_far(tmp_path):
@@ -161,9 +193,8 @@ def test_the_classes_that_differ_most_are_named(tmp_path):
     networks["student"]["test"]["confusion"] = [[10, 0, 0], [1, 8, 1], [2, 4, 4]]
     says = Page(tmp_path, record).charts["confusion"][0]["says"].replace("\u00a0", " ")
     assert says == (
-        "They differ most on cow: the student finds 40.00 %, the teacher 100.00 % (the student mostly takes "
-        "it for dog); dog: the student finds 80.00 %, the teacher 90.00 % (the student mostly takes it for "
-        "cat)."
+        "They differ most on cow: the student finds 40.00 %, the teacher 100.00 % (mistaken most "
+        "often for dog: 4 of the student's 6 errors); dog: the student finds 80.00 %, the teacher 90.00 %."
     )
 
 

@@ -182,7 +182,7 @@ def broken(shipped: Path, how: str) -> str:
         ),
         (["model", "nothing"], "nothing: no images in this folder"),
         (["model", "digits", "--model", "other.onnx"], "no such model; there: model.onnx, model.int8.onnx"),
-        (["model", "digits", "--top", "0"], "must be 1 or more"),
+        (["model", "digits", "--top", "0"], "0: must be a whole number, 1 or more"),
         (["without", "digits"], "without: has no model.onnx; make one by kdsweep-export"),
         (["corrupt", "digits"], "corrupt/model.onnx: is no ONNX model that onnxruntime can read"),
         (

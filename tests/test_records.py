@@ -61,6 +61,16 @@ def test_a_job_knows_the_sweep_it_is_of(tracker, uri, tmp_path):
     assert (record.sweep.jobs, record.sweep.command, len(record.results)) == (1, "kdsweep -m …", 1)
 
 
+def test_an_experiment_has_its_jobs_alone_that_finished_too(tracker, uri, tmp_path):
+    parent = sweep(tracker, tmp_path / "out")
+    finished, failed = (Run(tracker, "kd mlp", tags={ROLE_TAG: "job"}) for _ in range(2))
+    finished.artifact(Sweep(finished.id, [], 1).save(tmp_path))
+    finished.artifact(Result(0, {}, run_id=finished.id).save(tmp_path))
+    finished.end("FINISHED")
+    failed.end("FAILED", "no luck")
+    assert [record.sweep.run_id for record in read("mine", uri)] == [parent.id, finished.id]
+
+
 def test_a_folder_may_have_an_experiments_name(tracker, uri, tmp_path):
     sweep(tracker, tmp_path / "out")
     (tmp_path / "mine").mkdir()

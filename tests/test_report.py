@@ -112,6 +112,16 @@ def test_costs_and_curves_are_of_the_best_recipes_best_job(tmp_path, axes):
     assert axes[-1].get_title() == jobs[3].name
 
 
+def test_one_teacher_on_other_test_images_has_a_row_of_its_own(tmp_path):
+    jobs = [result(i, {"dataset.test_limit": limit}, 0.8, teacher=0.9) for i, limit in enumerate((50, 100))]
+    for job, limit, accuracy in zip(jobs, (50, 100), (0.9, 0.95), strict=True):
+        job.dataset = {"test_fingerprint": "same", "images": {"test": limit}}
+        job.networks["teacher"] = network("teacher", accuracy)
+    summarize(jobs, ["dataset.test_limit"], tmp_path)
+    rows = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
+    assert [row[1:4:2] for row in rows if row[:1] == ["teacher"]][:2] == [["50", "90.00"], ["100", "95.00"]]
+
+
 def test_swept_values_are_no_markup(tmp_path):
     swept = {"[/b]": "x[/b]y", "student": "[red]:smile:"}
     summarize([result(0, swept, 0.85)], list(swept), tmp_path)

@@ -174,14 +174,18 @@ def test_mistakes_are_told_in_a_line(report: Command, tmp_path):
 
 
 @pytest.mark.long
-def test_sweeps_that_cannot_be_reported_are_told_in_a_line(kdsweep: Command, report: Command, tmp_path):
+def test_a_sweep_of_which_nothing_finished_has_a_report_that_says_why(
+    kdsweep: Command, report: Command, tmp_path
+):
     rates = "training.learning_rate=1e30,1e31"
     kdsweep("-m", "hydra.sweep.dir=bad", rates, "method=scratch", *TINY, status=1)
+    assert "the loss is no longer finite" in (tmp_path / "bad" / "report.html").read_text()
     for named in ("bad", "kdsweep"):
-        line = refused(report, named)
-        assert f"{named}: none of 2 jobs has finished; job 0: student: the loss is no longer finite" in line
-    assert not (tmp_path / "bad" / "report.html").exists()
+        shown = report(named).stdout
+        assert "None of 2 jobs finished." in shown and "the loss is no longer finite" in shown
     assert "no sweep of that name" in refused(report, "nobody")
+    (tmp_path / "taken").touch()
+    assert "--out taken: is a file; give a folder" in refused(report, "bad", "--out", "taken")
     (tmp_path / "bad" / "0" / "result.json").write_text("{")
     assert "cannot be read" in refused(report, "bad")
 

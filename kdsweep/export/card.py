@@ -95,10 +95,11 @@ def _told(chosen: Chosen) -> str:
     if chosen.role != "student" or "teacher" not in result.networks:
         return f"An image classifier, trained by kdsweep as {chosen.role}."
     teacher = result.networks["teacher"]
-    chain = f" through {len(result.chain) - 2} networks in between" if len(result.chain) > 2 else ""
+    between = len(result.chain) - 2
+    chain = f" through {between} network{'s' if between > 1 else ''} in between" if between > 0 else ""
     return (
-        f"An image classifier, distilled ({method}) from {teacher['name']}{chain}, whose test accuracy is "
-        f"{teacher['test']['accuracy']:.2%}."
+        f"An image classifier, distilled ({method}) from {teacher['name']} (test accuracy "
+        f"{teacher['test']['accuracy']:.2%}){chain}."
     )
 
 

@@ -61,18 +61,7 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
 
     Raises KdsweepError if there is none, or which one is meant is not clear.
     """
-    finished = [(record.sweep, result) for record in records for result in record.finished]
-    if not finished:
-        raise KdsweepError("no job of it has finished, so there is nothing to export")
-    if job is not None:
-        finished = _of_number(records, job)
-    names = {result.dataset.get("fingerprint"): result.dataset.get("name") for _, result in finished}
-    if len(names) > 1:
-        raise KdsweepError(
-            f"its jobs are of several data sets ({', '.join(map(str, names.values()))}), so none is the "
-            "best; choose one by --job N"
-        )
-    sweep, best = finished[0] if job is not None else _best(records)
+    sweep, best = _of_number(records, job) if job is not None else _best(records)
     roles = [name for name, network in best.networks.items() if "model" in network]
     if role not in roles:
         why = "is an average of networks, not one" if role in best.networks else "is none of its roles"
@@ -80,29 +69,41 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
     return Chosen(sweep, best, role)
 
 
+def best_of_each(records: Sequence[Record]) -> dict[str, tuple[Sweep, Result]]:
+    """The best recipe's best job of each data set, as the report has it: several sweeps are told as one."""
+    origins = {_identity(result): (record.sweep, result) for record in records for result in record.finished}
+    rows = leaderboard(together(records))
+    return {row.dataset: origins[_identity(best_job(row))] for row in rows if row.rank == 1}
+
+
+def _identity(result: Result) -> tuple[str | None, str]:
+    return result.run_id, result.networks["student"]["key"]
+
+
 def _best(records: Sequence[Record]) -> tuple[Sweep, Result]:
-    """As the report has it, which tells several sweeps as one."""
-    best = best_job(leaderboard(together(records)))
-    assert best is not None
-    return next(
-        (record.sweep, result)
-        for record in records
-        for result in record.finished
-        if (result.run_id, result.networks["student"]["key"])
-        == (best.run_id, best.networks["student"]["key"])
-    )
+    best = best_of_each(records)
+    if not best:
+        failed = [result for record in records for result in record.results]
+        why = f"; job {failed[0].number}: {failed[0].error}".splitlines()[0] if failed else ""
+        raise KdsweepError(f"no job of it has finished, so there is nothing to export{why}")
+    if len(best) > 1:
+        raise KdsweepError(
+            f"its jobs are of several data sets ({', '.join(best)}), so none is the best; "
+            "choose one by --job N"
+        )
+    return next(iter(best.values()))
 
 
-def _of_number(records: Sequence[Record], job: int) -> list[tuple[Sweep, Result]]:
+def _of_number(records: Sequence[Record], job: int) -> tuple[Sweep, Result]:
     if len(records) > 1:
         runs = ", ".join(record.sweep.run_id for record in records)
         raise KdsweepError(f"--job {job}: there are {len(records)} sweeps; give one of them: {runs}")
     (record,) = records
-    found = [(record.sweep, result) for result in record.finished if result.number == job]
-    if not found:
+    found = next((result for result in record.finished if result.number == job), None)
+    if found is None:
         numbers = ", ".join(str(result.number) for result in record.finished)
-        raise KdsweepError(f"--job {job}: no such job has finished; allowed: {numbers}")
-    return found
+        raise KdsweepError(f"--job {job}: no such job has finished; allowed: {numbers or 'none'}")
+    return record.sweep, found
 
 
 def weights_file(chosen: Chosen, tracking: Tracking) -> Path:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kdsweep.config import Tracking
 from kdsweep.errors import explain
-from kdsweep.export.chosen import Chosen, choose, weights_file
+from kdsweep.export.chosen import Chosen, best_of_each, weights_file
 from kdsweep.export.folder import write
 from kdsweep.export.preprocessing import Preprocessing
 from kdsweep.export.pyfunc import IMAGE
@@ -29,15 +29,11 @@ def log_student(sweep: Sweep, results: Sequence[Result], tracking: Tracking, nam
     Returns lines that tell of it. What fails here is told and harms nothing: the weights are in the store and
     in the run.
     """
-    of_data: dict[str, list[Result]] = {}
-    for result in results:
-        if not result.error and result.run_id:
-            of_data.setdefault(result.dataset["fingerprint"], []).append(result)
+    in_mlflow = [result for result in results if result.run_id]
     lines = []
     try:
-        for data, comparable in of_data.items():
-            chosen = choose([Record(sweep, comparable)])
-            run_id = str(chosen.result.run_id)
+        for _, best in best_of_each([Record(sweep, in_mlflow)]).values():
+            chosen, run_id, data = Chosen(sweep, best), str(best.run_id), best.dataset["fingerprint"]
             model_id = log_model(tracking.uri, run_id, _loggable(chosen, tracking))
             lines.append(f"runs:/{run_id}/{MODEL}")
             if name:

@@ -25,7 +25,7 @@ def answer(record: Record, rows: Sequence[Row]) -> list[str]:
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     for name in datasets:
         of_name = [row for row in rows if row.dataset == name]
-        told += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]))
+        told += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]), _again(record))
     return told + _missing(record, bool(rows))
 
 
@@ -38,11 +38,20 @@ def _seeds_of(record: Record, row: Row) -> int | None:
     return len(swept) if len(swept) > 1 else None
 
 
-def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None) -> list[str]:
+def _again(record: Record) -> str:
+    """How one comes to several seeds; a search would draw one of them for each trial."""
+    search = record.sweep.config.get("search")
+    return (
+        "the same with seed=range(3), outside the search, allows it" if search else "seed=range(3) allows it"
+    )
+
+
+def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None, again: str) -> list[str]:
     best, others = rows[0], rows[1:]
     one, several = f"the recipe {best.label}", f"the best of {len(rows)} recipes by validation, {best.label},"
     subject = (f"on {best.dataset}, " if named else "") + (several if others else one)
-    reached = f"{percent(best.test)} % on the test split over {_seeds(len(best.seeds))}"
+    over = "in each of" if best.test.half == 0 else "over"
+    reached = f"{percent(best.test)} % on the test split {over} {_seeds(len(best.seeds))}"
     told = f"{subject[0].upper()}{subject[1:]} reaches {reached}"
     if best.versus_alone:
         told += f": {compared(best.versus_alone, 'the student alone', len(best.seeds))}"
@@ -56,7 +65,7 @@ def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None) -> list[
         order = ", the order of the recipes included" if others else ""
         why = {
             None: "only one of its seeds finished",
-            1: "seed=range(3) allows it",
+            1: again,
         }.get(of_seeds, f"only one of its {of_seeds} seeds finished")
         sentences.append(f"With one seed no statement about chance can be made{order}; {why}.")
     elif others:
@@ -76,7 +85,8 @@ def _without_baseline(best: Row, others: Sequence[Row]) -> list[str]:
         return [f"It is the student alone. Of the {of}, {distilled.label}, is {_to_best(distilled)}."]
     alone = [row for row in others if not row.recipe.taught]
     if not alone:
-        return ["No student was trained alone, so whether distillation helps here stays open."]
+        where = " beside it" if any(row.versus_alone for row in others) else ""
+        return [f"No student was trained alone{where}, so whether distillation helps here stays open."]
     same = next((row for row in alone if row.versus_best and _same_student(row, best)), None)
     return [f"The student alone, {same.label}, is {_to_best(same)}."] if same else []
 
@@ -156,8 +166,12 @@ def compared(difference: Difference, other: str, seeds: int) -> str:
 
 def percent(found: Interval) -> str:
     """An accuracy in percent with the half width of its interval: 98.42 ± 0.11."""
-    half = "" if found.half is None else f" ± {100 * found.half:.2f}"
-    return f"{100 * found.mean:.2f}{half}"
+    return f"{100 * found.mean:.2f}{spread(found)}"
+
+
+def spread(found: Interval) -> str:
+    """Half the interval, in points; empty of one value or equal ones, which tell nothing of others."""
+    return f" ± {100 * found.half:.2f}" if found.half else ""
 
 
 def points(difference: float | None, signed: bool = False) -> str:
@@ -256,9 +270,8 @@ def short(difference: Difference | None) -> str:
     """A difference for a table: +0.61 ± 0.21; a star where it is more than chance."""
     if difference is None:
         return ""
-    half = difference.interval.half
-    interval = "" if half is None else f" ± {100 * half:.2f}"
-    return f"{points(difference.interval.mean, signed=True)}{interval}{' *' if difference.claimed else ''}"
+    mean = points(difference.interval.mean, signed=True)
+    return f"{mean}{spread(difference.interval)}{' *' if difference.claimed else ''}"
 
 
 def _escaped(text: str) -> str:

@@ -95,12 +95,9 @@ def leaderboard(record: Record) -> list[Row]:
     return [_row(*each) for each in zip(places, flat, alone, teacher, leader, strict=True)]
 
 
-def best_job(rows: Sequence[Row]) -> Result | None:
-    """Of the best recipe the job of the highest validation accuracy, equals by lower cross-entropy.
-
-    Of several data sets, give the rows of one. None without rows.
-    """
-    return min(rows[0].recipe.jobs, key=_order_of_job) if rows else None
+def best_job(row: Row) -> Result:
+    """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
+    return min(row.recipe.jobs, key=_order_of_job)
 
 
 def _order_of_job(job: Result) -> tuple[float, float]:

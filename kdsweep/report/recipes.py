@@ -1,7 +1,8 @@
 """Jobs grouped into recipes: everything swept but the seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from statistics import fmean
 from typing import Any
 
@@ -72,8 +73,7 @@ class Recipe:
     def take(self, other: "Recipe") -> None:
         """Become one with a recipe whose swept values made no difference."""
         self.values = {key: value for key, value in self.values.items() if other.values.get(key) == value}
-        self.jobs += [job for job in other.jobs if job.seed not in self.seeds]
-        self.jobs.sort(key=lambda job: job.seed)
+        self.jobs = _one_a_seed([*self.jobs, *other.jobs])
         self.lost = [job for job in (*self.lost, *other.lost) if job.seed not in self.seeds]
 
 
@@ -92,9 +92,8 @@ def recipes(record: Record) -> list[Recipe]:
     found: list[Recipe] = []
     by_student: dict[tuple[int, str, str], Recipe] = {}
     for group in groups.values():
-        first = {job.seed: job for job in reversed(group.jobs)}
-        group.jobs = sorted(first.values(), key=lambda job: job.seed)
-        group.lost = [job for job in group.lost if job.seed not in first]
+        group.jobs = _one_a_seed(group.jobs)
+        group.lost = [job for job in group.lost if job.seed not in group.seeds]
         same = next((by_student[each] for each in _students(group) if each in by_student), None)
         if same is None or not _same_students(same, group):
             found.append(same := group)
@@ -102,6 +101,12 @@ def recipes(record: Record) -> list[Recipe]:
             same.take(group)
         by_student |= dict.fromkeys(_students(group), same)
     return found
+
+
+def _one_a_seed(jobs: Iterable[Result]) -> list[Result]:
+    """By seed the first job, or rather the first that has a baseline."""
+    ordered = sorted(jobs, key=lambda job: (job.seed, "scratch" not in job.networks))
+    return [next(same) for _, same in groupby(ordered, key=lambda job: job.seed)]
 
 
 def expected(record: Record) -> int:

@@ -16,6 +16,7 @@ from kdsweep.report.answer import answer
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.leaderboard import best_job, leaderboard
 from kdsweep.report.picture import draw_sweep, has_values
+from kdsweep.report.recipes import tested_on
 from kdsweep.report.style import link_name
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
@@ -26,10 +27,10 @@ Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
 
 def show(record: Record) -> None:
     """On the screen: the table of the finished jobs, the costs of the best, and the answer they give."""
-    if not record.finished:
-        return
     screen = console()
-    screen.print("", *_tables(record), "", sep="\n")
+    screen.print()
+    if record.finished:
+        screen.print(*_tables(record), "", sep="\n")
     for sentence in answer(record, leaderboard(record)):
         screen.print(sentence, markup=False)
     screen.print()
@@ -43,7 +44,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
     from kdsweep.report.page import write_page
 
     record = together(records)
-    page: Files = {"report.html": partial(write_page, records)} if record.finished else {}
+    page: Files = {"report.html": partial(write_page, records)} if record.results else {}
     yield from _write(_csv(record) | page | _shown(record), folder)
 
 
@@ -102,9 +103,7 @@ def _tables(record: Record) -> tuple[Table, str, Table]:
 
 def _best(record: Record) -> Result:
     """The best recipe's best job, which is the one to ship."""
-    best = best_job(leaderboard(record))
-    assert best is not None
-    return best
+    return best_job(leaderboard(record)[0])
 
 
 def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], folder: Path) -> list[Path]:
@@ -169,11 +168,11 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
     students = {result.networks["student"]["key"] for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
-        sharing: dict[str, list[Result]] = {}
+        sharing: dict[tuple[str, str], list[Result]] = {}
         for result in results:
             if role in result.networks:
-                sharing.setdefault(result.networks[role]["key"], []).append(result)
-        for key, group in sharing.items():
+                sharing.setdefault((result.networks[role]["key"], tested_on(result)), []).append(result)
+        for (key, _), group in sharing.items():
             if key not in students or role in ("teacher", "scratch"):
                 add(role, "alone" if role == "scratch" else link_name(role), group, "dim")
     return table

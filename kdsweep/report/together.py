@@ -89,7 +89,8 @@ class _Job:
 
     def made_of(self) -> str:
         """What must be the same in all jobs of a recipe, whatever their config says."""
-        models = {role: as_text(network.get("model") or {}) for role, network in self.result.networks.items()}
+        networks = {role: network for role, network in self.result.networks.items() if role != "scratch"}
+        models = {role: as_text(network.get("model") or {}) for role, network in networks.items()}
         data = {key: self.result.dataset.get(key) for key in ("fingerprint", "test_fingerprint")}
         return as_text(models | data)
 

@@ -36,7 +36,7 @@ def begin_run(config: Config, store: Store, result: Result, sweep: Sweep | None)
         tracker = Tracker(config.tracking, store)
         if sweep is None:
             tracker.close_dead_runs()
-        name = result.name if sweep else f"{config.method.name} {config.student.name}"
+        name = result.name or f"{config.method.name} {config.student.name}"
         run = Run(tracker, name, result.swept | params, tags)
     except KdsweepError as error:
         if sweep is None:

@@ -80,7 +80,10 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[Sweep, list[Result]]]:
 
 
 def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[Sweep, list[Result]]]:
-    """That of a run; or all of an experiment but those that cannot be read, which are told."""
+    """That of a run; or all of an experiment, with the jobs alone that finished.
+
+    What cannot be read of an experiment is left out, and told.
+    """
     if run := _there(client.get_run, named):
         yield _sweep(client, run)
         return
@@ -89,11 +92,17 @@ def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[Sweep, list[Re
         experiment = _there(client.get_experiment, named)
     if experiment is None:
         return
-    for parent in _search(client, experiment.experiment_id, f"tags.`{ROLE_TAG}` = 'sweep'"):
+    for run in _search(client, experiment.experiment_id, f"tags.`{ROLE_TAG}` LIKE '%'"):
+        if not _is_sweep(run) and ("mlflow.parentRunId" in run.data.tags or run.info.status != "FINISHED"):
+            continue
         try:
-            yield _sweep(client, parent)
+            yield _sweep(client, run)
         except KdsweepError as error:
             log.warning("a sweep is left out: %s", error)
+
+
+def _is_sweep(run: "Run") -> bool:
+    return run.data.tags.get(ROLE_TAG) == "sweep"
 
 
 def _there(get: Callable[[str], Found], identifier: str) -> Found | None:
@@ -116,7 +125,7 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
         def fetch(run: "Run") -> Result | None:
             return _result(client, run, folder)
 
-        if parent.data.tags.get(ROLE_TAG) != "sweep":
+        if not _is_sweep(parent):
             return _job(client, parent, folder)
         sweep = _loaded(Sweep, client, parent, SWEEP, folder)
         if sweep is None:

@@ -17,6 +17,7 @@ from kdsweep.report.page.figures import (
     Section,
     View,
     layout,
+    listed,
     plain,
     rounded,
     shown,
@@ -27,23 +28,22 @@ from kdsweep.report.statistics import Interval, interval
 from kdsweep.result import Result
 
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
+COMPARED = {"teacher": "teacher", "scratch": "student alone"}
 Place = tuple[float | str, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
 
 
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     """Each metric against each swept key; against the seed where nothing else was swept."""
     axes = _axes(rows, keys)
-    if axes:
-        explains = (
-            "Points are means over the seeds, whiskers their 95 % intervals. Level lines with a band are the "
-            "teacher and the student trained alone, the same for every recipe."
+    if not axes and len({job.seed for row in rows for job in row.recipe.jobs}) < 2:
+        return None
+    explains, spread = "Each point is one student.", ""
+    if axes and any(len(row.seeds) > 1 for row in rows):
+        explains, spread = (
+            "Points are means over the seeds, whiskers their 95 % intervals.",
+            ", bands their intervals",
         )
-    else:
-        seeds = {job.seed for row in rows for job in row.recipe.jobs}
-        if len(seeds) < 2:
-            return None
-        axes = ["seed"]
-        explains = "Each seed's student beside its teacher and the student trained alone."
+    axes = axes or ["seed"]
     views = []
     for metric in metrics(rows):
         figures, says = {}, []
@@ -51,6 +51,11 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
             figures[f"Against {key.replace('_', ' ')}"], point = _along(rows, metric, key)
             says.append(point)
         views.append(View(metric.name, " ".join(says), figures))
+    drawn = {
+        trace.get("legendgroup") for view in views for each in view.figures.values() for trace in each["data"]
+    }
+    if compared := [f"the {name}" for name in COMPARED.values() if name in drawn]:
+        explains += f" Lines without points are {listed(compared)}{spread}."
     return Section("swept", "Against what was swept", explains, views, "Show")
 
 
@@ -139,7 +144,7 @@ def _compared(
 
     They change along the axis only if a line of students is `complete`: else it is by what those differ in.
     """
-    for role, name, line in (("teacher", "teacher", TEACHER), ("scratch", "student alone", ALONE)):
+    for (role, name), line in zip(COMPARED.items(), (TEACHER, ALONE), strict=True):
         at: dict[float | str, dict[int, float]] = {}
         unique = True
         for place, _, jobs in points:
@@ -200,9 +205,14 @@ def _band(
 def _point_of(
     lines: Mapping[str, Sequence[tuple[float | str, Interval, str]]], metric: Metric, key: str
 ) -> str:
-    """Where the mean of all students is highest and lowest along an axis; of a search, where the best are."""
+    """Where the mean of all students is highest and lowest along an axis; of a search, where the best are.
+
+    Means are of the lines that have a point at each place, if any has: others would shift them.
+    """
+    places = {place for points in lines.values() for place, _, _ in points}
+    whole = [points for points in lines.values() if len(points) == len(places)]
     at: dict[float | str, list[float]] = {}
-    for points in lines.values():
+    for points in whole or lines.values():
         for place, each, _ in points:
             at.setdefault(place, []).append(each.mean)
 
@@ -220,8 +230,12 @@ def _point_of(
         )
     if len(means) < 2:
         return ""
-    highest, lowest = (f(means, key=means.__getitem__) for f in (max, min))
-    top, bottom = (shown(means[place], metric.percent) for place in (highest, lowest))
-    said = f"is highest at {told(highest)} ({top}), lowest at {told(lowest)} ({bottom})"
+    figures = {place: shown(mean, metric.percent) for place, mean in means.items()}
+    top, bottom = (shown(f(means.values()), metric.percent) for f in (max, min))
+    highest, lowest = (
+        listed([told(place) for place, figure in figures.items() if figure == end]) for end in (top, bottom)
+    )
+    said = f"is highest at {highest} ({top}), lowest at {lowest} ({bottom})"
     said = f"is {top} at each" if top == bottom else said
-    return f"By {key.replace('_', ' ')}, the mean {metric.name} of all recipes {said}."
+    several = len(whole or lines) > 1
+    return f"By {key.replace('_', ' ')}, the {'mean ' if several else ''}{metric.name} {said}."

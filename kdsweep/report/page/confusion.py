@@ -130,9 +130,13 @@ def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str]) -> str:
 
 
 def _taken_for(row: Sequence[int], true: int, classes: Sequence[str]) -> str:
-    wrong = {i: count for i, count in enumerate(row) if i != true and count}
-    most = max(wrong, key=wrong.__getitem__, default=None)
-    return "" if most is None else f" (the student mostly takes it for {classes[most]})"
+    """For which class the student takes it most often where it errs, if there is one."""
+    wrong = [(count, i) for i, count in enumerate(row) if i != true and count]
+    most = max(wrong, default=(0, 0))
+    if [count for count, _ in wrong].count(most[0]) != 1:
+        return ""
+    errors = sum(count for count, _ in wrong)
+    return f" (mistaken most often for {classes[most[1]]}: {most[0]} of the student's {errors} errors)"
 
 
 def _weakest(matrix: Matrix, classes: Sequence[str]) -> str:

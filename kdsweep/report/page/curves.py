@@ -7,6 +7,7 @@ from typing import Any
 
 from kdsweep.report.leaderboard import Row
 from kdsweep.report.page.figures import (
+    MOST_TICKS,
     Section,
     View,
     layout,
@@ -26,7 +27,9 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
     for row in rows[:MOST_CURVES]:
         traces = list(_curves(row.recipe.jobs))
         if traces:
-            figure = {"data": traces, "layout": layout({"title": {"text": "epoch"}}, "accuracy (%)")}
+            epochs = max(len(trace["x"]) for trace in traces)
+            axis = {"title": {"text": "epoch"}, **({"dtick": 1} if epochs <= MOST_TICKS else {})}
+            figure = {"data": traces, "layout": layout(axis, "accuracy (%)")}
             views.append(View(numbered(row), _how_it_learned(row), {"Accuracy, epoch by epoch": figure}))
     if not views:
         return None
@@ -99,7 +102,8 @@ def _how_it_learned(row: Row) -> str:
             epoch = fmean(network["best_epoch"] for network in networks)
             accuracy = fmean(100 * network["val"]["val/accuracy"] for network in networks)
             said.append(
-                f"{name} is best after {epoch:.3g} epochs with {shown(accuracy)} of the validation images"
+                f"{name} is best after {epoch:.3g} epoch{'s' if epoch != 1 else ''} "
+                f"with {shown(accuracy)} of the validation images"
             )
     seeds = len(row.recipe.jobs)
     return f"{row.label}: {'; '.join(said)}{f' (means over {seeds} seeds)' if seeds > 1 else ''}."

@@ -81,8 +81,15 @@ def plain(text: object) -> str:
 def shown(value: float, percent: bool = True, half: float | None = None) -> str:
     """98.41 ± 0.12 %, or 0.9841 ± 0.0012."""
     digits = 2 if percent else 4
-    spread = "" if half is None else f" ± {half:.{digits}f}"
+    spread = f" ± {half:.{digits}f}" if half else ""
     return f"{value:.{digits}f}{spread}{' %' if percent else ''}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """1, 4 and 16; of many the first three and how many more."""
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def rounded(values: Sequence[float | None]) -> list[float | None]:

@@ -9,6 +9,7 @@ from kdsweep.report.leaderboard import Row
 from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, shown
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
+from kdsweep.result import Result
 
 COSTS = {
     "FLOPs": ("flops", "FLOPs per image"),
@@ -61,28 +62,49 @@ def pareto(points: Sequence[Point], cost: str) -> list[Point]:
     and is as accurate."""
     front: list[Point] = []
     for point in sorted(points, key=lambda each: (each.cost[cost], -each.test.mean)):
-        if not front or point.test.mean > front[-1].test.mean:
+        last = front[-1] if front else None
+        level = last and (point.cost[cost], point.test.mean) == (last.cost[cost], last.test.mean)
+        if not last or level or point.test.mean > last.test.mean:
             front.append(point)
     return front
 
 
 def _points(rows: Sequence[Row]) -> Iterable[Point]:
-    """Every network once, however many recipes share it."""
-    told: set[tuple[str, ...]] = set()
+    """Every network once, however many recipes share it; one that is a recipe's student, as that."""
+    told: set[str] = set()
     for row in rows:
-        roles = dict.fromkeys(role for job in row.recipe.jobs for role in job.networks)
-        for role in roles:
-            networks = [job.networks[role] for job in row.recipe.jobs if role in job.networks]
-            keys = tuple(sorted({network["key"] for network in networks}))
-            if keys in told or not all(network.get("cost") for network in networks):
-                continue
-            told.add(keys)
-            values = [100 * value for value in row.recipe.test(role).values()]
-            name = networks[0].get("name", "")
-            labels = {"student": f"student, {row.label}", "scratch": f"student alone, {name}"}
-            label = labels.get(role, f"{link_name(role)}, {name}")
-            cost = {key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]}
-            yield Point(role, label, cost, interval(values))
+        yield from _point("student", f"student, {row.label}", row.recipe.jobs)
+        told |= {job.networks["student"]["key"] for job in row.recipe.jobs}
+    roles = dict.fromkeys(role for row in rows for job in row.recipe.jobs for role in job.networks)
+    for role in roles:
+        for jobs in _sharing(rows, role):
+            if not told.issuperset(keys := {job.networks[role]["key"] for job in jobs}):
+                told |= keys
+                called = "student alone" if role == "scratch" else link_name(role)
+                yield from _point(role, f"{called}, {jobs[0].networks[role].get('name', '')}", jobs)
+
+
+def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
+    """Of each network in a role the jobs, one a seed: recipes share it that have it for the same seeds."""
+    groups: list[dict[int, Result]] = []
+    for row in sorted(rows, key=lambda row: -len(row.recipe.jobs)):
+        made = {job.seed: job for job in row.recipe.jobs if role in job.networks}
+        for group in groups:
+            both = group.keys() & made.keys()
+            if both and all(group[i].networks[role]["key"] == made[i].networks[role]["key"] for i in both):
+                group.update(made)
+                break
+        else:
+            groups += [made] if made else []
+    return [list(group.values()) for group in groups]
+
+
+def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
+    networks = [job.networks[role] for job in jobs]
+    values = [100 * value for job in jobs if (value := job.test(role)) is not None]
+    if values and all(network.get("cost") for network in networks):
+        cost = {key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]}
+        yield Point(role, label, cost, interval(values))
 
 
 def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: str) -> Figure:

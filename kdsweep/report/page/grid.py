@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
-from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, shown
+from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, listed, rounded, shown
 from kdsweep.report.page.metric import Metric, hover, metrics, values_of
 from kdsweep.report.picture import LABELS
 from kdsweep.report.statistics import Interval, interval
@@ -43,14 +43,19 @@ def map_section(rows: Sequence[Row]) -> Section | None:
             if (found := values_of(row, metric, "student"))
         }
         draw = _cells if grid else _cloud
-        means = {place: each.mean for place, (each, _) in values.items()}
-        top = (max if metric.higher_is_better else min)(means, key=means.__getitem__)
-        says = (
-            f"{metric.name[0].upper()}{metric.name[1:]} is {highest} at T = {top[0]:.4g}, "
-            f"alpha = {top[1]:.4g}, with {shown(means[top], metric.percent)}; all lie between "
-            f"{shown(min(means.values()), metric.percent)} and "
-            f"{shown(max(means.values()), metric.percent)}.{told}"
+        means = [each.mean for each, _ in values.values()]
+        low, high = (shown(f(means), metric.percent) for f in (min, max))
+        top = high if metric.higher_is_better else low
+        places = listed(
+            [
+                f"(T = {t:.4g}, alpha = {alpha:.4g})"
+                for (t, alpha), (each, _) in sorted(values.items(), key=lambda item: item[0])
+                if shown(each.mean, metric.percent) == top
+            ]
         )
+        where = f"is {top} everywhere" if low == high else f"is {highest} at {places}, with {top}"
+        between = "" if low == high else f"; all lie between {low} and {high}"
+        says = f"{metric.name[0].upper()}{metric.name[1:]} {where}{between}.{told}"
         views.append(
             View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)})
         )

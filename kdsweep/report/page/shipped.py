@@ -26,8 +26,7 @@ def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
 
 
 def _of_row(records: Sequence[Record], row: Row) -> Shipped:
-    job = best_job([row])
-    assert job is not None
+    job = best_job(row)
     name = job.name or f"job {job.number}"
     weights = job.networks["student"].get("weights")
     facts = [

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.display import seconds
-from kdsweep.report.answer import points
+from kdsweep.report.answer import percent, points, spread
 from kdsweep.report.leaderboard import Difference, Row
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
@@ -92,16 +92,14 @@ def _value(value: Any, key: str) -> Cell:
 def _percent(each: Interval | None) -> Cell:
     if each is None:
         return Cell("")
-    half = "" if each.half is None else f" ± {100 * each.half:.2f}"
-    return Cell(f"{100 * each.mean:.2f}{half}", each.mean)
+    return Cell(percent(each), each.mean)
 
 
 def _difference(each: Difference | None) -> Cell:
     if each is None:
         return Cell("")
-    half = "" if each.interval.half is None else f" ± {100 * each.interval.half:.2f}"
     remark = "" if each.p is None else f"p = {each.p:.2g} (Holm, {each.compared} compared)"
-    text = f"{points(each.interval.mean, signed=True)}{half}"
+    text = f"{points(each.interval.mean, signed=True)}{spread(each.interval)}"
     return Cell(text, each.interval.mean, remark, strong=each.claimed)
 
 
@@ -213,8 +211,9 @@ def times(results: Sequence[Result]) -> Times:
         ("trained", "by this sweep, be it as another job's link"), ("found", "in the store, trained before"),
         ("time spent", "training as this link"), ("time saved", "by reuse"),
     ]  # fmt: skip
+    count = "1 network was" if len(trained_as) == 1 else f"{len(trained_as)} networks were"
     says = (
-        f"{len(trained_as)} networks were trained, in {seconds(spent_all)}; reuse, within the sweep and from "
+        f"{count} trained, in {seconds(spent_all)}; reuse, within the sweep and from "
         f"the store, saved {seconds(saved_all)} of training. All jobs together took "
         f"{seconds(sum(result.seconds for result in results))}."
     )
