@@ -67,7 +67,7 @@ def run_job(
         with tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
-            pictures = [] if sweep else draw_inside([result], result, [], folder)
+            pictures = [] if sweep else draw_inside(result, folder)
             log_figures(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
             model = [] if sweep else _log_model(config, result)
     except BaseException as error:

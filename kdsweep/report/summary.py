@@ -1,6 +1,7 @@
 """The table of a sweep, best first by validation, and the same as CSV."""
 
 import csv
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from kdsweep.report.recipes import tested_on
 from kdsweep.report.style import link_name
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
+
+log = logging.getLogger(__name__)
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
 Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
@@ -106,9 +109,18 @@ def _best(record: Record) -> Result:
     return best_job(leaderboard(record)[0])
 
 
-def draw_inside(results: Sequence[Result], best: Result, swept: Sequence[str], folder: Path) -> list[Path]:
-    """The pictures of learning curves, of the best job, and of the links if there are any in between."""
-    return list(_write(_inside(results, best, swept), folder))
+def draw_inside(result: Result, folder: Path) -> list[Path]:
+    """The pictures of a job alone: its learning curves, and its links if there are any in between.
+
+    One that cannot be drawn is told, and harms nothing.
+    """
+    drawn = []
+    try:
+        for file in _write(_inside([result], result, []), folder):
+            drawn.append(file)
+    except KdsweepError as error:
+        log.warning("not drawn: %s", error)
+    return drawn
 
 
 def _inside(results: Sequence[Result], best: Result, swept: Sequence[str]) -> Files:
