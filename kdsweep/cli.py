@@ -47,6 +47,7 @@ def main() -> None:
 def run(composed: DictConfig) -> float | list[float] | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     from kdsweep.job import run_job
+    from kdsweep.launchers import refuse_launcher
     from kdsweep.result import Result
     from kdsweep.sweep import refuse_chdir, refuse_search, run_job_of_sweep
 
@@ -57,6 +58,7 @@ def run(composed: DictConfig) -> float | list[float] | None:
     try:
         refuse_chdir(context)
         refuse_search(context)
+        refuse_launcher(context)
         run_job(composed, Path(context.runtime.output_dir), result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first
         tell(error, composed.get("debug"))

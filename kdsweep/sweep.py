@@ -8,7 +8,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
-from kdsweep.launchers import check_launcher
+from kdsweep.launchers import check_launcher, refuse_launcher
 from kdsweep.records import Record
 from kdsweep.result import Result, Sweep
 
@@ -110,8 +110,10 @@ class SweepCallback(Callback):
         try:
             refuse_chdir(config.hydra)
             refuse_search(config.hydra)
+            refuse_launcher(config.hydra)
             job = _check(config, [list(config.hydra.overrides.task)])[0]
-            _show_plan([job], [], [], f"one job: {_subject(job.config)}")
+            alone = replace(job, config=job.config.alone())
+            _show_plan([alone], [], [], f"one job: {_subject(job.config)}")
         except Exception as error:
             tell(error, config.get("debug"))
             raise SystemExit(1) from None

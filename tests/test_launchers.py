@@ -11,6 +11,8 @@ from conftest import TINY, Command
 from test_cli import runs, sweep_folder
 from test_resume import LONG, left_of, start
 
+from kdsweep.config import cores
+
 PARALLEL = ("-m", "hardware=cpu_parallel", "hardware.jobs=2")
 DYING = """
 import os, signal
@@ -128,8 +130,26 @@ def test_a_sweep_whose_workers_only_begin_is_interrupted(tmp_path, seconds, sign
         (["hardware=cpu_parallel", "hardware.partition=gpu"], "hardware.partition: no such key"),
     ],
 )
-def test_mistakes_about_hardware_are_told(kdsweep: Command, arguments, told):
-    assert kdsweep(*arguments, status=1).stderr.startswith(f"kdsweep: {told}")
+def test_mistakes_about_hardware_are_told(kdsweep: Command, tmp_path, arguments, told):
+    (tmp_path / "sbatch").touch(mode=0o755)  # so that Slurm seems to be here
+    done = kdsweep("-m", *arguments, PATH=f"{tmp_path}:{os.environ['PATH']}", status=1)
+    assert told in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("hardware", ["slurm", "gpus", "ray"])
+def test_a_job_alone_is_not_launched(kdsweep: Command, tmp_path, hardware):
+    for plan in ("plan=false", "plan=true"):
+        told = kdsweep(f"hardware={hardware}", "method=scratch", plan, *TINY, status=1).stderr
+        assert told.startswith(f"kdsweep: hardware={hardware}: needs -m, as in kdsweep -m hardware=")
+    assert not (tmp_path / "mlflow.db").exists() and not list(tmp_path.glob("kdsweep-store/*/stage.json"))
+
+
+def test_a_job_alone_has_every_core(kdsweep: Command, tmp_path):
+    alone = ("hardware=cpu_parallel", "method=scratch", *TINY)
+    kdsweep(*alone)
+    (record,) = tmp_path.glob("kdsweep-store/*/stage.json")
+    assert json.loads(record.read_text())["made_by"]["threads"] == cores()
+    assert "another number of CPU threads" not in kdsweep(*alone, "seed=1", "plan=true").stdout
 
 
 def test_hardware_slurm_says_what_it_lacks(kdsweep: Command, tmp_path):
