@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdsweep.config import Augment, Hardware, cores
+from kdsweep.config import Augment, Hardware
 from kdsweep.stage import Stage, digest
 from kdsweep.store import Store
 from kdsweep.training.unfinished import epochs_done
@@ -105,11 +105,6 @@ def _kind(description: Mapping[str, Any]) -> str:
             "teachers at work": len(description["parents"]) if random else 0,
         }
     )
-
-
-def jobs_at_once(hardware: Hardware) -> int:
-    """As many as the launchers are told to run; -1 stands for one per core."""
-    return hardware.jobs if hardware.jobs > 0 else cores()
 
 
 def makespan(jobs: Sequence[Sequence[Need]], at_once: int) -> float:

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.compose import compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
-from kdsweep.launchers import check_launcher, refuse_launcher
+from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
 from kdsweep.records import Record
 from kdsweep.result import Result, Sweep
 
@@ -113,7 +113,7 @@ class SweepCallback(Callback):
             refuse_launcher(config.hydra)
             job = _check(config, [list(config.hydra.overrides.task)])[0]
             alone = replace(job, config=job.config.alone())
-            _show_plan([alone], [], [], f"one job: {_subject(job.config)}")
+            _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
         except Exception as error:
             tell(error, config.get("debug"))
             raise SystemExit(1) from None
@@ -144,7 +144,8 @@ class SweepCallback(Callback):
         if first.plan:
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
             chosen = None if trials is None or (all_known and every <= trials) else trials
-            _show_plan(prepared, jobs, overrides, f"{count}: {_subject(first)}", chosen)
+            title, at_once = f"{count}: {_subject(first)}", jobs_at_once(config)
+            _show_plan(prepared, jobs, overrides, title, at_once, chosen)
             raise SystemExit(0)
 
         folder = Path(config.hydra.sweep.dir)
@@ -248,6 +249,7 @@ def _show_plan(
     jobs: Sequence[Sequence[str]],
     overrides: Sequence[Override],
     title: str,
+    at_once: int | None,
     trials: int | None = None,
 ) -> None:
     from kdsweep.report.planned import Planned, show_plan
@@ -257,7 +259,7 @@ def _show_plan(
         Planned(swept_values(lines, keys), job.plan.links())
         for job, lines in zip(prepared, jobs or [()], strict=True)
     ]
-    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, trials)
+    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials)
 
 
 def _combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:

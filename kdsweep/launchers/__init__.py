@@ -96,6 +96,18 @@ def check_launcher(config: DictConfig) -> None:
         check(config)
 
 
+def jobs_at_once(config: DictConfig) -> int | None:
+    """How many jobs of a sweep run at a time; None where that shows only when they run."""
+    from kdsweep.config import cores
+
+    room = getattr(_plugin(config.hydra), "room", None)
+    if room is not None:
+        known: int | None = room(config)
+        return known
+    jobs: int = OmegaConf.select(config, "hardware.jobs", default=1)
+    return cores() if jobs == -1 else jobs
+
+
 def refuse_launcher(hydra: Any) -> None:
     """Raise ConfigError if a job alone names a launcher that would take it elsewhere: only -m launches."""
     if hasattr(_plugin(hydra), "check"):

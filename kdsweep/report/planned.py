@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kdsweep.config import Hardware
 from kdsweep.display import console, seconds
-from kdsweep.forecast import Need, jobs_at_once, makespan, needs
+from kdsweep.forecast import Need, makespan, needs
 from kdsweep.report.style import link_name
 from kdsweep.result import Result
 from kdsweep.stage import Stage
@@ -28,16 +28,24 @@ class Planned:
 
 
 def show_plan(
-    jobs: Sequence[Planned], title: str, store: Store, hardware: Hardware, trials: int | None = None
+    jobs: Sequence[Planned],
+    title: str,
+    store: Store,
+    hardware: Hardware,
+    at_once: int | None,
+    trials: int | None = None,
 ) -> None:
-    """Print the plan; of a search with so many `trials`, what is known before it begins."""
+    """Print the plan; of a search with so many `trials`, what is known before it begins.
+
+    `at_once` is the number of jobs that run at a time, None if it is not known.
+    """
     needed = needs([job.links for job in jobs], store, hardware)
     screen = console()
     screen.print(f"plan of {title}", markup=False)
     parts: list[Table | str]
     if trials is None:
         parts = [_shared_table(needed), _job_table(jobs, needed)] if len(jobs) > 1 else [_stage_table(needed)]
-        parts += [_sum(jobs, needed, hardware)]
+        parts += [_sum(jobs, needed, min(at_once or 1, len(jobs)))]
     else:
         known = _known(jobs)
         of_trials = {key: need for key, need in needed.items() if key not in known}
@@ -123,7 +131,7 @@ def _time(value: float | None) -> str:
     return "?" if value is None else seconds(value)
 
 
-def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], hardware: Hardware) -> str:
+def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], at_once: int) -> str:
     untrained = [need for need in needed.values() if not need.there]
     there = len(needed) - len(untrained)
     if not untrained:
@@ -132,7 +140,6 @@ def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], hardware: Hardware
     known = sum(need.seconds for need in untrained if need.seconds is not None)
     if known:
         time = f"about {seconds(known)} of training"
-        at_once = min(jobs_at_once(hardware), len(jobs))
         if at_once > 1:
             parallel = makespan([_of(job, needed) for job in jobs], at_once)
             time += f", {seconds(parallel)} by {at_once} jobs at a time"
