@@ -19,7 +19,7 @@ PACE = ("batch_size", "optimizer", "mixed_precision", "trainable", "fine_tuning"
 class Need:
     """A stage that jobs need; `jobs` are their places in the sweep, the first of which will train it.
 
-    `epochs` are those still to be trained, `done` those behind it; `seconds` the time that they will take,
+    `epochs` are those still to be trained, `done` those behind it; `pace` the seconds that one will take,
     None if the store cannot tell. `other_threads` if it was taken with another number of threads.
     """
 
@@ -29,8 +29,21 @@ class Need:
     there: bool
     done: int
     epochs: int
-    seconds: float | None
+    pace: float | None
     other_threads: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that its training will take; None if the store cannot tell."""
+        return self._seconds(self.epochs)
+
+    @property
+    def seconds_from_the_start(self) -> float | None:
+        """The same, were nothing of it trained yet."""
+        return self._seconds(self.stage.training.total_epochs)
+
+    def _seconds(self, epochs: int) -> float | None:
+        return 0.0 if epochs == 0 else None if self.pace is None else self.pace * epochs
 
 
 class Pace(NamedTuple):
@@ -50,9 +63,9 @@ def needs(jobs: Sequence[Mapping[str, Stage]], store: Store, hardware: Hardware)
                 done = 0 if there else epochs_done(store.unfinished(stage.key))
                 epochs = 0 if there else max(0, stage.training.total_epochs - done)
                 pace = paces.of(stage)
-                seconds = 0.0 if epochs == 0 else pace.seconds * epochs if pace else None
-                other = not there and pace is not None and pace.threads != hardware.cpu_threads
-                found[stage.key] = Need(role, stage, [], there, done, epochs, seconds, other)
+                other = pace is not None and pace.threads != hardware.cpu_threads
+                each = pace.seconds if pace else None
+                found[stage.key] = Need(role, stage, [], there, done, epochs, each, other)
             if number not in found[stage.key].jobs:
                 found[stage.key].jobs.append(number)
     return found
