@@ -17,6 +17,7 @@ PARALLEL = ("-m", "hardware=cpu_parallel", "hardware.jobs=2")
 DYING = """
 import os, signal
 from pathlib import Path
+import torch
 from torch import nn
 
 class Net(nn.Module):
@@ -35,6 +36,12 @@ class Net(nn.Module):
         match self.file.read_text():
             case "give nan":
                 return outputs * float("nan")
+            case "fill the memory":
+                torch.empty(2**60, dtype=torch.uint8)
+            case "fill a GPU":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has")
+            case "raise MemoryError":
+                raise MemoryError
             case "raise":
                 raise ValueError("of the network's own")
             case "die once":
@@ -69,6 +76,17 @@ def test_jobs_that_fail_leave_the_others(kdsweep: Command, network, parallel):
     assert "job 1 (student.model.width=10) failed: student: the loss is no longer finite" in done.stderr
     assert [bool(result["error"]) for result in results(network)] == [True, True, False]
     assert sorted(run.info.status for run in runs(network)) == ["FAILED", "FAILED", "FAILED", "FINISHED"]
+
+
+def test_memory_that_is_not_enough_is_told(kdsweep: Command, network):
+    for width, does in ((9, "fill the memory"), (10, "fill a GPU"), (11, "raise MemoryError")):
+        (network / f"do-{width}").write_text(does)
+    told = kdsweep("-m", "student.model.width=9,10,11", *NETWORK, status=1).stderr
+    of_each = ["tried to allocate 1152921504606846976 bytes", "tried to allocate 2.50 GiB", "MemoryError"]
+    for job, why in enumerate(of_each):
+        line = f"job {job} (student.model.width={job + 9}) failed: memory was not enough ({why}); a smaller "
+        assert f"{line}training.batch_size helps, or fewer jobs at a time" in told
+    assert "unexpected" not in told
 
 
 @pytest.mark.long
