@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from kdsweep.compose import compose
+from kdsweep.compose import QuickSweeper, compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
 from kdsweep.records import Record
@@ -71,7 +71,7 @@ def run_job_of_sweep(
     return result.objective
 
 
-class GridSweeper(BasicSweeper):
+class GridSweeper(QuickSweeper):
     """Hydra's own, but that it composes every job before the first runs: SweepCallback has checked them."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:

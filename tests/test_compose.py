@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.compose import compose
+from kdsweep.compose import SweepLoader, compose
 
 CHOICES = (
     "student=mlp", "student=resnet", "teacher=vgg", "method=ban", "method=takd", "training=sgd",
@@ -71,6 +71,17 @@ def test_a_sweep_is_composed_as_by_hydra(loader, jobs):
         assert described(lambda: next(composed)) == theirs, job
         if isinstance(theirs[0], type):  # it ends there, as the sweep does
             break
+
+
+@settings(max_examples=15)
+@given(st.lists(st.lists(overrides | st.just("hydra.job.name=other"), max_size=4), min_size=1, max_size=3))
+def test_launchers_compose_a_job_as_hydra_does(loader, jobs):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    quick = SweepLoader(loader)
+    for job in jobs:
+        for _ in range(2):  # from what the first time left, too
+            ours = described(lambda job=job: quick.load_sweep_config(master, job))
+            assert ours == described(lambda job=job: loader.load_sweep_config(master, job)), job
 
 
 def test_jobs_that_differ_by_values_are_composed_once(loader, monkeypatch):
