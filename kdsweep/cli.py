@@ -47,6 +47,8 @@ def main() -> None:
     except Exception as error:
         tell(error)
         sys.exit(FAILED)
+    finally:
+        gc.freeze()  # Python would look through it all once more before it ends
 
 
 @hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")
