@@ -95,8 +95,9 @@ def test_a_process_that_dies_takes_no_other_job_with_it(kdsweep: Command, networ
     (network / "do-10").write_text("die once")
     sweep = (*PARALLEL, "student.model.width=8,9,10", *NETWORK)
     done = kdsweep(*sweep, "hydra.sweep.dir=multirun/first/sweep", status=1)
-    deaths = done.stderr.count("a job's process died by SIGKILL(-9); what was under way goes on")
-    assert deaths in (1, 2)  # 10 may begin, and die, beside 9 or only after it
+    # joblib does not wait long for a signal's number
+    deaths = re.findall(r"a job's process died( by SIGKILL\(-9\))?; what was under way goes on", done.stderr)
+    assert len(deaths) in (1, 2), done.stderr  # 10 may begin, and die, beside 9 or only after it
     assert re.search(r"^\[2/3\] student.model.width=9  failed", done.stdout, re.M)
     assert "job 1 (student.model.width=9) failed: a job's process died by SIGKILL(-9), alone" in done.stderr
     assert "Traceback" not in done.stderr
