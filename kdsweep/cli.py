@@ -3,6 +3,7 @@
 Heavy imports wait until a job runs, so that --help, --cfg and shell completion answer at once.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -17,12 +18,17 @@ from kdsweep import __version__
 from kdsweep.console import FAILED, INTERRUPTED, reader_left
 from kdsweep.errors import tell
 
+# Imports leave a million objects; to look for cycles among them as often as Python does would be a tenth
+# of what a sweep costs beyond its training.
+COLLECTION = (10_000, 20, 50)
+
 
 def main() -> None:
     """The `kdsweep` command. Exit status 0: done, 1: a mistake or a failed job, 2: interrupted."""
     if "--version" in sys.argv[1:]:  # Hydra would tell its own alone
         print(f"kdsweep {__version__} (Hydra {hydra.__version__})")
         return
+    gc.set_threshold(*COLLECTION)
     # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
     os.environ["HYDRA_FULL_ERROR"] = "1"
     for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
@@ -41,12 +47,16 @@ def main() -> None:
     except Exception as error:
         tell(error)
         sys.exit(FAILED)
+    finally:
+        gc.freeze()  # Python would look through it all once more before it ends
 
 
 @hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")
 def run(composed: DictConfig) -> float | list[float] | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
+    gc.set_threshold(*COLLECTION)  # in a launcher's process
     from kdsweep.job import run_job
+    from kdsweep.launchers import refuse_launcher
     from kdsweep.result import Result
     from kdsweep.sweep import refuse_chdir, refuse_search, run_job_of_sweep
 
@@ -57,6 +67,7 @@ def run(composed: DictConfig) -> float | list[float] | None:
     try:
         refuse_chdir(context)
         refuse_search(context)
+        refuse_launcher(context)
         run_job(composed, Path(context.runtime.output_dir), result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first
         tell(error, composed.get("debug"))

@@ -7,13 +7,16 @@ Hydra imports this module at every start: keep it light.
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 
@@ -24,6 +27,28 @@ def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictC
     """
     composer = _Composer(GlobalHydra.instance().config_loader(), master)
     return (composer.config(job) for job in jobs)
+
+
+class SweepLoader(ConfigLoaderImpl):
+    """Hydra's loader for launchers: a process composes the jobs that it runs as `compose` does."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.__dict__.update(vars(loader))
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        hydra = master_config.hydra
+        composer = _whole.setdefault(
+            (str(hydra.sweep.dir), *hydra.overrides.hydra), _WholeComposer(self, master_config)
+        )
+        return composer.config(sweep_overrides)
+
+
+class QuickSweeper(BasicSweeper):
+    """Hydra's own, whose launcher has a SweepLoader."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        quick = replace(hydra_context, config_loader=SweepLoader(hydra_context.config_loader))
+        super().setup(hydra_context=quick, task_function=task_function, config=config)
 
 
 class _Composer:
@@ -42,6 +67,7 @@ class _Composer:
                     self.bases[chosen] = self._composed(chosen)
                 config = copy.deepcopy(self.bases[chosen])
                 ConfigLoaderImpl._apply_overrides_to_config(values, config)
+                self._record(config, job)
                 return config
             except Exception:  # Hydra says it better
                 pass
@@ -53,12 +79,28 @@ class _Composer:
             del config["hydra"]
         return config
 
+    def _record(self, config: DictConfig, job: Sequence[str]) -> None:
+        """Where a config tells what it was made by, tell of the values, too."""
+
     def _parsed(self, line: str) -> tuple[Override, bool]:
         """An override, and whether it chooses the file of a group."""
         (override,) = OverridesParser.create().parse_overrides([line])
         if override.is_value_path or isinstance(override.value(), dict):
             return override, False
         return override, bool(self.loader.get_group_options(override.key_or_group, None))
+
+
+class _WholeComposer(_Composer):
+    """With the node hydra."""
+
+    def _composed(self, job: Sequence[str]) -> DictConfig:
+        return ConfigLoaderImpl.load_sweep_config(self.loader, self.master, list(job))  # type: ignore[arg-type]
+
+    def _record(self, config: DictConfig, job: Sequence[str]) -> None:
+        config.hydra.overrides.task = list(job)
+
+
+_whole: dict[tuple[str, ...], _WholeComposer] = {}  # of the process, by sweep
 
 
 def _is_plain(override: Override) -> bool:

@@ -53,6 +53,12 @@ def disk_is_full(error: BaseException, where: Path) -> str | None:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was not enough, of the machine or of a GPU; torch has errors of its own for it."""
+    told = isinstance(error, RuntimeError) and re.search(r"DefaultCPUAllocator|out of memory", str(error))
+    return isinstance(error, MemoryError) or bool(told)
+
+
 def wants_traceback(debug: bool | None) -> bool:
     """Whether tracebacks are asked for: by the config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
     return bool(debug) or _TRACEBACKS
@@ -77,6 +83,13 @@ def explain(error: BaseException) -> str:
         return f"{error.missing_cfg_file}: no such option; allowed: {', '.join(error.options)}"
     if isinstance(error, KdsweepError | HydraException):
         return str(error)
+    if is_out_of_memory(error):
+        wanted = re.search(r"tried to allocate ([\d.,]+ \w+)", str(error), re.IGNORECASE)
+        why = f"tried to allocate {wanted[1]}" if wanted else type(error).__name__
+        return (
+            f"memory was not enough ({why}); a smaller training.batch_size helps, or fewer jobs at a time: "
+            "a smaller hardware.jobs, on GPUs a larger hardware.gpus_per_job"
+        )
     if full := disk_is_full(error, Path(getattr(error, "filename", None) or ".").parent):
         return full
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true shows where)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from kdsweep.config import Augment, Hardware, cores
+from kdsweep.config import Augment, Hardware
 from kdsweep.stage import Stage, digest
 from kdsweep.store import Store
 from kdsweep.training.unfinished import epochs_done
@@ -19,7 +19,7 @@ PACE = ("batch_size", "optimizer", "mixed_precision", "trainable", "fine_tuning"
 class Need:
     """A stage that jobs need; `jobs` are their places in the sweep, the first of which will train it.
 
-    `epochs` are those still to be trained, `done` those behind it; `seconds` the time that they will take,
+    `epochs` are those still to be trained, `done` those behind it; `pace` the seconds that one will take,
     None if the store cannot tell. `other_threads` if it was taken with another number of threads.
     """
 
@@ -29,8 +29,21 @@ class Need:
     there: bool
     done: int
     epochs: int
-    seconds: float | None
+    pace: float | None
     other_threads: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that its training will take; None if the store cannot tell."""
+        return self._seconds(self.epochs)
+
+    @property
+    def seconds_from_the_start(self) -> float | None:
+        """The same, were nothing of it trained yet."""
+        return self._seconds(self.stage.training.total_epochs)
+
+    def _seconds(self, epochs: int) -> float | None:
+        return 0.0 if epochs == 0 else None if self.pace is None else self.pace * epochs
 
 
 class Pace(NamedTuple):
@@ -50,9 +63,9 @@ def needs(jobs: Sequence[Mapping[str, Stage]], store: Store, hardware: Hardware)
                 done = 0 if there else epochs_done(store.unfinished(stage.key))
                 epochs = 0 if there else max(0, stage.training.total_epochs - done)
                 pace = paces.of(stage)
-                seconds = 0.0 if epochs == 0 else pace.seconds * epochs if pace else None
-                other = not there and pace is not None and pace.threads != hardware.cpu_threads
-                found[stage.key] = Need(role, stage, [], there, done, epochs, seconds, other)
+                other = pace is not None and pace.threads != hardware.cpu_threads
+                each = pace.seconds if pace else None
+                found[stage.key] = Need(role, stage, [], there, done, epochs, each, other)
             if number not in found[stage.key].jobs:
                 found[stage.key].jobs.append(number)
     return found
@@ -105,11 +118,6 @@ def _kind(description: Mapping[str, Any]) -> str:
             "teachers at work": len(description["parents"]) if random else 0,
         }
     )
-
-
-def jobs_at_once(hardware: Hardware) -> int:
-    """As many as the launchers are told to run; -1 stands for one per core."""
-    return hardware.jobs if hardware.jobs > 0 else cores()
 
 
 def makespan(jobs: Sequence[Sequence[Need]], at_once: int) -> float:

@@ -56,7 +56,7 @@ def run_job(
     display = Display(quiet=sweep is not None)
     tracked = Run(None)
     try:
-        config = parse(composed)
+        config = parse(composed) if sweep else parse(composed).alone()
         result.seed, result.recipe = config.seed, _recipe(config)
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)

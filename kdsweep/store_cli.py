@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kdsweep.inventory import Entry, Use
     from kdsweep.store import Store
 
+MOST_DAYS = 36500
+
 EXAMPLES = """
 kdsweep-store list                       what there is, how large, used by whom
 kdsweep-store show 3f2a                  one entry, by the first digits of its key
@@ -63,13 +65,24 @@ def _parser() -> argparse.ArgumentParser:
     remove.add_argument("--unused", action="store_true", help="what no kept run or result needs")
     remove.add_argument(
         "--unfinished",
-        type=float,
+        type=_days,
         metavar="DAYS",
         help="checkpoints of trainings that were interrupted so many days ago or earlier",
     )
     remove.add_argument("--damaged", action="store_true", help="entries that were set aside as damaged")
     remove.add_argument("--yes", action="store_true", help="do not ask")
     return parser
+
+
+def _days(text: str) -> float:
+    """A number of days, for argparse."""
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days <= MOST_DAYS:  # NaN is not
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of days, 0 to {MOST_DAYS}")
+    return days
 
 
 def _run(options: argparse.Namespace) -> int:

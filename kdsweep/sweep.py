@@ -8,12 +8,12 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,9 +22,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, QuotedStri
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from kdsweep.compose import compose
+from kdsweep.compose import QuickSweeper, compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
-from kdsweep.launchers import check_launcher
+from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
 from kdsweep.records import Record
 from kdsweep.result import Result, Sweep
 
@@ -71,7 +71,7 @@ def run_job_of_sweep(
     return result.objective
 
 
-class GridSweeper(BasicSweeper):
+class GridSweeper(QuickSweeper):
     """Hydra's own, but that it composes every job before the first runs: SweepCallback has checked them."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
@@ -110,8 +110,10 @@ class SweepCallback(Callback):
         try:
             refuse_chdir(config.hydra)
             refuse_search(config.hydra)
+            refuse_launcher(config.hydra)
             job = _check(config, [list(config.hydra.overrides.task)])[0]
-            _show_plan([job], [], [], f"one job: {_subject(job.config)}")
+            alone = replace(job, config=job.config.alone())
+            _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
         except Exception as error:
             tell(error, config.get("debug"))
             raise SystemExit(1) from None
@@ -142,7 +144,8 @@ class SweepCallback(Callback):
         if first.plan:
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
             chosen = None if trials is None or (all_known and every <= trials) else trials
-            _show_plan(prepared, jobs, overrides, f"{count}: {_subject(first)}", chosen)
+            title, at_once = f"{count}: {_subject(first)}", jobs_at_once(config)
+            _show_plan(prepared, jobs, overrides, title, at_once, chosen)
             raise SystemExit(0)
 
         folder = Path(config.hydra.sweep.dir)
@@ -246,6 +249,7 @@ def _show_plan(
     jobs: Sequence[Sequence[str]],
     overrides: Sequence[Override],
     title: str,
+    at_once: int | None,
     trials: int | None = None,
 ) -> None:
     from kdsweep.report.planned import Planned, show_plan
@@ -255,7 +259,7 @@ def _show_plan(
         Planned(swept_values(lines, keys), job.plan.links())
         for job, lines in zip(prepared, jobs or [()], strict=True)
     ]
-    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, trials)
+    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials)
 
 
 def _combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:

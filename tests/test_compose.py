@@ -1,9 +1,11 @@
 """Configs put together from a few compositions are those that Hydra composes one by one."""
 
+import pickle
 from collections.abc import Iterator
 
 import pytest
 from hydra import initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.compose import compose
+from kdsweep.compose import SweepLoader, compose
 
 CHOICES = (
     "student=mlp", "student=resnet", "teacher=vgg", "method=ban", "method=takd", "training=sgd",
@@ -73,6 +75,17 @@ def test_a_sweep_is_composed_as_by_hydra(loader, jobs):
             break
 
 
+@settings(max_examples=15)
+@given(st.lists(st.lists(overrides | st.just("hydra.job.name=other"), max_size=4), min_size=1, max_size=3))
+def test_launchers_compose_a_job_as_hydra_does(loader, jobs):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    quick = SweepLoader(loader)
+    for job in jobs:
+        for _ in range(2):  # from what the first time left, too
+            ours = described(lambda job=job: quick.load_sweep_config(master, job))
+            assert ours == described(lambda job=job: loader.load_sweep_config(master, job)), job
+
+
 def test_jobs_that_differ_by_values_are_composed_once(loader, monkeypatch):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
     composed = []
@@ -88,3 +101,19 @@ def test_jobs_that_differ_by_values_are_composed_once(loader, monkeypatch):
     assert {each.teacher.training.epochs for each in configs} == {3}
     configs[0].student.model.hidden = [1]
     assert configs[1].student.model.hidden != [1]  # they share nothing
+
+
+def test_a_launchers_process_composes_its_jobs_once(loader, monkeypatch):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    composed = []
+    whole = ConfigLoaderImpl.load_sweep_config
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_sweep_config", lambda *given: composed.append(given) or whole(*given)
+    )
+    for alpha in (0.1, 0.2, 0.3):
+        task = pickle.dumps(SweepLoader(loader))  # as it comes with each job
+        config = pickle.loads(task).load_sweep_config(master, ["student=vgg", f"alpha={alpha}"])
+        assert (config.alpha, config.student.name) == (alpha, "vgg8")
+        assert config.hydra.overrides.task == ["student=vgg", f"alpha={alpha}"]
+        assert config.hydra.job.override_dirname == f"alpha={alpha},student=vgg"
+    assert len(composed) == 1

@@ -9,8 +9,9 @@ from conftest import MLP, TINY, Command, make_stage
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.forecast import Need, Paces, makespan
+from kdsweep.report.planned import Planned, show_plan
 from kdsweep.stage import Stage
-from kdsweep.store import Store
+from kdsweep.store import Origin, Store
 from kdsweep.training.unfinished import epochs_done
 
 
@@ -117,6 +118,27 @@ def test_pace_is_that_of_the_same_network_data_and_recipe(tmp_path):
 )
 def test_no_pace_for_another(tmp_path, other):
     assert Paces(store_with(tmp_path, (make_stage(), 16, 8, 2)), HARDWARE).of(other) is None
+
+
+def test_a_search_takes_at_most_its_longest_trials(tmp_path, capsys):
+    def student(epochs: int, **other) -> dict[str, Stage]:
+        return {"teacher": make_stage(seed=5), "student": make_stage(epochs=epochs, **other)}
+
+    jobs = [Planned({"training.epochs": epochs}, student(epochs)) for epochs in (4, 10)]
+    store = store_with(tmp_path, (make_stage(seed=1), 8, 4, 2))  # 2 s an epoch, of the teacher too
+    longest = jobs[1].links["student"].key  # which is there; no bound, for other trials are as long
+    store.obtain(longest, lambda folder: (folder / "weights").touch(), origin=Origin("stage", {}))
+    assert store.find(longest)
+    show_plan(jobs, "a search", store, HARDWARE, 1, trials=7)
+    shown = capsys.readouterr().out
+    assert "to train: at most 8 networks" in shown
+    assert "at most about 2 min 28 s of training, for all 7 trials" in shown  # 4 × 2 s and 7 × 10 × 2 s
+
+    jobs.append(Planned({"training.epochs": 4}, student(4, batch_size=99)))
+    show_plan(jobs, "a search", store, HARDWARE, 1, trials=7)
+    shown = capsys.readouterr().out
+    assert "for how long is not known: " in shown and "never trained on these data" in shown
+    assert "at most about" not in shown
 
 
 def test_what_cannot_be_read_has_no_pace(tmp_path):

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from kdsweep.errors import KdsweepError
 from kdsweep.launchers.node import NodeTask, read
-from kdsweep.launchers.ray import _fitting
+from kdsweep.launchers.ray import RayLauncher, _fitting
 from kdsweep.launchers.turns import Turns
 from kdsweep.result import Result, Sweep
 
@@ -42,6 +42,26 @@ def test_what_is_missing_or_wrong_is_said_before_anything_starts(kdsweep: Comman
     assert "Traceback" not in done.stderr and "jobs over" not in done.stdout
     assert time.monotonic() - begin < 60
     assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("init", "remote", "jobs", "room"),
+    [
+        ((4, 64), (1, 1), -1, 4),
+        ((4, 64), (0.25, 1), -1, 16),
+        ((4, 64), (0.25, 1), 3, 3),
+        ((4, 8), (0.25, 2), -1, 4),  # as many as the cores allow
+        ((1, 8), (0, 2), -1, 4),
+        ((0, 8), (1, 1), -1, None),
+    ],
+)
+def test_a_machines_room_is_known_before_ray_starts(init, remote, jobs, room):
+    gpus, cpus = ({"num_gpus": gpus, "num_cpus": cpus} for gpus, cpus in (init, remote))
+    launcher = {"ray": {"init": gpus, "remote": cpus}}
+    config = OmegaConf.create({"hardware": {"jobs": jobs}, "hydra": {"launcher": launcher}})
+    assert RayLauncher.room(config) == room
+    config.hardware.address = "auto"  # of a cluster only its nodes know
+    assert RayLauncher.room(config) is None
 
 
 def test_stores_of_their_own_need_a_server(kdsweep: Command):

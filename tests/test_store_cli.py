@@ -153,11 +153,22 @@ def test_an_older_store_is_listed_and_kept(kdsweep, store_tool, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["list", "--store", "none"], "none: no such folder; give --store"), (["remove"], "remove what"),
-     (["nonsense"], "invalid choice")],
+     (["nonsense"], "invalid choice"),
+     (["remove", "--unused", "--tracking-uri", "bogus"], "tracking.uri=bogus: MLflow does not"),
+     *((["remove", f"--unfinished={days}"], f"--unfinished: {days}: must be a number of days, 0 to 36500")
+       for days in ("nan", "1000000", "-1", "x"))],
 )  # fmt: skip
 def test_mistakes_are_told(store_tool, tmp_path, arguments, message):
     (tmp_path / "kdsweep-store").mkdir()
-    assert message in store_tool(*arguments, status=1).stderr
+    told = store_tool(*arguments, status=1).stderr
+    assert message in told and "Traceback" not in told
+
+
+def test_the_store_is_listed_though_the_tracking_uri_is_none(store_tool, tmp_path):
+    (tmp_path / "kdsweep-store").mkdir()
+    told = store_tool("list", "--tracking-uri", "bogus").stderr
+    assert "who uses what is not known: tracking.uri=bogus: MLflow does not" in told
+    assert "Traceback" not in told
 
 
 def test_a_job_fails_before_it_trains_where_the_store_has_outgrown_its_budget(kdsweep, tmp_path):

@@ -72,6 +72,10 @@ class Config(Section):
     search: Search | None = None
     """Optuna instead of a grid; null: none"""
 
+    def alone(self) -> Self:
+        """As of a job without others, which has all cores of the machine."""
+        return self.model_copy(update={"hardware": self.hardware.model_copy(update={"jobs": 1})})
+
     @property
     def assistants(self) -> list[Assistant]:
         """The networks that may stand between teacher and student, from large to small."""

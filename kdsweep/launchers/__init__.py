@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.errors import KdsweepError, explain
+from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.result import INTERRUPTED, RESULT, Result, Sweep
 
 
@@ -91,7 +91,29 @@ def _folder(config: DictConfig) -> Path:
 
 def check_launcher(config: DictConfig) -> None:
     """Ask the launcher, if it is one that can tell, whether it can work here: ConfigError if not."""
-    plugin = Plugins.instance().class_name_to_class.get(config.hydra.launcher._target_)
-    check = getattr(plugin, "check", None)
+    check = getattr(_plugin(config.hydra), "check", None)
     if check is not None:
         check(config)
+
+
+def jobs_at_once(config: DictConfig) -> int | None:
+    """How many jobs of a sweep run at a time; None where that shows only when they run."""
+    from kdsweep.config import cores
+
+    room = getattr(_plugin(config.hydra), "room", None)
+    if room is not None:
+        known: int | None = room(config)
+        return known
+    jobs: int = OmegaConf.select(config, "hardware.jobs", default=1)
+    return cores() if jobs == -1 else jobs
+
+
+def refuse_launcher(hydra: Any) -> None:
+    """Raise ConfigError if a job alone names a launcher that would take it elsewhere: only -m launches."""
+    if hasattr(_plugin(hydra), "check"):
+        chosen = f"hardware={hydra.runtime.choices.get('hardware')}"
+        raise ConfigError(f"{chosen}: needs -m, as in kdsweep -m {chosen}; hardware=auto runs one job here")
+
+
+def _plugin(hydra: Any) -> type | None:
+    return Plugins.instance().class_name_to_class.get(hydra.launcher._target_)

@@ -33,14 +33,18 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's return; if a process died, all of them are lost, FAILED by ProcessDied."""
+        from joblib.externals.loky import get_reusable_executor
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         try:
-            return list(super().launch(job_overrides, initial_job_idx))
+            returns = list(super().launch(job_overrides, initial_job_idx))
         except TerminatedWorkerError as error:
             ends = ", ".join(re.findall(r"\w+\(-?\d+\)", str(error)))  # such as SIGKILL(-9)
             died = ProcessDied(f"a job's process died{f' by {ends}' if ends else ''}")
             return [failed(overrides, died) for overrides in job_overrides]
+        # the workers end while the report is made; their imports take a second to be undone
+        get_reusable_executor(reuse=True).shutdown(wait=False)
+        return returns
 
     def _alone(self, job: Launched) -> JobReturn:
         (again,) = self.launch_once([job.overrides], job.number)

@@ -74,6 +74,22 @@ class RayLauncher(HydraRayLauncher):
             if not torch.cuda.is_available():
                 raise ConfigError("hardware=gpus: no GPU found; take hardware=cpu_parallel, or hardware=auto")
 
+    @staticmethod
+    def room(config: DictConfig) -> int | None:
+        """How many jobs this machine has room for; None of a cluster, and if there is no room."""
+        if config.hardware.get("address") is not None:
+            return None
+        options, jobs = config.hydra.launcher.ray, config.hardware.jobs
+        gpus, cpus = options.init.num_gpus, options.init.num_cpus
+        if gpus is None:
+            import torch
+
+            gpus = torch.cuda.device_count()
+        from kdsweep.config import cores
+
+        fitting = _fitting(options.remote, {"GPU": gpus, "CPU": cores() if cpus is None else cpus})
+        return (fitting if jobs == -1 else min(fitting, jobs)) or None
+
     def slots(self) -> int:
         """How many jobs run at once. Starts Ray if it was not; ConfigError if no node has room for one."""
         assert self.config is not None

@@ -47,6 +47,10 @@ class SlurmLauncher(HydraSlurmLauncher):
         if shutil.which("sbatch") is None:
             raise ConfigError("hardware=slurm: no sbatch here; start the sweep where you submit Slurm's jobs")
 
+    @staticmethod
+    def room(config: DictConfig) -> None:
+        """How many jobs run at a time is for the cluster to say."""
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kdsweep.config import Hardware
 from kdsweep.display import console, seconds
-from kdsweep.forecast import Need, jobs_at_once, makespan, needs
+from kdsweep.forecast import Need, makespan, needs
 from kdsweep.report.style import link_name
 from kdsweep.result import Result
 from kdsweep.stage import Stage
@@ -28,16 +28,24 @@ class Planned:
 
 
 def show_plan(
-    jobs: Sequence[Planned], title: str, store: Store, hardware: Hardware, trials: int | None = None
+    jobs: Sequence[Planned],
+    title: str,
+    store: Store,
+    hardware: Hardware,
+    at_once: int | None,
+    trials: int | None = None,
 ) -> None:
-    """Print the plan; of a search with so many `trials`, what is known before it begins."""
+    """Print the plan; of a search with so many `trials`, what is known before it begins.
+
+    `at_once` is the number of jobs that run at a time, None if it is not known.
+    """
     needed = needs([job.links for job in jobs], store, hardware)
     screen = console()
     screen.print(f"plan of {title}", markup=False)
     parts: list[Table | str]
     if trials is None:
         parts = [_shared_table(needed), _job_table(jobs, needed)] if len(jobs) > 1 else [_stage_table(needed)]
-        parts += [_sum(jobs, needed, hardware)]
+        parts += [_sum(jobs, needed, min(at_once or 1, len(jobs)))]
     else:
         known = _known(jobs)
         of_trials = {key: need for key, need in needed.items() if key not in known}
@@ -123,7 +131,7 @@ def _time(value: float | None) -> str:
     return "?" if value is None else seconds(value)
 
 
-def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], hardware: Hardware) -> str:
+def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], at_once: int) -> str:
     untrained = [need for need in needed.values() if not need.there]
     there = len(needed) - len(untrained)
     if not untrained:
@@ -132,21 +140,24 @@ def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], hardware: Hardware
     known = sum(need.seconds for need in untrained if need.seconds is not None)
     if known:
         time = f"about {seconds(known)} of training"
-        at_once = min(jobs_at_once(hardware), len(jobs))
         if at_once > 1:
             parallel = makespan([_of(job, needed) for job in jobs], at_once)
             time += f", {seconds(parallel)} by {at_once} jobs at a time"
         lines.append(time)
-    return "\n".join([*lines, *_unknown(untrained)])
+    unknown = [need for need in untrained if need.seconds is None]
+    if unknown:
+        lines.append(f"not in the sum: {_count(unknown)}; {_never_trained(unknown)}")
+    return "\n".join([*lines, *_reservations(untrained)])
 
 
 def _search_sum(
     jobs: Sequence[Planned], needed: Mapping[str, Need], of_trials: Mapping[str, Need], trials: int
 ) -> str:
-    """A trial trains at most what one of its kind needs at the ends of the intervals."""
+    """A trial is taken to train the most that one of the jobs, which have the ends of intervals, would train,
+    and for the longest time, whatever of it is in the store: which trials will come is not known."""
     untrained = [need for need in needed.values() if not need.there]
-    each = max(([of_trials[stage.key] for stage in job.links.values() if stage.key in of_trials]
-                for job in jobs), key=len)  # fmt: skip
+    kinds = [[of_trials[stage.key] for stage in job.links.values() if stage.key in of_trials] for job in jobs]
+    each = max(kinds, key=len)
     own = " and ".join(link_name(need.role) for need in each)
     lines = [f"known before: {_count(untrained)} to train" if untrained else "known before: nothing to train"]
     lines.append(
@@ -155,19 +166,24 @@ def _search_sum(
         else f"at most {trials} trials, of these networks"
     )
     lines.append(f"to train: at most {len(untrained) + trials * len(each)} networks")
-    known = sum(need.seconds or 0 for need in untrained) + trials * sum(need.seconds or 0 for need in each)
-    if known:
-        lines.append(f"at most about {seconds(known)} of training")
-    return "\n".join([*lines, *_unknown([*untrained, *each])])
-
-
-def _unknown(untrained: Sequence[Need]) -> list[str]:
-    """What the sum of times leaves out, and what may make it smaller."""
-    lines = []
-    unknown = [need for need in untrained if need.seconds is None]
+    wanted = [*untrained, *of_trials.values()]
+    unknown = [need for need in wanted if need.seconds_from_the_start is None]
     if unknown:
-        names = ", ".join(dict.fromkeys(need.stage.name for need in unknown))
-        lines.append(f"not in the sum: {_count(unknown)}; {names} never trained on these data by this recipe")
+        return "\n".join([*lines, f"for how long is not known: {_never_trained(unknown)}"])
+    longest = max(sum(need.seconds_from_the_start or 0 for need in kind) for kind in kinds)
+    known = sum(need.seconds or 0 for need in untrained)
+    lines.append(f"at most about {seconds(known + trials * longest)} of training, for all {trials} trials")
+    return "\n".join([*lines, *_reservations(wanted)])
+
+
+def _never_trained(unknown: Sequence[Need]) -> str:
+    names = ", ".join(dict.fromkeys(need.stage.name for need in unknown))
+    return f"{names} never trained on these data by this recipe"
+
+
+def _reservations(untrained: Sequence[Need]) -> list[str]:
+    """What may make a sum of times wrong."""
+    lines = []
     if any(need.other_threads for need in untrained):
         lines.append("times of some are those by another number of CPU threads")
     if any(need.stage.training.patience is not None for need in untrained):

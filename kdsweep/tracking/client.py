@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def connect(uri: str) -> "MlflowClient":
-    """MLflow's client, which would try for minutes (whoever set the variables knows better) and chat."""
+    """MLflow's client, which would try for minutes (whoever set the variables knows better) and chat.
+
+    Raises KdsweepError for an address that MLflow does not take.
+    """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -22,7 +25,10 @@ def connect(uri: str) -> "MlflowClient":
 
     for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    return MlflowClient(uri)
+    try:
+        return MlflowClient(uri)
+    except Exception as error:
+        raise silent(uri, error) from error
 
 
 @lru_cache
@@ -38,6 +44,9 @@ def download(tracking: Tracking, uri: str) -> Path:
 
 
 def silent(uri: str, error: Exception) -> KdsweepError:
+    """What is told of MLflow's `error`; one that tells it already is left as it is."""
+    if isinstance(error, KdsweepError):
+        return error
     return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {reason(error)}")
 
 
