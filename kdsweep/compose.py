@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
@@ -37,9 +37,8 @@ class SweepLoader(ConfigLoaderImpl):
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         hydra = master_config.hydra
-        composer = _whole.setdefault(
-            (str(hydra.sweep.dir), *hydra.overrides.hydra), _WholeComposer(self, master_config)
-        )
+        told = str(OmegaConf.to_container(hydra.overrides.hydra))  # as it is: it may speak of a job's number
+        composer = _whole.setdefault((str(hydra.sweep.dir), told), _WholeComposer(self, master_config))
         return composer.config(sweep_overrides)
 
 
@@ -100,7 +99,7 @@ class _WholeComposer(_Composer):
         config.hydra.overrides.task = list(job)
 
 
-_whole: dict[tuple[str, ...], _WholeComposer] = {}  # of the process, by sweep
+_whole: dict[tuple[str, str], _WholeComposer] = {}  # of the process, by sweep
 
 
 def _is_plain(override: Override) -> bool:

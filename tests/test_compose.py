@@ -104,7 +104,8 @@ def test_jobs_that_differ_by_values_are_composed_once(loader, monkeypatch):
 
 
 def test_a_launchers_process_composes_its_jobs_once(loader, monkeypatch):
-    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    of_jobs = ["hydra.sweep.subdir=${hydra.job.num}_${hydra.job.override_dirname}"]  # known job by job
+    master = loader.load_configuration("config", of_jobs, RunMode.MULTIRUN)
     composed = []
     whole = ConfigLoaderImpl.load_sweep_config
     monkeypatch.setattr(
