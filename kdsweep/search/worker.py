@@ -3,7 +3,7 @@
 Several ask one study, so that none waits for another's trial to end.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,12 +12,12 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from optuna import Study, Trial
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from kdsweep.alive import Alive, is_dead
 from kdsweep.errors import Pruned, explain
-from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, give_up, is_waiting, tell
+from kdsweep.search.terms import Terms
+from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, counted, give_up, is_waiting, tell
 from kdsweep.sweep import run_job_of_sweep
 from kdsweep.training.events import EpochEnded, Event, StageFinished
 
@@ -26,18 +26,18 @@ from kdsweep.training.events import EpochEnded, Event, StageFinished
 class Worker:
     """Called by a launcher as if it were a job, in a process of its own if there are several.
 
-    `sampler` makes that of the trial with the given number, `overrides` the job's from what it suggests;
-    `monitor` is reported after each epoch, if anything is.
+    `parent` is the sign of life of the command, without which nobody would tell when to end.
     """
 
-    search: Search
-    sampler: Callable[[int], BaseSampler]
-    overrides: Callable[[Trial], Sequence[str]]
-    monitor: str | None
+    terms: Terms
     context: HydraContext
     config: DictConfig
-    parent: str = ""  # sign of life of the command; without it nobody would tell when to end
+    parent: str
     only_again: bool = False  # run what was lost, no more
+
+    @property
+    def search(self) -> Search:
+        return self.terms.search
 
     def __call__(self, composed: DictConfig) -> None:
         study = self.search.open()
@@ -55,12 +55,12 @@ class Worker:
                 return None
             if self.only_again and not is_waiting(study):
                 return None
-            study.sampler = self.sampler(len(study.get_trials(deepcopy=False)))
+            study.sampler = self.terms.sampler_of(len(counted(study)))  # what was lost shifts no seed
             trial, alive = study.ask(), Alive(self.search.locks, "trial")
             trial.set_user_attr(ALIVE, alive.text)
             trial.set_user_attr(SWEEP, self.search.sweep)
             try:
-                return trial, self.overrides(trial), alive
+                return trial, self.terms.overrides(trial), alive
             except Exception as error:
                 trial.set_user_attr(ERROR, explain(error))
                 tell(study, trial, state=TrialState.FAIL)
@@ -86,7 +86,7 @@ class Worker:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(trial.number), trial.number
-        watch = Watch(trial, self.monitor) if self.monitor else lambda event: None
+        watch = Watch(trial, self.terms.monitor) if self.terms.monitor else lambda event: None
         done = run_job(
             hydra_context=self.context,
             task_function=partial(run_job_of_sweep, watch=watch),
