@@ -26,7 +26,8 @@ class Sweep:
     """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
-    versions of packages.
+    versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
+    whose results it tells too.
     """
 
     run_id: str
@@ -37,6 +38,7 @@ class Sweep:
     began: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    earlier: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:

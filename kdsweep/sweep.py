@@ -25,7 +25,7 @@ from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_trace
 from kdsweep.launchers import check_launcher
 from kdsweep.overrides import choices, combinations, key_of, read_overrides, swept_values
 from kdsweep.records import Record
-from kdsweep.result import Result, Sweep
+from kdsweep.result import SWEEP, Result, Sweep
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
@@ -51,15 +51,23 @@ def refuse_search(hydra: Any) -> None:
 
 
 def run_job_of_sweep(
-    composed: DictConfig, watch: Callable[["Event"], None] = lambda event: None
+    composed: DictConfig,
+    watch: Callable[["Event"], None] = lambda event: None,
+    ended: Callable[[Result], None] = lambda result: None,
 ) -> float | list[float] | None:
-    """Run the job that Hydra has set up; what its objective comes to."""
+    """Run the job that Hydra has set up; what its objective comes to.
+
+    `watch` sees what the training reports, `ended` what is left, however the job ended.
+    """
     from kdsweep.job import run_job
 
     context = HydraConfig.get()
     sweep = Sweep.load(Path(context.sweep.dir))
     result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
-    run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
+    try:
+        run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
+    finally:
+        ended(result)
     return result.objective
 
 
@@ -155,6 +163,8 @@ class SweepCallback(Callback):
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         folder = Path(config.hydra.sweep.dir)
         sweep, results = Sweep.load(folder), Result.load_all(folder)
+        if sweep.earlier:
+            run.artifact(folder / SWEEP)
         _report(run, Record(sweep, results), folder)
         for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
             run.artifact(file, file.parent.name)
@@ -162,7 +172,7 @@ class SweepCallback(Callback):
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")
         log_best(sweep, results)
-        failed = [result for result in results if result.failed]
+        failed = [result for result in results if result.failed and result.run_id not in sweep.earlier]
         for result in failed:
             print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
         if not failed or (config.get("search") and not error):  # a search goes on without some

@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import TINY, Command
+from mlflow import MlflowClient
 from omegaconf import OmegaConf
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +17,11 @@ from test_cli import runs
 from test_resume import start
 
 from kdsweep.alive import Alive
+from kdsweep.records import read
+from kdsweep.report.leaderboard import best_job, leaderboard
+from kdsweep.report.together import together
+from kdsweep.result import Result, Sweep
+from kdsweep.search.report import best_trial
 from kdsweep.search.terms import Terms, make_sampler
 from kdsweep.search.trials import Search, counted, give_up
 from kdsweep.search.worker import Worker
@@ -122,6 +128,52 @@ def test_the_best_trial_is_an_experiment(kdsweep: Command, tmp_path):
     logged = tmp_path / "mlruns" / parent.info.experiment_id / parent.info.run_id / "artifacts"
     assert {file.name for file in (logged / "search").iterdir()} == pictures
     assert (logged / "experiment" / "best.yaml").read_text() == text
+
+
+@pytest.mark.long
+def test_a_search_that_goes_on_tells_of_all_its_trials(kdsweep: Command, tmp_path):
+    """In its table, to MLflow and in what is exported; a run that is gone is told."""
+    command = (*SEARCH, "search.n_trials={}", "search.max_failure_rate=1", "training.epochs=1")
+
+    def search(count: int) -> str:
+        return kdsweep(*(each.format(count) for each in command)).stdout
+
+    search(3)
+    on = search(4)
+    folder = newest(tmp_path)
+    found = {result.number: result for result in Result.load_all(folder)}
+    assert sorted(found) == [0, 1, 2, 3]
+    first = [trial.user_attrs["kdsweep.run"] for trial in trials(tmp_path)[:3]]
+    sweep = Sweep.load(folder)
+    assert sweep.earlier == first == [found[number].run_id for number in range(3)]
+    assert len((folder / "sweep.csv").read_text().splitlines()) > 4
+    (record,) = read(sweep.run_id, f"sqlite:///{tmp_path}/mlflow.db")
+    assert [result.number for result in record.results] == [0, 1, 2, 3]
+    best = best_job(leaderboard(record))
+    assert best is not None
+    assert f"  best: trial {best.number}, " in on
+    assert f"runs:/{best.run_id}/model" in on
+
+    again = search(4)
+    assert "the study has its 4 trials; more with a higher search.n_trials" in again
+    assert len(Result.load_all(newest(tmp_path))) == 4
+    both = together(read("kdsweep", f"sqlite:///{tmp_path}/mlflow.db"))
+    assert len(both.results) == 4
+
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").delete_run(first[0])
+    lowered = search(2)
+    assert "trial 0 is not in the table: MLflow no longer has what came of it" in lowered
+    assert "4 trials, 2 were wanted: 4 finished" in lowered
+
+
+def test_equals_are_told_apart_as_in_the_report(tmp_path):
+    study = optuna.create_study(direction="maximize")
+    for value in (0.5, 0.9, 0.9):
+        study.add_trial(optuna.create_trial(value=value))
+    figures = [{"val/accuracy": 0.9, "val/cross_entropy": loss} for loss in (0.1, 0.3, 0.2)]
+    results = [Result(number, {}, networks={"student": {"val": val}}) for number, val in enumerate(figures)]
+    assert best_trial(study, study.trials, results).number == 2
+    assert best_trial(study, study.trials, results[:2]).number == 1
 
 
 def test_a_pruned_trial_stops_at_once_and_is_no_failure(kdsweep: Command, tmp_path):

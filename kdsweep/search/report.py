@@ -4,6 +4,7 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.display import relative
 from kdsweep.report.style import MOST_LINES
+from kdsweep.result import Result
 from kdsweep.search.best import experiment_file
 from kdsweep.search.trials import Search, counted
 
@@ -35,7 +37,11 @@ def standing(study: Study, search: Search) -> str:
         TrialState.RUNNING: "running elsewhere",
     }
     parts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
-    return f"{states.total()} of {search.n_trials} trials" + (f": {', '.join(parts)}" if parts else "")
+    total = states.total()
+    of = f"{total} of {search.n_trials} trials"
+    if total > search.n_trials:
+        of = f"{total} trials, {search.n_trials} were wanted"
+    return of + (f": {', '.join(parts)}" if parts else "")
 
 
 def write_report(study: Study, search: Search, objectives: Sequence[str], composed: Compose) -> None:
@@ -45,7 +51,7 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
     if not finished:
         return
     sweep = Path(search.sweep)
-    best = study.best_trials if len(objectives) > 1 else [study.best_trial]
+    best = study.best_trials if len(objectives) > 1 else [best_trial(study, finished, Result.load_all(sweep))]
     best.sort(key=lambda trial: trial.values, reverse=True)
     _write_results(best, sweep / "optimization_results.yaml")
     for trial in best:
@@ -64,6 +70,13 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
     if len(finished) > 1:
         (sweep / FOLDER).mkdir(exist_ok=True)
         _draw(study, objectives, sweep / FOLDER, finished)
+
+
+def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[Result]) -> FrozenTrial:
+    """Equals by validation cross-entropy, as the sweep's report has it."""
+    losses = {each.number: each.val()["val/cross_entropy"] for each in results if not each.error}
+    equals = [trial for trial in finished if trial.value == study.best_value]
+    return min(equals, key=lambda trial: losses.get(trial.number, inf))
 
 
 def _write_results(best: Sequence[FrozenTrial], file: Path) -> None:

@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -24,9 +24,10 @@ from kdsweep.config import cores
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.launchers import ProcessDied
 from kdsweep.result import RESULT
+from kdsweep.search.earlier import fetch_earlier
 from kdsweep.search.report import standing, write_report
 from kdsweep.search.terms import Terms, read_terms, shapes
-from kdsweep.search.trials import ERROR, failures, is_waiting, open_storage
+from kdsweep.search.trials import ERROR, counted, failures, is_waiting, open_storage
 from kdsweep.search.worker import Worker, outcome
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -50,19 +51,26 @@ def search(context: HydraContext, config: DictConfig) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     terms = read_terms(config, context.config_loader)
     search, study = terms.search, _open(terms)
-    if study.get_trials(deepcopy=False) and search.wants_more(study):
+    there = counted(study)
+    if there and search.wants_more(study):
         print(f"goes on: {standing(study, search)}", flush=True)
+    elif len(there) >= search.n_trials:
+        print(f"the study has its {len(there)} trials; more with a higher search.n_trials", flush=True)
     alive = Alive(search.locks, "search")
     try:
         _run(study, Worker(terms, context, config, alive.text))
     finally:
         alive.end()
-        try:
-            write_report(
-                study, search, terms.objectives, functools.partial(_composed, terms, context, config)
-            )
-        except Exception as error:  # which would hide how the search ended
-            print(f"kdsweep: the report of the search is not whole: {explain(error)}", file=sys.stderr)
+        composed = functools.partial(_composed, terms, context, config)
+        steps: tuple[Callable[[], None], ...] = (
+            functools.partial(fetch_earlier, study, Path(search.sweep), config.tracking.uri),
+            functools.partial(write_report, study, search, terms.objectives, composed),
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # which would hide how the search ended
+                print(f"kdsweep: the report of the search is not whole: {explain(error)}", file=sys.stderr)
     if search.too_many(failed := failures(study)):
         raise KdsweepError(
             f"{len(failed)} trials failed; of {search.n_trials} search.max_failure_rate="

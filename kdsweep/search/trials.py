@@ -24,6 +24,7 @@ from kdsweep.alive import is_dead
 from kdsweep.errors import ConfigError
 
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
+RUN = "kdsweep.run"  # and the MLflow run of its job
 LOST, KILLED = "kdsweep.lost", "kdsweep.killed"
 KILLED_TWICE = "its process was killed twice, such as for want of memory"
 SECONDS_FOR_A_LOCKED_DATABASE = 60
@@ -100,7 +101,7 @@ def give_up(study: Study, trial: FrozenTrial, reason: str | None = None, killed:
     That its process was `killed` is remembered: twice is enough.
     """
     if not reason:
-        kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP)}
+        kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP, RUN)}
         trial = copy.copy(trial)
         trial.user_attrs = kept | ({KILLED: True} if killed else {})
         with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):

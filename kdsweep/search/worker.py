@@ -16,8 +16,9 @@ from optuna.trial import TrialState
 
 from kdsweep.alive import Alive, is_dead
 from kdsweep.errors import Pruned, explain
+from kdsweep.result import Result
 from kdsweep.search.terms import Terms
-from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, counted, give_up, is_waiting, tell
+from kdsweep.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
 from kdsweep.sweep import run_job_of_sweep
 from kdsweep.training.events import EpochEnded, Event, StageFinished
 
@@ -89,12 +90,18 @@ class Worker:
         watch = Watch(trial, self.terms.monitor) if self.terms.monitor else lambda event: None
         done = run_job(
             hydra_context=self.context,
-            task_function=partial(run_job_of_sweep, watch=watch),
+            task_function=partial(run_job_of_sweep, watch=watch, ended=partial(_note_run, trial)),
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
         return outcome(done)
+
+
+def _note_run(trial: Trial, result: Result) -> None:
+    """So that whoever goes on with the study can tell of the trial."""
+    if result.run_id:
+        trial.set_user_attr(RUN, result.run_id)
 
 
 def outcome(done: JobReturn) -> Any:
