@@ -236,19 +236,37 @@ def make_sampler(
 
 
 def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: ConfigLoader) -> str:
-    """One for all commands that shape their trials alike: configs, also of what is chosen from, and code."""
+    """One for all commands that shape their trials alike, the files that they choose from included."""
+    composed = [base, *_of_choices(terms, config, loader)]
     description = {
-        "config": {k: v for k, v in plain(base, resolve=False).items() if k not in APART},
+        "configs": [
+            {key: value for key, value in plain(each, resolve=False).items() if key not in APART}
+            for each in composed
+        ],
         "space": {name: repr(distribution) for name, distribution in terms.space.items()},
         "sampler": terms.sampler,
         "pruner": terms.search.pruner,
         "directions": terms.directions,
-        "code": [source_digest(plain(base[role].model)) for role in ("teacher", "student")],
+        "code": [_code(each) for each in composed],
         "format": FORMAT,
     }
     chosen = base.hydra.runtime.choices
     label = f"{chosen.experiment or base.dataset.name + '-' + base.student.name}-{chosen.search}"
     return f"{label}-{digest(description)[:8]}"
+
+
+def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Iterator[DictConfig]:
+    """The config with each choice of a searched group, or of a network's class: their files may change."""
+    for key, distribution in terms.space.items():
+        in_files = key.endswith("_target_") or loader.get_group_options(key.lstrip("+"), None)
+        if isinstance(distribution, CategoricalDistribution) and in_files:
+            for choice in distribution.choices:
+                yield loader.load_sweep_config(config, [*terms.always, f"{key}={choice}"])
+
+
+def _code(config: DictConfig) -> str | None:
+    """The digest of the user's own code of all networks, assistants among them."""
+    return source_digest({"networks": [plain(config[part]) for part in ("teacher", "student", "method")]})
 
 
 def shapes(key: str) -> bool:
