@@ -82,6 +82,11 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true shows where)"
 
 
+def without_passwords(text: str) -> str:
+    """A text that may be shown and kept: its URLs have *** where they had a password."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
+
+
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """The line for a key that does not exist, with the nearest one that does."""
     *parents, last = key.split(".")

@@ -25,7 +25,7 @@ from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_trace
 from kdsweep.launchers import check_launcher
 from kdsweep.overrides import choices, combinations, key_of, read_overrides, swept_values
 from kdsweep.records import Record
-from kdsweep.result import SWEEP, Result, Sweep
+from kdsweep.result import OPTIMUM, SWEEP, Result, Sweep
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
@@ -168,6 +168,8 @@ class SweepCallback(Callback):
         _report(run, Record(sweep, results), folder)
         for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
             run.artifact(file, file.parent.name)
+        if (folder / OPTIMUM).exists():
+            run.artifact(folder / OPTIMUM)
         run.close_dead_siblings()
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")

@@ -106,7 +106,9 @@ def test_a_search_goes_on_to_the_number_wanted(kdsweep: Command, tmp_path):
 
 
 def test_the_best_trial_is_an_experiment(kdsweep: Command, tmp_path):
-    kdsweep(*SEARCH, "search.n_trials=4", "student.model.hidden=[8],[24]", "training=sgd")
+    done = kdsweep(
+        *SEARCH, "search.n_trials=4", "student.model.hidden=[8],[24]", "training=sgd", "alpha=0.1,0.5"
+    )
     best = max(trials(tmp_path), key=lambda trial: trial.value)
     folder = newest(tmp_path)
     text = (folder / "experiment" / "best.yaml").read_text()
@@ -128,6 +130,8 @@ def test_the_best_trial_is_an_experiment(kdsweep: Command, tmp_path):
     logged = tmp_path / "mlruns" / parent.info.experiment_id / parent.info.run_id / "artifacts"
     assert {file.name for file in (logged / "search").iterdir()} == pictures
     assert (logged / "experiment" / "best.yaml").read_text() == text
+    assert OmegaConf.load(logged / "optimization_results.yaml") == stored
+    assert "categorical units" not in done.stdout + done.stderr
 
 
 @pytest.mark.long

@@ -6,13 +6,21 @@ from pathlib import Path
 import optuna
 import pytest
 from hydra import initialize_config_module
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
+from kdsweep.compose import compose
 from kdsweep.errors import ConfigError
+from kdsweep.overrides import swept_values
+from kdsweep.parse import parse
+from kdsweep.result import Sweep
 from kdsweep.search.study import check
 from kdsweep.search.terms import Terms, read_terms
+from kdsweep.search.trials import open_storage
+from kdsweep.search.worker import Worker
 
 SEARCH = "search=temperature_alpha"
 Composed = Callable[..., DictConfig]
@@ -24,12 +32,12 @@ def composed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with initialize_config_module("kdsweep.conf"):
 
-        def compose(*overrides: str) -> DictConfig:
+        def master(*overrides: str) -> DictConfig:
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             return hydra.compose_config("config", ["hydra.sweep.dir=sweep", *overrides], RunMode.MULTIRUN)
 
-        yield compose
+        yield master
 
 
 def terms(config: DictConfig) -> Terms:
@@ -96,6 +104,65 @@ def test_what_epochs_do_not_report_is_not_monitored(composed: Composed):
     assert terms(composed(SEARCH, "objective=[cost/flops]")).monitor is None
     assert terms(composed(SEARCH, "objective=[val/accuracy]")).monitor == "val/accuracy"
     assert terms(composed("search=pareto")).monitor is None
+
+
+def test_the_name_of_a_study_knows_the_files_that_are_chosen_from(composed: Composed, tmp_path: Path):
+    """Config and code of each choice, assistants' too."""
+    code = tmp_path / "own_nets.py"
+    code.write_text("class Net: ...\n")
+    students = tmp_path / "conf" / "student"
+    students.mkdir(parents=True)
+    for name in "ab":
+        (students / f"{name}.yaml").write_text(f"name: {name}\nmodel: {{_target_: kdsweep.models.mlp.MLP}}\n")
+    assistant = f"{{name: c, model: {{_target_: {code.stem}.Net}}}}"
+    (students / "b.yaml").write_text(f"name: b\nmodel: {{_target_: own.B}}\nassistants: [{assistant}]\n")
+
+    def name() -> str:
+        files = f"hydra.searchpath=[file://{tmp_path}/conf]"
+        return terms(composed(files, "search=optuna", "student=a,b")).search.study
+
+    names = [name(), name()]
+    (students / "a.yaml").write_text("name: a\nmodel: {_target_: kdsweep.models.mlp.MLP, hidden: [8]}\n")
+    names.append(name())
+    code.write_text("class Net:\n    wide = True\n")
+    names.append(name())
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
+def test_a_password_is_neither_shown_nor_written(composed: Composed, monkeypatch):
+    storage = "postgresql://me:se%20cret@host:5432/optuna"
+    argument = f"search.storage={storage}"
+    config = composed(SEARCH, argument)
+    loader = GlobalHydra.instance().config_loader()
+    found = terms(config)
+    assert found.search.storage == storage
+    with pytest.raises(ConfigError) as refused:
+        open_storage(storage.replace("postgresql", "no_such_database"))
+    assert "cret" not in str(refused.value)
+
+    monkeypatch.setattr("sys.argv", ["kdsweep", "-m", SEARCH, argument])
+    told = parse(next(compose(config, [[SEARCH, argument]]))).model_dump()
+    assert told["search"]["storage"] == "postgresql://me:***@host:5432/optuna"
+    assert "me:***@host" in Sweep.begin("", "", [], 1, told).command
+
+    written: list[DictConfig] = []
+
+    def run_job(config: DictConfig, **rest: object) -> JobReturn:
+        written.append(config)
+        return JobReturn(status=JobStatus.COMPLETED, _return_value=1.0)
+
+    monkeypatch.setattr("kdsweep.search.worker.run_job", run_job)
+    trial = optuna.create_study().ask()
+    overrides = found.overrides(trial)
+    Worker(found, HydraContext(loader, Callbacks()), config, "")._job(trial, overrides)
+    assert "cret" not in OmegaConf.to_yaml(written[0])
+    values = swept_values(written[0].hydra.overrides.task, ["alpha", "search.storage"])
+    assert values == {
+        "alpha": trial.params["alpha"],
+        "search.storage": "postgresql://me:***@host:5432/optuna",
+    }
+    assert not any("cret" in str(value) for value in trial.user_attrs.values())
 
 
 def test_a_study_of_another_search_is_refused_before_a_trial_is_asked_for(composed: Composed):

@@ -1,5 +1,6 @@
 """What a search leaves behind: its best trials as experiment files, and Optuna's pictures."""
 
+import logging
 import shlex
 import warnings
 from collections import Counter
@@ -15,8 +16,9 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.display import relative
+from kdsweep.errors import without_passwords
 from kdsweep.report.style import MOST_LINES
-from kdsweep.result import Result
+from kdsweep.result import OPTIMUM, Result
 from kdsweep.search.best import experiment_file
 from kdsweep.search.trials import Search, counted
 
@@ -46,14 +48,14 @@ def standing(study: Study, search: Search) -> str:
 
 def write_report(study: Study, search: Search, objectives: Sequence[str], composed: Compose) -> None:
     """Say what is best; leave experiment files, Hydra's optimization_results.yaml and pictures."""
-    print(f"\nstudy {search.study} in {search.storage}: {standing(study, search)}")
+    print(f"\nstudy {search.study} in {without_passwords(search.storage)}: {standing(study, search)}")
     finished = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
     if not finished:
         return
     sweep = Path(search.sweep)
     best = study.best_trials if len(objectives) > 1 else [best_trial(study, finished, Result.load_all(sweep))]
     best.sort(key=lambda trial: trial.values, reverse=True)
-    _write_results(best, sweep / "optimization_results.yaml")
+    _write_results(best, sweep / OPTIMUM)
     for trial in best:
         name = "best" if len(best) == 1 else f"pareto_{trial.number}"
         command = shlex.join(["kdsweep", "--config-dir", relative(sweep), f"experiment={name}"])
@@ -94,6 +96,7 @@ def _shown(value: Any) -> str:
 def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Sequence[FrozenTrial]) -> None:
     """Optuna's pictures as PNG; of several objectives the front, else history, importance, slice, contour."""
     matplotlib.use("Agg")
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it names choices that are numbers
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as draw
 

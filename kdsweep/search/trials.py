@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 
 from kdsweep.alive import is_dead
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, without_passwords
 
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
 RUN = "kdsweep.run"  # and the MLflow run of its job
@@ -152,9 +152,8 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _not_opened(url: str, reason: str) -> ConfigError:
-    return ConfigError(
-        f"search.storage={url}: cannot be opened ({reason}); give a URL such as sqlite:///optuna.db"
-    )
+    told = without_passwords(f"search.storage={url}: cannot be opened ({reason})")
+    return ConfigError(f"{told}; give a URL such as sqlite:///optuna.db")
 
 
 def _file(url: str) -> Path | None:

@@ -10,12 +10,12 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from optuna import Study, Trial
 from optuna.trial import TrialState
 
 from kdsweep.alive import Alive, is_dead
-from kdsweep.errors import Pruned, explain
+from kdsweep.errors import Pruned, explain, without_passwords
 from kdsweep.result import Result
 from kdsweep.search.terms import Terms
 from kdsweep.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
@@ -85,8 +85,9 @@ class Worker:
 
     def _job(self, trial: Trial, overrides: Sequence[str]) -> Any:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
+        with read_write(config), open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(trial.number), trial.number
+            _hide_passwords(config)
         watch = Watch(trial, self.terms.monitor) if self.terms.monitor else lambda event: None
         done = run_job(
             hydra_context=self.context,
@@ -102,6 +103,13 @@ def _note_run(trial: Trial, result: Result) -> None:
     """So that whoever goes on with the study can tell of the trial."""
     if result.run_id:
         trial.set_user_attr(RUN, result.run_id)
+
+
+def _hide_passwords(config: DictConfig) -> None:
+    """Hydra writes the config of a job into its folder, and a job needs no storage."""
+    config.search.storage = without_passwords(config.search.storage)
+    config.hydra.overrides.task = [without_passwords(each) for each in config.hydra.overrides.task]
+    config.hydra.job.override_dirname = without_passwords(config.hydra.job.override_dirname)
 
 
 def outcome(done: JobReturn) -> Any:
