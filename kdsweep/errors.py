@@ -37,6 +37,10 @@ class Pruned(KdsweepError):
     """A search has stopped a trial that does worse than others; no failure."""
 
 
+class AskedToLeave(KdsweepError):
+    """A job had to end before it was done, such as because its time is up; no fault of its own."""
+
+
 def disk_is_full(error: BaseException, where: Path) -> str | None:
     """The line for an error of a disk that takes no more at `where`; None for any other error."""
     # safetensors has an error of its own, whose text names the system's

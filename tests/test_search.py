@@ -17,13 +17,15 @@ from test_cli import runs
 from test_resume import start
 
 from kdsweep.alive import Alive
+from kdsweep.errors import AskedToLeave
 from kdsweep.records import read
 from kdsweep.report.leaderboard import best_job, leaderboard
 from kdsweep.report.together import together
 from kdsweep.result import Result, Sweep
+from kdsweep.search.lines import trial_lines
 from kdsweep.search.report import best_trial
 from kdsweep.search.terms import Terms, make_sampler
-from kdsweep.search.trials import Search, counted, give_up
+from kdsweep.search.trials import Search, counted, failures, give_up
 from kdsweep.search.worker import Worker
 
 SEARCH = ("-m", "search=temperature_alpha", "baseline=false", *TINY)
@@ -109,10 +111,11 @@ def test_the_best_trial_is_an_experiment(kdsweep: Command, tmp_path):
     done = kdsweep(
         *SEARCH, "search.n_trials=4", "student.model.hidden=[8],[24]", "training=sgd", "alpha=0.1,0.5"
     )
-    best = max(trials(tmp_path), key=lambda trial: trial.value)
     folder = newest(tmp_path)
     text = (folder / "experiment" / "best.yaml").read_text()
-    command = text.splitlines()[1]
+    _, command, about, *_ = text.splitlines()
+    best = trials(tmp_path)[int(about.split()[2])]
+    assert best.value == max(trial.value for trial in trials(tmp_path))
     assert command == f"# kdsweep --config-dir {folder.relative_to(tmp_path)} experiment=best"
 
     again = kdsweep(*command.split()[2:])
@@ -426,6 +429,42 @@ def test_an_interrupted_study_has_the_trials_of_a_whole_one(search, sampler):
     whole = params("mine", ())
     assert len(whole) == 7
     assert params("cut", (1, 4)) == whole
+
+
+@pytest.mark.parametrize("ended", [AskedToLeave("its time is up"), KeyboardInterrupt()])
+def test_a_trial_whose_worker_must_leave_is_tried_again(search, monkeypatch, ended):
+    study = search.open()
+    worker = Worker(terms_of(search), None, None, "")
+    trial = study.ask(worker.terms.space)
+
+    def leave(*job: object) -> None:
+        raise ended
+
+    monkeypatch.setattr(Worker, "_job", leave)
+    with pytest.raises(type(ended)):
+        worker._run(study, trial, [])
+    assert [each.state.name for each in study.trials] == ["FAIL", "WAITING"]
+    assert study.trials[1].params == trial.params
+    assert not failures(study)
+
+
+def test_lines_of_trials_that_end_elsewhere(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("kdsweep.search.lines.SECONDS_BETWEEN_LOOKS", 0.01)
+
+    def leave(number: int, folder: str) -> None:
+        (tmp_path / folder).mkdir(parents=True)
+        Result(number, {"alpha": number / 10}, error="pruned").save(tmp_path / folder)
+
+    leave(0, "0")
+    with trial_lines(tmp_path, 3):
+        leave(1, "1")
+        deadline, shown = time.monotonic() + 30, ""
+        while not shown and time.monotonic() < deadline:
+            shown = capsys.readouterr().out
+        assert shown.splitlines() == ["[2/3] α=0.1  pruned"]
+        leave(0, "workers/0")
+        leave(2, "2")
+    assert capsys.readouterr().out.splitlines() == ["[3/3] α=0.2  pruned"]
 
 
 def test_workers_end_with_their_command(search):

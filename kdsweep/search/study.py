@@ -25,6 +25,7 @@ from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.launchers import ProcessDied
 from kdsweep.result import RESULT
 from kdsweep.search.earlier import fetch_earlier
+from kdsweep.search.lines import trial_lines
 from kdsweep.search.report import standing, write_report
 from kdsweep.search.terms import Terms, read_terms, shapes
 from kdsweep.search.trials import ERROR, counted, failures, is_waiting, open_storage
@@ -119,7 +120,10 @@ def _launch(worker: Worker, alone: bool) -> Sequence[JobReturn]:
     )
     launch = getattr(launcher, "launch_once", launcher.launch)
     count = 1 if alone else min(_workers(launcher, config), search.n_trials)
-    returns: Sequence[JobReturn] = launch([worker.terms.always] * count, initial_job_idx=0)
+    elsewhere = config.hydra.launcher._target_.endswith("SlurmLauncher")  # into a file for each worker
+    told = trial_lines(Path(search.sweep), search.n_trials) if elsewhere else contextlib.nullcontext()
+    with told:
+        returns: Sequence[JobReturn] = launch([worker.terms.always] * count, initial_job_idx=0)
     for result in Path(search.sweep).glob(f"workers/*/{RESULT}"):  # a worker is no job
         result.unlink()
     return returns

@@ -15,7 +15,7 @@ from optuna import Study, Trial
 from optuna.trial import TrialState
 
 from kdsweep.alive import Alive, is_dead
-from kdsweep.errors import Pruned, explain, without_passwords
+from kdsweep.errors import AskedToLeave, Pruned, explain, without_passwords
 from kdsweep.result import Result
 from kdsweep.search.terms import Terms
 from kdsweep.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
@@ -74,12 +74,12 @@ class Worker:
             values = self._job(trial, overrides)
         except Pruned:
             tell(study, trial, state=TrialState.PRUNED)
+        except (AskedToLeave, KeyboardInterrupt, SystemExit):  # to be tried again
+            give_up(study, study.get_trials(deepcopy=False)[trial.number])
+            raise
         except Exception as error:
             trial.set_user_attr(ERROR, explain(error))
             tell(study, trial, state=TrialState.FAIL)
-        except BaseException:  # Ctrl-C
-            give_up(study, study.get_trials(deepcopy=False)[trial.number])
-            raise
         else:
             tell(study, trial, values)
 
