@@ -37,6 +37,10 @@ class Pruned(KdsweepError):
     """A search has stopped a trial that does worse than others; no failure."""
 
 
+class AskedToLeave(KdsweepError):
+    """A job had to end before it was done, such as because its time is up; no fault of its own."""
+
+
 def disk_is_full(error: BaseException, where: Path) -> str | None:
     """The line for an error of a disk that takes no more at `where`; None for any other error."""
     # safetensors has an error of its own, whose text names the system's
@@ -93,6 +97,11 @@ def explain(error: BaseException) -> str:
     if full := disk_is_full(error, Path(getattr(error, "filename", None) or ".").parent):
         return full
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true shows where)"
+
+
+def without_passwords(text: str) -> str:
+    """A text that may be shown and kept: its URLs have *** where they had a password."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

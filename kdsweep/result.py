@@ -11,11 +11,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, without_passwords
 
 SWEEP, RESULT = "sweep.json", "result.json"
+OPTIMUM = "optimization_results.yaml"  # of a search, as Hydra's plugin names it
 PICTURES = ("sweep.png", "f1.png", "roc_auc.png", "curves.png", "chain.png")
-LEFT = (f"**/{RESULT}", "experiment/*", "search/*", "sweep.csv", "sweep.txt", "report.html", *PICTURES)
+LEFT = (
+    f"**/{RESULT}",
+    "experiment/*",
+    "search/*",
+    OPTIMUM,
+    "sweep.csv",
+    "sweep.txt",
+    "report.html",
+    *PICTURES,
+)
 INTERRUPTED = "interrupted"
 PRUNED = "pruned"
 PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")  # whose versions are told
@@ -26,7 +36,8 @@ class Sweep:
     """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
-    versions of packages.
+    versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
+    whose results it tells too.
     """
 
     run_id: str
@@ -37,11 +48,12 @@ class Sweep:
     began: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    earlier: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
         """One that begins now, by the command of this process."""
-        command = shlex.join(["kdsweep", *sys.argv[1:]])
+        command = without_passwords(shlex.join(["kdsweep", *sys.argv[1:]]))
         versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
         return cls(
             run_id, keys, jobs, spec, command, datetime.now(UTC).isoformat("T", "seconds"), config, versions

@@ -4,7 +4,6 @@ Hydra's sweeper and launcher do the sweeping; this is the callback around them. 
 every start: keep it light.
 """
 
-import itertools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -15,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.compose import QuickSweeper, compose
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
+from kdsweep.overrides import choices, combinations, key_of, read_overrides, swept_values
 from kdsweep.records import Record
-from kdsweep.result import Result, Sweep
+from kdsweep.result import OPTIMUM, SWEEP, Result, Sweep
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
@@ -45,13 +44,6 @@ def refuse_chdir(hydra: Any) -> None:
         )
 
 
-def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
-    """The values that a job's overrides give to the swept keys."""
-    parsed = {_key(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))}
-    values = {key: parsed.get(key) for key in keys}
-    return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
-
-
 def refuse_search(hydra: Any) -> None:
     """Raise ConfigError if a job alone is told to search."""
     if chosen := hydra.runtime.choices.get("search"):
@@ -59,15 +51,23 @@ def refuse_search(hydra: Any) -> None:
 
 
 def run_job_of_sweep(
-    composed: DictConfig, watch: Callable[["Event"], None] = lambda event: None
+    composed: DictConfig,
+    watch: Callable[["Event"], None] = lambda event: None,
+    ended: Callable[[Result], None] = lambda result: None,
 ) -> float | list[float] | None:
-    """Run the job that Hydra has set up; what its objective comes to."""
+    """Run the job that Hydra has set up; what its objective comes to.
+
+    `watch` sees what the training reports, `ended` what is left, however the job ended.
+    """
     from kdsweep.job import run_job
 
     context = HydraConfig.get()
     sweep = Sweep.load(Path(context.sweep.dir))
     result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
-    run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
+    try:
+        run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
+    finally:
+        ended(result)
     return result.objective
 
 
@@ -132,13 +132,13 @@ class SweepCallback(Callback):
     def _start(self, config: DictConfig) -> None:
         refuse_chdir(config.hydra)
         check_launcher(config)
-        overrides = _overrides(config)
-        keys = [_key(override) for override in overrides if override.is_sweep_override()]
-        trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-        every = prod(len(_choices(override)) for override in overrides)
-        limit = every if config.get("plan") and trials is None else JOBS_CHECKED
-        jobs = _combinations(overrides, limit)
+        overrides = read_overrides(config)
+        keys = [key_of(override) for override in overrides if override.is_sweep_override()]
+        every = prod(len(choices(override)) for override in overrides)
+        limit = every if config.get("plan") and "n_trials" not in config.hydra.sweeper else JOBS_CHECKED
+        jobs = combinations(overrides, limit)
         prepared = _check(config, jobs)
+        trials = _check_sweeper(config)
         first = prepared[0].config
         count = _count(every if trials is None else trials, keys)
         if first.plan:
@@ -166,14 +166,18 @@ class SweepCallback(Callback):
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         folder = Path(config.hydra.sweep.dir)
         sweep, results = Sweep.load(folder), Result.load_all(folder)
+        if sweep.earlier:
+            run.artifact(folder / SWEEP)
         _report(run, Record(sweep, results), folder)
         for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
             run.artifact(file, file.parent.name)
+        if (folder / OPTIMUM).exists():
+            run.artifact(folder / OPTIMUM)
         run.close_dead_siblings()
         if isinstance(error, KeyboardInterrupt):
             return run.end("KILLED")
         log_best(sweep, results)
-        failed = [result for result in results if result.failed]
+        failed = [result for result in results if result.failed and result.run_id not in sweep.earlier]
         for result in failed:
             print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
         if not failed or (config.get("search") and not error):  # a search goes on without some
@@ -214,25 +218,6 @@ def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
         print(f"  {line}")
 
 
-def sweep_arguments(config: DictConfig) -> list[str]:
-    """The sweep's overrides, those of the sweeper's own config first; of several for a key the last."""
-    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
-    parsed = OverridesParser.create().parse_overrides(arguments)
-    last = {(_key(each), each.is_delete()): str(each.input_line) for each in parsed}
-    return list(last.values())
-
-
-def _overrides(config: DictConfig) -> list[Override]:
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    return parser.parse_overrides(sweep_arguments(config))
-
-
-def _key(override: Override) -> str:
-    """The overridden key or group, without the + that adds it."""
-    return override.get_key_element().lstrip("+")
-
-
 def _count(jobs: int, keys: Sequence[str]) -> str:
     count = "1 job" if jobs == 1 else f"{jobs} jobs"
     return f"{count} over {', '.join(keys)}" if keys else count
@@ -254,7 +239,7 @@ def _show_plan(
 ) -> None:
     from kdsweep.report.planned import Planned, show_plan
 
-    keys = [_key(each) for each in overrides if each.is_sweep_override()]
+    keys = [key_of(each) for each in overrides if each.is_sweep_override()]
     planned = [
         Planned(swept_values(lines, keys), job.plan.links())
         for job, lines in zip(prepared, jobs or [()], strict=True)
@@ -262,25 +247,11 @@ def _show_plan(
     show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials)
 
 
-def _combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
-    """The overrides of every job; of an interval, whose values only the sweeper knows, both ends.
-
-    Beyond `limit` jobs, every choice with the first of the others.
-    """
-    choices = [_choices(override) for override in overrides]
-    if prod(map(len, choices)) <= limit:
-        return [list(job) for job in itertools.product(*choices)]
-    first = [each[0] for each in choices]
-    return [[*first[:i], choice, *first[i + 1 :]] for i, each in enumerate(choices) for choice in each]
-
-
-def _choices(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    key, value = override.get_key_element(), override.value()
-    if isinstance(value, IntervalSweep):
-        return [f"{key}={value.start}", f"{key}={value.end}"]
-    return [f"{key}={each}" for each in override.sweep_string_iterator()]
+def _check_sweeper(config: DictConfig) -> int | None:
+    """How many trials the sweeper will run, None if all jobs; ConfigError if it can tell that it cannot."""
+    plugin = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
+    check: Callable[[DictConfig], int] | None = getattr(plugin, "check", None)
+    return check(config) if check else OmegaConf.select(config, "hydra.sweeper.n_trials")
 
 
 def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":

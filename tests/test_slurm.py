@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 from conftest import TINY, Command
 from test_cli import artifacts, runs
@@ -135,3 +136,19 @@ def test_what_slurm_refuses_is_told(kdsweep: Command, tmp_path):
     assert "kdsweep: hardware=slurm: sbatch: error: Batch job submission failed: Invalid partition" in told
     assert "Traceback" not in told
     assert [run.info.status for run in runs(tmp_path)] == ["FAILED"]
+
+
+def test_a_trial_whose_time_is_up_too_often_is_tried_again(tmp_path):
+    search = ("search=temperature_alpha", "search.n_trials=1", "hydra.sweeper.n_jobs=1", "search.study=mine")
+    process = start(tmp_path, *SLURM, *search, "hydra.launcher.max_num_timeout=0", "hardware.minutes=3",
+                    *LONG, "training.epochs=150")  # fmt: skip
+    job = array_of(process)
+    wait_for_epochs(process, tmp_path, 3)
+    slurm("scancel", "--signal=USR2", job)
+    shown, errors = process.communicate()
+    assert process.returncode == 1
+    assert "kdsweep: its time is up once too often" in errors
+    assert re.search(r"^\[1/1\] T=\S+ α=\S+  failed", shown, re.M)
+    trials = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "WAITING"]
+    assert "kdsweep.error" not in trials[0].user_attrs

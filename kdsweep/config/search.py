@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Fraction, Section
 from kdsweep.config.training import Monitor
+from kdsweep.errors import without_passwords
 
 MONITORS = get_args(Monitor)
 COSTS = ("cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes")
@@ -41,7 +42,7 @@ class Search(Section):
     """of n_trials; beyond it the search ends, exit status 1"""
     seed: int | None = Field(ge=0, lt=2**32)
     """of the sampler; null: another search each time"""
-    storage: str = Field(min_length=1)
+    storage: Annotated[str, PlainSerializer(without_passwords)] = Field(min_length=1)
     """any storage of Optuna's by URL"""
     study: str | None
     """its name; null: made from everything that shapes the trials"""

@@ -44,7 +44,7 @@ class Launched:
 
     def fail(self, error: KdsweepError) -> JobReturn:
         """Leave the result that its process could not, and show it."""
-        from kdsweep.sweep import swept_values
+        from kdsweep.overrides import swept_values
 
         swept = swept_values(self.overrides, self._sweep().keys)
         result = Result(self.number, swept, seed=self.config.seed, error=explain(error))

@@ -18,7 +18,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.errors import AskedToLeave, ConfigError
 
 try:
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydraSlurmLauncher
@@ -72,14 +72,14 @@ class SlurmLauncher(HydraSlurmLauncher):
             try:
                 queue_again(number, frame)
             except submitit.core.utils.UncompletedJobError:
-                raise KdsweepError(
+                raise AskedToLeave(
                     "its time is up once too often (hardware.minutes, hydra.launcher.max_num_timeout); "
                     "the same command goes on from its checkpoint"
                 ) from None
             except CalledProcessError as error:
                 if error.returncode < 0:  # Slurm ends what it queues again, submitit's scontrol too
                     sys.exit(error.returncode)
-                raise KdsweepError(
+                raise AskedToLeave(
                     "Slurm does not queue it again; the same command goes on from its checkpoint"
                 ) from None
 

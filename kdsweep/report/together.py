@@ -27,6 +27,7 @@ def together(records: Sequence[Record]) -> Record:
     """
     if len(records) == 1:
         return records[0]
+    records = _each_job_once(records)
     jobs = [
         _Job(number, record, result)
         for number, record in enumerate(records, start=1)
@@ -43,6 +44,16 @@ def together(records: Sequence[Record]) -> Record:
     return Record(
         sweep, [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
     )
+
+
+def _each_job_once(records: Sequence[Record]) -> list[Record]:
+    """A search that went on tells the jobs of its study's earlier commands too."""
+    seen: set[str] = set()
+    found = []
+    for record in records:
+        found.append(replace(record, results=[each for each in record.results if each.run_id not in seen]))
+        seen |= {each.run_id for each in record.results if each.run_id}
+    return found
 
 
 def _without_result(records: Sequence[Record]) -> int:

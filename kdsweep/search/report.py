@@ -1,9 +1,11 @@
 """What a search leaves behind: its best trials as experiment files, and Optuna's pictures."""
 
+import logging
 import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,9 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.display import relative
+from kdsweep.errors import without_passwords
 from kdsweep.report.style import MOST_LINES
+from kdsweep.result import OPTIMUM, Result
 from kdsweep.search.best import experiment_file
 from kdsweep.search.trials import Search, counted
 
@@ -35,19 +39,23 @@ def standing(study: Study, search: Search) -> str:
         TrialState.RUNNING: "running elsewhere",
     }
     parts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
-    return f"{states.total()} of {search.n_trials} trials" + (f": {', '.join(parts)}" if parts else "")
+    total = states.total()
+    of = f"{total} of {search.n_trials} trials"
+    if total > search.n_trials:
+        of = f"{total} trials, {search.n_trials} were wanted"
+    return of + (f": {', '.join(parts)}" if parts else "")
 
 
 def write_report(study: Study, search: Search, objectives: Sequence[str], composed: Compose) -> None:
     """Say what is best; leave experiment files, Hydra's optimization_results.yaml and pictures."""
-    print(f"\nstudy {search.study} in {search.storage}: {standing(study, search)}")
+    print(f"\nstudy {search.study} in {without_passwords(search.storage)}: {standing(study, search)}")
     finished = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
     if not finished:
         return
     sweep = Path(search.sweep)
-    best = study.best_trials if len(objectives) > 1 else [study.best_trial]
+    best = study.best_trials if len(objectives) > 1 else [best_trial(study, finished, Result.load_all(sweep))]
     best.sort(key=lambda trial: trial.values, reverse=True)
-    _write_results(best, sweep / "optimization_results.yaml")
+    _write_results(best, sweep / OPTIMUM)
     for trial in best:
         name = "best" if len(best) == 1 else f"pareto_{trial.number}"
         command = shlex.join(["kdsweep", "--config-dir", relative(sweep), f"experiment={name}"])
@@ -66,6 +74,13 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
         _draw(study, objectives, sweep / FOLDER, finished)
 
 
+def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[Result]) -> FrozenTrial:
+    """Equals by validation cross-entropy, as the sweep's report has it."""
+    losses = {each.number: each.val()["val/cross_entropy"] for each in results if not each.error}
+    equals = [trial for trial in finished if trial.value == study.best_value]
+    return min(equals, key=lambda trial: losses.get(trial.number, inf))
+
+
 def _write_results(best: Sequence[FrozenTrial], file: Path) -> None:
     """As Hydra's plugin does."""
     found: dict[str, Any] = {"best_params": best[0].params, "best_value": best[0].values[0]}
@@ -81,6 +96,7 @@ def _shown(value: Any) -> str:
 def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Sequence[FrozenTrial]) -> None:
     """Optuna's pictures as PNG; of several objectives the front, else history, importance, slice, contour."""
     matplotlib.use("Agg")
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it names choices that are numbers
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as draw
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_optuna_sweeper.config import OptunaSweeperConf, TPESamplerConfig
 from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from omegaconf import DictConfig
 
 
 @dataclass
@@ -37,8 +39,22 @@ store(group="hydra/sweeper/sampler", name="workers_tpe", node=WorkersTPEConf, pr
 class Search(OptunaSweeper):
     """Hydra's Optuna sweeper with pruning, a study that goes on, and workers that do not wait."""
 
-    def __init__(self, sampler: Any, pruner: str, **plugin: Any) -> None:
-        super().__init__(sampler=sampler, **plugin)
-        from kdsweep.search.study import SearchImpl
+    def __init__(self, pruner: str, **plugin: Any) -> None:
+        """What it is told is read from the sweep's config, where `check` has found it right."""
+        super().__init__(**plugin)
 
-        self.sweeper = SearchImpl(sampler=sampler, pruner=pruner, **plugin)
+    @staticmethod
+    def check(config: DictConfig) -> int:
+        """The number of trials that the search comes to. Raises ConfigError if it cannot be run."""
+        from kdsweep.search.study import check
+
+        return check(config)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """A launcher is made for the workers once they are known."""
+        self.context, self.sweep_config = hydra_context, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        from kdsweep.search.study import search
+
+        search(self.context, self.sweep_config)

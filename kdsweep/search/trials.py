@@ -17,12 +17,14 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 
 from kdsweep.alive import is_dead
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, without_passwords
 
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
+RUN = "kdsweep.run"  # and the MLflow run of its job
 LOST, KILLED = "kdsweep.lost", "kdsweep.killed"
 KILLED_TWICE = "its process was killed twice, such as for want of memory"
 SECONDS_FOR_A_LOCKED_DATABASE = 60
@@ -49,6 +51,18 @@ class Search:
     def open(self) -> Study:
         storage = open_storage(self.storage)
         return load_study(study_name=self.study, storage=storage, pruner=PRUNERS[self.pruner]())
+
+    def existing(self) -> Study | None:
+        """The study if it is there; nothing is made for it. Raises ConfigError if the storage will not do."""
+        if (file := _file(self.storage)) and not file.exists():
+            if not file.parent.is_dir():
+                raise _not_opened(self.storage, f"no such folder: {file.parent}")
+            return None
+        storage = open_storage(self.storage)
+        try:
+            return load_study(study_name=self.study, storage=storage)
+        except KeyError:
+            return None
 
     def lock(self) -> FileLock:
         """Held while a trial is asked for, so that there are never more than n_trials."""
@@ -87,7 +101,7 @@ def give_up(study: Study, trial: FrozenTrial, reason: str | None = None, killed:
     That its process was `killed` is remembered: twice is enough.
     """
     if not reason:
-        kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP)}
+        kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP, RUN)}
         trial = copy.copy(trial)
         trial.user_attrs = kept | ({KILLED: True} if killed else {})
         with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
@@ -134,9 +148,25 @@ def open_storage(url: str) -> BaseStorage:
             return _storage(url)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"search.storage={url}: cannot be opened ({reason}); give a URL such as sqlite:///optuna.db"
-        ) from error
+        raise _not_opened(url, reason) from error
+
+
+def _not_opened(url: str, reason: str) -> ConfigError:
+    told = without_passwords(f"search.storage={url}: cannot be opened ({reason})")
+    return ConfigError(f"{told}; give a URL such as sqlite:///optuna.db")
+
+
+def _file(url: str) -> Path | None:
+    """The file of an SQLite database, None for any other storage."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise _not_opened(url, "it is no URL") from None
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if parsed.database in (None, "", ":memory:"):
+        raise _not_opened(url, "it is in memory, where no worker finds it")
+    return Path(str(parsed.database))
 
 
 def _storage(url: str) -> BaseStorage:

@@ -3,21 +3,22 @@
 Several ask one study, so that none waits for another's trial to end.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from optuna import Study, Trial
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from kdsweep.alive import Alive, is_dead
-from kdsweep.errors import Pruned, explain
-from kdsweep.search.trials import ALIVE, ERROR, SWEEP, Search, give_up, is_waiting, tell
+from kdsweep.errors import AskedToLeave, Pruned, explain, without_passwords
+from kdsweep.result import Result
+from kdsweep.search.terms import Terms
+from kdsweep.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
 from kdsweep.sweep import run_job_of_sweep
 from kdsweep.training.events import EpochEnded, Event, StageFinished
 
@@ -26,18 +27,18 @@ from kdsweep.training.events import EpochEnded, Event, StageFinished
 class Worker:
     """Called by a launcher as if it were a job, in a process of its own if there are several.
 
-    `sampler` makes that of the trial with the given number, `overrides` the job's from what it suggests;
-    `monitor` is reported after each epoch, if anything is.
+    `parent` is the sign of life of the command, without which nobody would tell when to end.
     """
 
-    search: Search
-    sampler: Callable[[int], BaseSampler]
-    overrides: Callable[[Trial], Sequence[str]]
-    monitor: str | None
+    terms: Terms
     context: HydraContext
     config: DictConfig
-    parent: str = ""  # sign of life of the command; without it nobody would tell when to end
+    parent: str
     only_again: bool = False  # run what was lost, no more
+
+    @property
+    def search(self) -> Search:
+        return self.terms.search
 
     def __call__(self, composed: DictConfig) -> None:
         study = self.search.open()
@@ -55,12 +56,12 @@ class Worker:
                 return None
             if self.only_again and not is_waiting(study):
                 return None
-            study.sampler = self.sampler(len(study.get_trials(deepcopy=False)))
+            study.sampler = self.terms.sampler_of(len(counted(study)))  # what was lost shifts no seed
             trial, alive = study.ask(), Alive(self.search.locks, "trial")
             trial.set_user_attr(ALIVE, alive.text)
             trial.set_user_attr(SWEEP, self.search.sweep)
             try:
-                return trial, self.overrides(trial), alive
+                return trial, self.terms.overrides(trial), alive
             except Exception as error:
                 trial.set_user_attr(ERROR, explain(error))
                 tell(study, trial, state=TrialState.FAIL)
@@ -73,28 +74,42 @@ class Worker:
             values = self._job(trial, overrides)
         except Pruned:
             tell(study, trial, state=TrialState.PRUNED)
+        except (AskedToLeave, KeyboardInterrupt, SystemExit):  # to be tried again
+            give_up(study, study.get_trials(deepcopy=False)[trial.number])
+            raise
         except Exception as error:
             trial.set_user_attr(ERROR, explain(error))
             tell(study, trial, state=TrialState.FAIL)
-        except BaseException:  # Ctrl-C
-            give_up(study, study.get_trials(deepcopy=False)[trial.number])
-            raise
         else:
             tell(study, trial, values)
 
     def _job(self, trial: Trial, overrides: Sequence[str]) -> Any:
         config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
+        with read_write(config), open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(trial.number), trial.number
-        watch = Watch(trial, self.monitor) if self.monitor else lambda event: None
+            _hide_passwords(config)
+        watch = Watch(trial, self.terms.monitor) if self.terms.monitor else lambda event: None
         done = run_job(
             hydra_context=self.context,
-            task_function=partial(run_job_of_sweep, watch=watch),
+            task_function=partial(run_job_of_sweep, watch=watch, ended=partial(_note_run, trial)),
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
         return outcome(done)
+
+
+def _note_run(trial: Trial, result: Result) -> None:
+    """So that whoever goes on with the study can tell of the trial."""
+    if result.run_id:
+        trial.set_user_attr(RUN, result.run_id)
+
+
+def _hide_passwords(config: DictConfig) -> None:
+    """Hydra writes the config of a job into its folder, and a job needs no storage."""
+    config.search.storage = without_passwords(config.search.storage)
+    config.hydra.overrides.task = [without_passwords(each) for each in config.hydra.overrides.task]
+    config.hydra.job.override_dirname = without_passwords(config.hydra.job.override_dirname)
 
 
 def outcome(done: JobReturn) -> Any:

@@ -2,7 +2,7 @@
 
 from kdsweep.tracking.client import download
 from kdsweep.tracking.job import begin_run, log_figures
-from kdsweep.tracking.read import runs_of_store, sweeps_in_mlflow
+from kdsweep.tracking.read import results_of_runs, runs_of_store, sweeps_in_mlflow
 from kdsweep.tracking.run import LOCK_TAG, ROLE_TAG, SWEEP_TAG, Run
 from kdsweep.tracking.tracker import Tracker
 
@@ -15,6 +15,7 @@ __all__ = [
     "begin_run",
     "download",
     "log_figures",
+    "results_of_runs",
     "runs_of_store",
     "sweeps_in_mlflow",
 ]

@@ -48,6 +48,9 @@ def log_model(uri: str, run_id: str, model: Loggable) -> str:
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     run = client.get_run(run_id)
+    for known in run.outputs.model_outputs if run.outputs else ():  # a search that went on has the same best
+        if client.get_logged_model(known.model_id).status == LoggedModelStatus.READY:
+            return str(known.model_id)
     logged = client.create_logged_model(run.info.experiment_id, MODEL, run_id, model_type="classifier")
     try:
         with tempfile.TemporaryDirectory(prefix="kdsweep-") as there:

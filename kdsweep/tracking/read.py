@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +79,30 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[Sweep, list[Result]]]:
     return found
 
 
+def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, Result]:
+    """What jobs left, by the ids of their runs; nothing of those that MLflow no longer has.
+
+    Raises KdsweepError if MLflow does not answer.
+    """
+    if not run_ids:
+        return {}
+    client = _existing(uri)
+    try:
+        with tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
+            found = list(pool.map(lambda run_id: _of_run(client, run_id, Path(there)), run_ids))
+    except KdsweepError:
+        raise
+    except Exception as error:
+        raise silent(uri, error) from error
+    return {run_id: result for run_id, result in zip(run_ids, found, strict=True) if result}
+
+
+def _of_run(client: "MlflowClient", run_id: str, folder: Path) -> Result | None:
+    """What a job left; None if its run is gone."""
+    run = _there(client.get_run, run_id)
+    return _result(client, run, folder) if run and run.info.lifecycle_stage == "active" else None
+
+
 def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[Sweep, list[Result]]]:
     """That of a run; or all of an experiment, with the jobs alone that finished.
 
@@ -132,6 +156,7 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
             raise KdsweepError(f"run {parent.info.run_id} has no {SWEEP}: it was killed when it began")
         of_sweep = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
         fetched = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
+        fetched += pool.map(lambda run_id: _of_run(client, run_id, folder), sweep.earlier)
     results = [each for each in fetched if each]
     finished = {result.name for result in results if not result.error}
     kept = [each for each in results if not each.error or each.name not in finished]

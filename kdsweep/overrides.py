@@ -1,0 +1,65 @@
+"""The overrides of a sweep: what they sweep, and the jobs that they come to.
+
+Hydra imports this module at every start: keep it light.
+"""
+
+import itertools
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from omegaconf import DictConfig, OmegaConf
+
+
+def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    """The values that a job's overrides give to the swept keys."""
+    parsed = {
+        key_of(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))
+    }
+    values = {key: parsed.get(key) for key in keys}
+    return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
+
+
+def sweep_arguments(config: DictConfig) -> list[str]:
+    """The sweep's overrides, those of the sweeper's own config first; of several for a key the last."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    parsed = OverridesParser.create().parse_overrides(arguments)
+    last = {(key_of(each), each.is_delete()): str(each.input_line) for each in parsed}
+    return list(last.values())
+
+
+def read_overrides(config: DictConfig) -> list[Override]:
+    """The sweep's overrides as Hydra reads them."""
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(sweep_arguments(config))
+
+
+def key_of(override: Override) -> str:
+    """The overridden key or group, without the + that adds it."""
+    return override.get_key_element().lstrip("+")
+
+
+def combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
+    """The overrides of every job; of an interval, whose values only the sweeper knows, both ends.
+
+    Beyond `limit` jobs, every choice with the first of the others.
+    """
+    of_each = [choices(override) for override in overrides]
+    if prod(map(len, of_each)) <= limit:
+        return [list(job) for job in itertools.product(*of_each)]
+    first = [each[0] for each in of_each]
+    return [[*first[:i], choice, *first[i + 1 :]] for i, each in enumerate(of_each) for choice in each]
+
+
+def choices(override: Override) -> list[str]:
+    """The overrides that one with a sweep comes to; of an interval its ends."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{key}={value.start}", f"{key}={value.end}"]
+    return [f"{key}={each}" for each in override.sweep_string_iterator()]
