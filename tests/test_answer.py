@@ -410,6 +410,18 @@ def test_sweeps_together_are_one():
     }  # fmt: skip
 
 
+def test_what_a_search_tells_of_earlier_commands_counts_once():
+    def search(*numbers: int, earlier: list[str]) -> Record:
+        results = [job(i, {"temperature": i + 1}, 0.8) for i in numbers]
+        sweep = Sweep(f"sweep {numbers}", ["temperature"], 3, config={"search": {}}, earlier=earlier)
+        return Record(sweep, results)
+
+    first, second = search(0, 1, earlier=[]), search(0, 1, 2, earlier=["run0", "run1"])
+    for records in ([first, second], [second, first]):
+        assert [result.run_id for result in together(records).results].count("run0") == 1
+    assert len(together([first, second]).results) == 3
+
+
 def test_what_a_sweep_left_another_may_have_run():
     """A killed sweep and the same command again."""
     whole = part([1, 4], range(2), "b")

@@ -15,7 +15,12 @@ def trained(tmp_path) -> int:
 
 
 @pytest.mark.parametrize(
-    "hardware", [["hardware=auto"], ["hardware=cpu_parallel", "hardware.jobs=2"]], ids="".join
+    "hardware",
+    [
+        ["hardware=auto"],
+        pytest.param(["hardware=cpu_parallel", "hardware.jobs=2"], marks=pytest.mark.long),
+    ],
+    ids="".join,
 )
 def test_a_sweep_of_chains_trains_no_more_than_the_longest(kdsweep: Command, tmp_path, hardware):
     kdsweep("-m", "chain_length=1,2,3,4", *hardware, *CHAIN)

@@ -163,6 +163,7 @@ def test_a_job_alone_is_not_launched(kdsweep: Command, tmp_path, hardware):
     assert not (tmp_path / "mlflow.db").exists() and not list(tmp_path.glob("kdsweep-store/*/stage.json"))
 
 
+@pytest.mark.long
 def test_a_job_alone_has_every_core(kdsweep: Command, tmp_path):
     alone = ("hardware=cpu_parallel", "method=scratch", *TINY)
     kdsweep(*alone)

@@ -47,12 +47,13 @@ def together(records: Sequence[Record]) -> Record:
 
 
 def _each_job_once(records: Sequence[Record]) -> list[Record]:
-    """A search that went on tells the jobs of its study's earlier commands too."""
-    seen: set[str] = set()
+    """A search that went on tells the jobs of its study's earlier commands too, which may be here as well."""
+    told = {job.run_id for each in records for job in each.results if job.run_id not in each.sweep.earlier}
     found = []
     for record in records:
-        found.append(replace(record, results=[each for each in record.results if each.run_id not in seen]))
-        seen |= {each.run_id for each in record.results if each.run_id}
+        again = told & set(record.sweep.earlier)
+        found.append(replace(record, results=[job for job in record.results if job.run_id not in again]))
+        told |= set(record.sweep.earlier)
     return found
 
 
