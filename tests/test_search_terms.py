@@ -108,7 +108,7 @@ def test_what_epochs_do_not_report_is_not_monitored(composed: Composed):
 
 def test_the_name_of_a_study_knows_the_files_that_are_chosen_from(composed: Composed, tmp_path: Path):
     """Config and code of each choice, assistants' too."""
-    code = tmp_path / "own_nets.py"
+    code = tmp_path / "searched_nets.py"
     code.write_text("class Net: ...\n")
     students = tmp_path / "conf" / "student"
     students.mkdir(parents=True)

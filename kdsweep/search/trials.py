@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 
 from kdsweep.alive import is_dead
 from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.interrupts import uninterrupted
 
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
 RUN = "kdsweep.run"  # and the MLflow run of its job
@@ -95,6 +96,7 @@ class Search:
         return len(own)
 
 
+@uninterrupted()
 def give_up(study: Study, trial: FrozenTrial, reason: str | None = None, killed: bool = False) -> None:
     """End a trial that is still running: as failed for a `reason`, else to be tried again.
 
@@ -111,6 +113,7 @@ def give_up(study: Study, trial: FrozenTrial, reason: str | None = None, killed:
     tell(study, trial.number, state=TrialState.FAIL)
 
 
+@uninterrupted()
 def tell(study: Study, trial: Trial | int, values: Any = None, state: TrialState | None = None) -> None:
     """As Optuna's; a grid sampler that is through wants to stop a loop that is not Optuna's, and may."""
     try:

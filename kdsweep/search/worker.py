@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from kdsweep.alive import Alive, is_dead
 from kdsweep.errors import AskedToLeave, Pruned, explain, without_passwords
+from kdsweep.interrupts import uninterrupted
 from kdsweep.result import Result
 from kdsweep.search.terms import Terms
 from kdsweep.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
@@ -51,7 +52,7 @@ class Worker:
 
     def _next(self, study: Study) -> tuple[Trial, Sequence[str], Alive] | None:
         """A trial with its job's overrides, asked for by one worker at a time; None if no more are wanted."""
-        with self.search.lock():
+        with uninterrupted(), self.search.lock():
             if is_dead(self.parent) or not self.search.wants_more(study):
                 return None
             if self.only_again and not is_waiting(study):
@@ -99,6 +100,7 @@ class Worker:
         return outcome(done)
 
 
+@uninterrupted()
 def _note_run(trial: Trial, result: Result) -> None:
     """So that whoever goes on with the study can tell of the trial."""
     if result.run_id:
@@ -129,13 +131,18 @@ class Watch:
     def __call__(self, event: Event) -> None:
         match event:
             case EpochEnded(role="student"):
-                self._report(event.epoch, event.metrics)
-                if self.trial.should_prune():
+                if self._is_hopeless(event):
                     raise Pruned(f"pruned after epoch {event.epoch} of {event.epochs}")
             case StageFinished(role="student"):  # what was trained before a kill, or for another job
                 for epoch, metrics in enumerate(event.history, start=1):
                     self._report(epoch, metrics)
 
+    @uninterrupted()
+    def _is_hopeless(self, event: EpochEnded) -> bool:
+        self._report(event.epoch, event.metrics)
+        return self.trial.should_prune()
+
+    @uninterrupted()
     def _report(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if epoch not in self.reported:
             self.trial.report(metrics[self.monitor], epoch)

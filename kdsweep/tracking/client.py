@@ -25,7 +25,6 @@ def connect(uri: str) -> "MlflowClient":
 
     for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # Ctrl-C would leave its traceback
     try:
         return MlflowClient(uri)
     except Exception as error:

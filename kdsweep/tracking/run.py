@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kdsweep.alive import Alive
 from kdsweep.errors import Pruned
+from kdsweep.interrupts import uninterrupted
 from kdsweep.tracking.client import reason, silent
 from kdsweep.tracking.system import monitor
 from kdsweep.training.events import EpochEnded, Event, StageFinished
@@ -60,6 +61,7 @@ class Run:
         if tracker:
             self._begin(tracker, name, params or {}, tags or {})
 
+    @uninterrupted()
     def _begin(
         self, tracker: "Tracker", name: str, params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
@@ -211,7 +213,8 @@ class Run:
         if not self.id or time.monotonic() < self._silent_until:
             return False
         try:
-            call()
+            with uninterrupted():
+                call()
         except Exception as error:
             self._silent_until = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
             log.warning("MLflow is lost, the job goes on without it: %s", reason(error))

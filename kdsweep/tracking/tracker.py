@@ -7,6 +7,7 @@ from filelock import FileLock
 
 from kdsweep.alive import left_behind
 from kdsweep.config import Tracking
+from kdsweep.interrupts import uninterrupted
 from kdsweep.store import Store
 from kdsweep.tracking.client import connect, silent
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
@@ -15,6 +16,7 @@ from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 class Tracker:
     """The experiment of one tracking server or database. Raises KdsweepError if it does not answer."""
 
+    @uninterrupted()
     def __init__(self, config: Tracking, store: Store) -> None:
         self.uri = config.uri
         self.locks = store.root / "locks"
@@ -31,6 +33,7 @@ class Tracker:
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id if found else str(self.client.create_experiment(name))
 
+    @uninterrupted()
     def close_dead_runs(self) -> None:
         """Close what a dead process of this machine left RUNNING: a living one holds its run's lock.
 
@@ -51,6 +54,7 @@ class Tracker:
         found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
         return found[0].info.run_id if found else None
 
+    @uninterrupted()
     def close_children(self, parent: str) -> None:
         """Close what a sweep whose jobs have all ended left RUNNING on other machines.
 
