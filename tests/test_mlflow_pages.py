@@ -72,6 +72,7 @@ def parallel_coordinates(page: Any, params: list[str], metrics: list[str]) -> No
     page.get_by_text("Add chart").first.click()
     page.get_by_text("Parallel coordinates").click()
     dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Add chart").click(trial=True)  # once it has slid in
     for number, names in ((1, params), (2, metrics)):
         dialog.get_by_role("combobox").nth(number).click(force=True)
         for name in names:
