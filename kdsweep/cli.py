@@ -58,7 +58,7 @@ def run(composed: DictConfig) -> float | list[float] | None:
     from kdsweep.job import run_job
     from kdsweep.launchers import refuse_launcher
     from kdsweep.result import Result
-    from kdsweep.sweep import refuse_chdir, refuse_search, run_job_of_sweep
+    from kdsweep.sweep import refuse_chdir, refuse_confirm, refuse_search, run_job_of_sweep
 
     context = HydraConfig.get()
     if context.mode == RunMode.MULTIRUN:
@@ -67,6 +67,7 @@ def run(composed: DictConfig) -> float | list[float] | None:
     try:
         refuse_chdir(context)
         refuse_search(context)
+        refuse_confirm(composed)
         refuse_launcher(context)
         run_job(composed, Path(context.runtime.output_dir), result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first

@@ -87,6 +87,7 @@ def _told(record: "Record", written: list[Path]) -> dict[str, Any]:
     return {
         "answer": answer(record, rows),
         "rows": [row.told() for row in rows],
+        "confirmation": [row.told() for row in leaderboard(record.confirmation)],
         "lost": [{"job": job.number, "swept": job.swept, "error": job.error, "run_id": job.run_id}
                  for job in lost],
         "files": [str(file) for file in written],

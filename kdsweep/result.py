@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.packed import unpack_bits, unpack_floats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SWEEP, RESULT = "sweep.json", "result.json"
 OPTIMUM = "optimization_results.yaml"  # of a search, as Hydra's plugin names it
@@ -49,6 +53,11 @@ class Sweep:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     earlier: list[str] = field(default_factory=list)
+    confirm_from: int | None = None  # the number of the first job that only confirms
+
+    def result(self, number: int, swept: dict[str, Any]) -> "Result":
+        """That of a job which begins."""
+        return Result(number, swept, confirms=self.confirm_from is not None and number >= self.confirm_from)
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
@@ -111,6 +120,9 @@ class Result:
     dataset: dict[str, Any] = field(default_factory=dict)
     entries: list[str] = field(default_factory=list)
     error: str | None = None
+    confirms: bool = (
+        False  # it has fresh seeds for the recipe that the sweep chose, and chooses nothing itself
+    )
 
     def save(self, folder: Path) -> Path:
         """Leave it in `folder`; the file."""
@@ -132,6 +144,16 @@ class Result:
         """A figure of the test split, None where the job has no such network."""
         value: float | None = self.networks.get(role, {}).get("test", {}).get(figure)
         return value
+
+    def right(self, role: str) -> "NDArray[Any] | None":
+        """Of each test image whether the network is right on it, bool [N]; None where that is not known."""
+        packed = self.networks.get(role, {}).get("test", {}).get("right")
+        return unpack_bits(packed, self.dataset["images"]["test"]) if packed else None
+
+    def resampled(self, role: str, figure: str) -> "NDArray[Any] | None":
+        """A figure on resamples of the test images, [B], the same for all networks; None if not known."""
+        packed = self.networks.get(role, {}).get("test", {}).get("resampled", {}).get(figure)
+        return unpack_floats(packed) if packed else None
 
     def val(self, role: str = "student") -> dict[str, float]:
         return dict(self.networks[role]["val"])

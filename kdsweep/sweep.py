@@ -21,6 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.compose import QuickSweeper, compose
+from kdsweep.confirm import check_confirm, confirm
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
 from kdsweep.overrides import choices, combinations, key_of, read_overrides, swept_values
@@ -44,6 +45,12 @@ def refuse_chdir(hydra: Any) -> None:
         )
 
 
+def refuse_confirm(config: DictConfig) -> None:
+    """Raise ConfigError if a job alone is told to confirm: there is nothing chosen."""
+    if wanted := config.get("confirm"):
+        raise ConfigError(f"confirm={wanted}: needs -m, as in kdsweep -m temperature=1,4 confirm={wanted}")
+
+
 def refuse_search(hydra: Any) -> None:
     """Raise ConfigError if a job alone is told to search."""
     if chosen := hydra.runtime.choices.get("search"):
@@ -63,7 +70,7 @@ def run_job_of_sweep(
 
     context = HydraConfig.get()
     sweep = Sweep.load(Path(context.sweep.dir))
-    result = Result(context.job.num, swept_values(context.overrides.task, sweep.keys))
+    result = sweep.result(context.job.num, swept_values(context.overrides.task, sweep.keys))
     try:
         run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
     finally:
@@ -76,6 +83,14 @@ class GridSweeper(QuickSweeper):
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Nothing is left to be found."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        returns = super().sweep(arguments)
+        assert self.config is not None and self.overrides is not None and self.launcher is not None
+        if wanted := self.config.get("confirm"):
+            jobs = [job for batch in self.overrides for job in batch]
+            confirm(wanted, Path(self.config.hydra.sweep.dir), jobs.__getitem__, self.launcher.launch)
+        return returns
 
 
 @dataclass
@@ -110,6 +125,7 @@ class SweepCallback(Callback):
         try:
             refuse_chdir(config.hydra)
             refuse_search(config.hydra)
+            refuse_confirm(config)
             refuse_launcher(config.hydra)
             job = _check(config, [list(config.hydra.overrides.task)])[0]
             alone = replace(job, config=job.config.alone())
@@ -140,6 +156,7 @@ class SweepCallback(Callback):
         prepared = _check(config, jobs)
         trials = _check_sweeper(config)
         first = prepared[0].config
+        check_confirm(first.confirm, keys)
         count = _count(every if trials is None else trials, keys)
         if first.plan:
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kdsweep.training.fit import Teaching
 
 
-FIGURES = 2  # counts up with what an evaluation holds: older ones are made anew
+FIGURES = 3  # counts up with what an evaluation holds: older ones are made anew
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 

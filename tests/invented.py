@@ -5,6 +5,9 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from kdsweep.packed import pack_bits, pack_floats
 from kdsweep.records import Record
 from kdsweep.result import Result, Sweep
 
@@ -96,15 +99,26 @@ def network(
         "val": {"val/accuracy": curve[-1], "val/cross_entropy": 1 - curve[-1]},
         "test": {
             "accuracy": accuracy,
+            "right": pack_bits(
+                np.concatenate([np.arange(IMAGES) < row[i] for i, row in enumerate(confusion)])
+            ),
             "macro_f1": accuracy - 0.001,
             "roc_auc": 0.999,
             "cross_entropy": 1 - accuracy,
             "calibration_error": 0.02 + draw.random() / 100,
+            "resampled": {
+                name: pack_floats(value + spread * _normal(draw, 100))
+                for name, value, spread in (("macro_f1", accuracy - 0.001, 0.01), ("roc_auc", 0.999, 0.001))
+            },
             "calibration": calibration,
             "confusion": confusion,
         },
         "cost": COSTS.get(role, COSTS["student"]),
     }
+
+
+def _normal(draw: random.Random, count: int) -> np.ndarray:
+    return np.array([draw.gauss(0, 1) for _ in range(count)])
 
 
 def _row(true: int, classes: int, skill: float, draw: random.Random) -> list[int]:

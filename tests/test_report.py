@@ -6,9 +6,11 @@ from pathlib import Path
 
 import invented
 import matplotlib.image
+import numpy as np
 import pytest
 
 from kdsweep.errors import KdsweepError
+from kdsweep.packed import pack_bits
 from kdsweep.records import Record
 from kdsweep.report import chain, picture, style, summary
 from kdsweep.report.chain import draw_chain, draw_curves
@@ -19,10 +21,14 @@ from kdsweep.report.summary import write_report, write_summary
 from kdsweep.result import Result, Sweep
 from kdsweep.store import Store
 
+IMAGES = 10_000  # of the test split
+
 
 def network(key: str, accuracy: float, val: float = 0.5) -> dict:
     cost = {"parameters": 1000, "flops": 2e6, "bytes": 4000, "latency_ms": 0.5}
+    right = np.arange(IMAGES) < round(accuracy * IMAGES)  # the better is right wherever the worse one is
     test = {"accuracy": accuracy, "macro_f1": accuracy - 0.1, "roc_auc": accuracy + 0.05}
+    test["right"] = pack_bits(right)
     figures = {"val": {"val/accuracy": val, "val/cross_entropy": 1.0}, "test": test}
     history = [{"train/accuracy": 0.6, "val/accuracy": val}, {"train/accuracy": 0.7, "val/accuracy": val}]
     return {
@@ -45,7 +51,8 @@ def result(
         "scratch": network(f"scratch {scratch} {seed}", scratch),
         "student": network(f"student {number}", student, val),
     }
-    return Result(number, swept, seed, networks=networks, chain=["teacher", "student"])
+    data = {"images": {"test": IMAGES}}
+    return Result(number, swept, seed, networks=networks, chain=["teacher", "student"], dataset=data)
 
 
 def summarize(results: list[Result], swept: list[str], folder: Path) -> list[Path]:

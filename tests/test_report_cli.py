@@ -41,32 +41,16 @@ def refused(report: Command, *arguments: str) -> str:
     return line
 
 
-def check(told: dict | None, differences: np.ndarray, p: float) -> None:
-    """A difference of the report against float64's own."""
+def check(told: dict | None, differences: np.ndarray) -> None:
+    """A difference of the report against float64's own; how images count is tests/test_statistics.py's."""
     assert told is not None
     interval = told["interval"]
     assert interval["mean"] == pytest.approx(differences.mean(), abs=1e-12)
-    if differences.std() < 1e-12:
-        assert (interval["half"], told["p"], told["claimed"]) == (0.0, None, False)
-        return
-    low, high = stats.t.interval(0.95, len(differences) - 1, differences.mean(), stats.sem(differences))
-    assert interval["mean"] - interval["half"] == pytest.approx(low, abs=1e-9)
-    assert interval["mean"] + interval["half"] == pytest.approx(high, abs=1e-9)
-    assert told["p"] == pytest.approx(p, abs=1e-9)
-    assert told["claimed"] == ((low > 0 or high < 0) and p < 0.05)
-
-
-def holm(differences: list[np.ndarray]) -> list[float]:
-    """Adjusted p values, from the definition: of all that are no larger, the largest (m − rank) · p."""
-    p = {i: stats.ttest_1samp(each, 0).pvalue for i, each in enumerate(differences) if each.std() > 1e-12}
-
-    def rank(i: int) -> int:
-        return sum((p[other], other) < (p[i], i) for other in p)
-
-    def adjusted(mine: int) -> float:
-        return min(1.0, max((len(p) - rank(i)) * p[i] for i in p if rank(i) <= rank(mine)))
-
-    return [adjusted(i) if i in p else float("nan") for i in range(len(differences))]
+    over_seeds = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+    assert interval["over_seeds"] == pytest.approx(over_seeds, abs=1e-9)
+    assert interval["half"] >= max(interval["over_seeds"], interval["over_images"])
+    beyond = abs(interval["mean"]) > interval["half"]
+    assert told["claimed"] == (beyond and told["p"] is not None and told["p"] <= 0.05)
 
 
 @pytest.mark.long
@@ -100,14 +84,18 @@ def test_the_numbers_are_those_of_mlflow(kdsweep: Command, report: Command, tmp_
     for name, differences in versus.items():
         of = differences[1:] if name == "versus_best" else differences
         rows = told["rows"][1:] if name == "versus_best" else told["rows"]
-        for row, difference, p in zip(rows, of, holm(of), strict=True):
-            check(row[name], difference, p)
-    assert any(row["versus_alone"]["p"] is not None for row in told["rows"])
+        for row, difference in zip(rows, of, strict=True):
+            check(row[name], difference)
+    assert [row["versus_alone"]["primary"] for row in told["rows"]] == [True, *[False] * 5]
+    assert all(row["versus_alone"]["p"] is not None for row in told["rows"])
+    assert {row["versus_alone"]["among"] for row in told["rows"][1:]} == {10}, "alone and best, five each"
+    assert all(row["versus_teacher"]["p"] is None for row in told["rows"]), "measured, not claimed"
     for row, recipe in zip(told["rows"], order, strict=True):
         test = figures(recipe, "test/accuracy")
         assert row["test"]["mean"] == pytest.approx(test.mean(), abs=1e-12)
         half = stats.t.ppf(0.975, 2) * test.std(ddof=1) / np.sqrt(3)
-        assert row["test"]["half"] == pytest.approx(half, abs=1e-9)
+        assert row["test"]["over_seeds"] == pytest.approx(half, abs=1e-9)
+        assert row["test"]["half"] >= row["test"]["over_images"] > 0
         assert row["seeds"] == [0, 1, 2]
         assert row["cost"]["flops"] == figures(recipe, "cost/flops").mean()
         assert row["teacher_cost"]["parameters"] == figures(recipe, "teacher/cost/parameters").mean()

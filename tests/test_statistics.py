@@ -1,15 +1,24 @@
-"""Intervals, paired differences and Holm's correction against hand-made cases and the textbook's formulas."""
+"""Intervals, tests and corrections against hand-made cases, the textbook's formulas and simulations."""
 
-from math import sqrt
-from statistics import mean, stdev
+from math import comb, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from kdsweep.report.statistics import Interval, holm, interval, paired
+from kdsweep.report.statistics import (
+    Interval,
+    crossed,
+    holm,
+    interval,
+    largest_of,
+    mcnemar,
+    on_own_images,
+    resampled,
+)
 
 accuracies = st.integers(0, 10_000).map(lambda right: right / 10_000)
 
@@ -33,8 +42,8 @@ def test_one_value_has_no_interval_and_none_is_an_error():
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert interval([0.1 + 0.2, 0.3, 0.3]) == Interval(3, pytest.approx(0.3), 0.0, 0.0)
-    assert interval([0.0, 0.0]) == Interval(2, 0.0, 0.0, 0.0)
+    assert interval([0.1 + 0.2, 0.3, 0.3]) == Interval(3, pytest.approx(0.3), 0.0, 0.0, 0.0)
+    assert interval([0.0, 0.0]) == Interval(2, 0.0, 0.0, 0.0, 0.0)
 
 
 @given(st.lists(accuracies, min_size=2, max_size=12))
@@ -47,51 +56,129 @@ def test_an_interval_is_the_textbooks(values):
     assert found.low <= found.mean <= found.high
 
 
-def test_seeds_are_paired_by_what_they_are_not_by_their_order():
-    found = paired({2: 0.93, 0: 0.91, 7: 0.5}, {0: 0.90, 1: 0.1, 2: 0.90})
-    assert found.seeds == (0, 2)
-    assert found.difference.mean == pytest.approx(0.02)
-    # two differences, 0.01 and 0.03: t = 2 with 1 degree of freedom, whose distribution is Cauchy's
-    assert found.p == pytest.approx(1 - 2 * np.arctan(2) / np.pi)
-    assert not found.difference.without_zero
+def two_way(table: np.ndarray) -> dict[str, float]:
+    """The mean squares of a table without repetition, cell by cell, in float64."""
+    rows, columns = table.shape
+    grand = sum(table[i][j] for i in range(rows) for j in range(columns)) / (rows * columns)
+    row = [sum(table[i][j] for j in range(columns)) / columns for i in range(rows)]
+    column = [sum(table[i][j] for i in range(rows)) / rows for j in range(columns)]
+    rest = sum((table[i][j] - row[i] - column[j] + grand) ** 2 for i in range(rows) for j in range(columns))
+    return {
+        "mean": grand,
+        "seeds": sum((each - grand) ** 2 for each in row) / (rows - 1) / rows,
+        "images": sum((each - grand) ** 2 for each in column) / (columns - 1) / columns,
+        "both": rest / ((rows - 1) * (columns - 1)) / (rows * columns),
+    }
 
 
 @given(
-    st.dictionaries(st.integers(0, 5), accuracies, min_size=1), st.dictionaries(st.integers(0, 5), accuracies)
+    st.integers(2, 6).flatmap(
+        lambda seeds: st.integers(2, 12).flatmap(
+            lambda images: arrays(np.int8, (seeds, images), elements=st.integers(-1, 1))
+        )
+    )
 )
-def test_a_pair_is_the_textbooks(a, b):
-    found, both = paired(a, b), sorted(a.keys() & b.keys())
-    if not both:
-        assert found is None
-        return
-    differences = [a[seed] - b[seed] for seed in both]
-    assert found.difference.mean == pytest.approx(mean(differences), abs=1e-9)
-    if len(both) == 1 or stdev(differences) < 1e-10:
-        assert found.p is None
-        return
-    t = mean(differences) / (stdev(differences) / sqrt(len(both)))
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), len(both) - 1), abs=1e-9)
-    assert found.difference.without_zero == (found.p < 0.05) or found.p == pytest.approx(0.05)
+def test_seeds_and_images_are_crossed(table):
+    found, wanted = crossed(table), two_way(table.astype(float))
+    for name, value in wanted.items():
+        assert getattr(found, name) == pytest.approx(value, abs=1e-12), name
+    seeds, images, both = (wanted[name] for name in ("seeds", "images", "both"))
+    assert found.variance == pytest.approx(max(seeds + images - both, seeds, images), abs=1e-12)
+    interval = found.interval()
+    assert interval.half >= max(interval.over_seeds, interval.over_images) and interval.n == len(table)
+    assert interval.over_seeds == pytest.approx(stats.t.ppf(0.975, len(table) - 1) * seeds**0.5, abs=1e-9)
+    assert interval.over_images == pytest.approx(
+        stats.t.ppf(0.975, table.shape[1] - 1) * images**0.5, abs=1e-9
+    )
+    if found.variance:
+        freedom = len(table) - 1
+        if len(table) > 2:
+            freedom = found.variance**2 / (seeds**2 / (len(table) - 1) + images**2 / (table.shape[1] - 1))
+        parts = [(found.variance, freedom), (seeds, len(table) - 1), (images, table.shape[1] - 1)]
+        tests = [2 * stats.t.sf(abs(found.mean) / v**0.5, df) for v, df in parts if v > 1e-12]
+        assert found.p() == pytest.approx(max(tests), abs=1e-9), "as strict as seeds or images alone"
+        assert (found.p() < 0.05) == interval.without_zero or found.p() == pytest.approx(0.05)
+        assert found.p_among_many() >= found.p() - 1e-12
 
 
-@pytest.mark.parametrize("above", [0.0, 0.1, -0.3])
-def test_the_same_difference_in_all_seeds_claims_nothing(above):
-    b = {0: 0.3, 1: 0.55, 2: 0.61}
-    found = paired({seed: value + above for seed, value in b.items()}, b)
-    assert found.difference == Interval(3, pytest.approx(above), 0.0, 0.0)
-    assert found.p is None, "the t test is undefined"
-    assert paired({0: 0.5 + above}, {0: 0.5}).p is None
+def test_what_is_the_same_everywhere_is_known_only_as_well_as_its_images():
+    """All seeds differ by the same: a t test over seeds would divide by zero, the images still judge."""
+    table = np.zeros((3, 100), np.int8)
+    table[:, :2] = 1
+    found = crossed(table)
+    assert found.seeds == 0 and found.mean == 0.02 and 0.1 < found.p() < 0.2
+    nothing = crossed(np.zeros((3, 100), np.int8))
+    assert (nothing.p(), nothing.interval().half) == (1.0, 0.0)
+
+
+def test_one_seed_has_no_test_but_its_images():
+    found = crossed(np.array([[1, 0, 0, 0, -1, 1, 1, 0]]))
+    assert (found.variance, found.p(), found.p_among_many()) == (None, None, None)
+    assert found.interval().half is None and found.interval().over_images > 0
+
+
+def test_seeds_with_images_of_their_own_count_as_one_set_of_images():
+    tables = [np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0, 0])]
+    found = on_own_images([0.5, 0.2], tables)
+    assert found.seeds == pytest.approx(0.045 / 2)
+    images = (tables[0].var(ddof=1) / 4 + tables[1].var(ddof=1) / 5) / 2
+    assert found.images == pytest.approx(images)
+    assert found.variance == pytest.approx(max(found.seeds, images))
+
+
+def test_a_bootstrap_of_accuracies_is_the_table():
+    """Of a figure that is a mean over images, resampling tells what the two-way table does."""
+    random = np.random.default_rng(0)
+    table = (random.random((4, 300)) < random.choice([0.6, 0.99], 300)).astype(float)
+    drawn = random.integers(0, 300, (4000, 300))
+    replicates = np.stack([row[drawn].mean(axis=1) for row in table])
+    found, wanted = resampled(table.mean(axis=1).tolist(), replicates, 300), crossed(table)
+    for name in ("mean", "seeds", "images"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=0.08), name
+    assert found.interval().half == pytest.approx(wanted.interval().half, rel=0.08)
+
+
+def test_the_best_of_several_equals_asks_for_more():
+    """Against a Monte Carlo: the first of 18 equal ones by validation, which goes with the test."""
+    found = crossed(np.random.default_rng(1).integers(-1, 2, (5, 40)))
+    random, pull, freedom = np.random.default_rng(0), 0.6, found.freedom
+    chosen = pull * random.standard_normal((400_000, 18)).max(axis=1)
+    chosen += (1 - pull**2) ** 0.5 * random.standard_normal(400_000)
+    t = chosen / np.sqrt(random.chisquare(freedom, 400_000) / freedom)
+    shown = abs(found.mean) / found.variance**0.5
+    assert found.p(pull, 18) == pytest.approx((abs(t) >= shown).mean(), abs=0.004)
+    assert found.p(pull, 18) > found.p() == found.p(0, 18) == found.p(pull, 1)
+    assert largest_of(18) == pytest.approx(random.standard_normal((100_000, 18)).max(axis=1).mean(), abs=0.01)
+    assert largest_of(1) == pytest.approx(0, abs=1e-9)
 
 
 def test_intervals_hold_what_they_promise():
-    """Of 2000 sweeps of three seeds, 95 % have the true mean in their interval, and 5 % a p below 0.05."""
+    """Of 2000 sweeps of three seeds, 95 % have the true mean in their interval."""
     random = np.random.default_rng(0)
-    samples = 0.9 + 0.01 * random.standard_normal((2000, 2, 3))
-    found = [interval(list(ours)) for ours, _ in samples]
+    samples = 0.9 + 0.01 * random.standard_normal((2000, 3))
+    found = [interval(list(ours)) for ours in samples]
     assert 0.935 < np.mean([each.low < 0.9 < each.high for each in found]) < 0.965
-    pairs = [paired(dict(enumerate(ours)), dict(enumerate(theirs))) for ours, theirs in samples]
-    assert 0.035 < np.mean([pair.p < 0.05 for pair in pairs]) < 0.065
-    assert all(pair.difference.without_zero == (pair.p < 0.05) for pair in pairs)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize(("of_seeds", "of_images"), [(0.02, 0.1), (0.1, 0.6), (0.1, 0.1), (0.0, 0.5)])
+def test_crossed_intervals_hold_for_other_seeds_and_images(seeds, of_seeds, of_images):
+    random, images = np.random.default_rng(0), 60
+    inside, strict = 0, 0
+    for _ in range(800):
+        table = of_seeds * random.standard_normal((seeds, 1)) + of_images * random.standard_normal(images)
+        found = crossed(table + 0.3 * random.standard_normal((seeds, images)))
+        inside += found.p() >= 0.05
+        strict += found.p_among_many() < 0.005
+    assert inside / 800 > 0.92
+    assert strict / 800 < 0.012, "far out too"
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_binomial_test(ours, theirs):
+    wanted = stats.binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
+    assert mcnemar(ours, theirs) == pytest.approx(wanted)
+    assert mcnemar(11, 3) == pytest.approx(2 * sum(comb(14, k) for k in range(4)) / 2**14)
 
 
 def test_holm_by_hand():

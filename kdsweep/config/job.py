@@ -45,6 +45,8 @@ class Config(Section):
     """the number a job returns to the sweeper, or several, for a search that weighs them"""
     baseline: bool
     """also train the student from scratch, to compare with"""
+    confirm: int | None = Field(ge=2)
+    """afterwards train the chosen recipe and the student alone with so many fresh seeds; null: none"""
     store: str = Field(min_length=1)
     """folder of everything trained; delete it to train anew"""
     store_budget: float | None = Field(gt=0)

@@ -46,8 +46,9 @@ class Launched:
         """Leave the result that its process could not, and show it."""
         from kdsweep.overrides import swept_values
 
-        swept = swept_values(self.overrides, self._sweep().keys)
-        result = Result(self.number, swept, seed=self.config.seed, error=explain(error))
+        sweep = self._sweep()
+        result = sweep.result(self.number, swept_values(self.overrides, sweep.keys))
+        result.seed, result.error = self.config.seed, explain(error)
         self.folder.mkdir(parents=True, exist_ok=True)
         result.save(self.folder)
         self.show()

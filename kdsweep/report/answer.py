@@ -1,17 +1,20 @@
 """The answer that a sweep gives, in sentences made from its data, which claim no more than the data do.
 
-A difference is "above" or "below" only where it is more than chance (`Difference.claimed`), or is said to be
-that of one seed, of which nothing can be claimed. All else is not told apart.
+A difference is "above" or "below" only where it is more than chance, of seeds and of test images
+(`Difference.claimed`), or is said to be that of one seed, of which nothing can be claimed. All else is not
+told apart.
 """
 
 from collections.abc import Sequence
 
 from kdsweep.records import Record
-from kdsweep.report.leaderboard import Difference, Row
+from kdsweep.report.claims import LEVEL, Difference
+from kdsweep.report.leaderboard import Row, leaderboard
 from kdsweep.report.recipes import SEED, expected, recipes, seed_of
-from kdsweep.report.statistics import Interval
+from kdsweep.report.statistics import Interval, mcnemar
 from kdsweep.result import INTERRUPTED, PRUNED, Result
 
+LEAST_LUCK = 0.0005  # of accuracy; less is not worth a sentence
 NAMED = 3  # recipes or failed jobs that a sentence names; of more it tells the number
 NOTE_ROWS = 20
 NOTE_LENGTH = 7800  # of 8000 that a tag has in MLflow; a picture's link comes after
@@ -25,8 +28,23 @@ def answer(record: Record, rows: Sequence[Row]) -> list[str]:
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     for name in datasets:
         of_name = [row for row in rows if row.dataset == name]
-        told += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]), _again(record))
-    return told + _missing(record, bool(rows))
+        told += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]), record)
+    return told + _confirmed(record, len(datasets) > 1) + _missing(record, bool(rows))
+
+
+def _confirmed(record: Record, named: bool) -> list[str]:
+    """What fresh seeds say, on which nothing was chosen."""
+    told = []
+    for row in leaderboard(record.confirmation):
+        where = f"on {row.dataset}, " if named else ""
+        fresh = f"With {len(row.seeds)} fresh seed{'s' if len(row.seeds) > 1 else ''}"
+        sentence = (
+            f"{fresh}, which had no part in the choice, {where}{row.label} reaches {percent(row.test)} %"
+        )
+        if row.versus_alone:
+            sentence += f": {compared(row.versus_alone, 'the student alone', len(row.seeds))}"
+        told.append(f"{sentence}.")
+    return told
 
 
 def _seeds_of(record: Record, row: Row) -> int | None:
@@ -46,31 +64,51 @@ def _again(record: Record) -> str:
     )
 
 
-def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None, again: str) -> list[str]:
+def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None, record: Record) -> list[str]:
     best, others = rows[0], rows[1:]
     one, several = f"the recipe {best.label}", f"the best of {len(rows)} recipes by validation, {best.label},"
     subject = (f"on {best.dataset}, " if named else "") + (several if others else one)
-    over = "in each of" if best.test.half == 0 else "over"
-    reached = f"{percent(best.test)} % on the test split {over} {_seeds(len(best.seeds))}"
+    over = _seeds(len(best.seeds))
+    if len(best.seeds) == 1 and best.test.over_images:
+        over += f" (± {points(best.test.over_images)} over test images)"
+    reached = f"{percent(best.test)} % on the test split over {over}"
     told = f"{subject[0].upper()}{subject[1:]} reaches {reached}"
     if best.versus_alone:
         told += f": {compared(best.versus_alone, 'the student alone', len(best.seeds))}"
-    sentences = [f"{told}."]
+    sentences = [f"{told}.", *_narrowed_by(best)]
     if best.versus_teacher:
         cost = _cheaper(best)
-        against = compared(best.versus_teacher, "the teacher", len(best.seeds))
-        sentences.append(f"It is {against}{f', with {cost}' if cost else ''}.")
+        sentences.append(f"{_against_teacher(best)}{f', with {cost}' if cost else ''}.")
     sentences += _without_baseline(best, others)
     if len(best.seeds) == 1:
         order = ", the order of the recipes included" if others else ""
         why = {
             None: "only one of its seeds finished",
-            1: again,
+            1: _again(record),
         }.get(of_seeds, f"only one of its {of_seeds} seeds finished")
         sentences.append(f"With one seed no statement about chance can be made{order}; {why}.")
-    elif others:
-        sentences += _among(best, others)
-    return sentences
+        return sentences
+    luck = _luck(best, others, bool(record.confirmations))
+    return sentences + luck + (_among(best, others) if others else [])
+
+
+def _narrowed_by(best: Row) -> list[str]:
+    """What would make the first difference surer, where that is not more seeds."""
+    found = best.versus_alone.interval if best.versus_alone else best.test
+    if found.over_seeds is None or not found.over_images or found.over_images < 1.5 * found.over_seeds:
+        return []
+    narrowed = "a larger test split narrows it, more seeds do not"
+    return [f"Most of that uncertainty comes from the test images: {narrowed}."]
+
+
+def _luck(best: Row, others: Sequence[Row], confirmed: bool) -> list[str]:
+    """What the best may owe to having been chosen among several."""
+    if not best.luck or best.luck < LEAST_LUCK:
+        return []
+    count = sum(row.recipe.taught for row in (best, *others))
+    owed = f"it may owe up to about {points(best.luck)} points to lucky seeds"
+    luck = f"Chosen as the best of {count} recipes, {owed}"
+    return [f"{luck}." if confirmed else f"{luck}; confirm=5 trains it again with fresh ones."]
 
 
 def _without_baseline(best: Row, others: Sequence[Row]) -> list[str]:
@@ -87,28 +125,13 @@ def _without_baseline(best: Row, others: Sequence[Row]) -> list[str]:
     if not alone:
         where = " beside it" if any(row.versus_alone for row in others) else ""
         return [f"No student was trained alone{where}, so whether distillation helps here stays open."]
-    same = next((row for row in alone if row.versus_best and _same_student(row, best)), None)
+    same = next((row for row in alone if row.versus_best and row.recipe.same_student(best.recipe)), None)
     return [f"The student alone, {same.label}, is {_to_best(same)}."] if same else []
 
 
 def _to_best(row: Row) -> str:
     assert row.versus_best is not None
     return compared(row.versus_best, "it", len(row.seeds))
-
-
-def _same_student(a: Row, b: Row) -> bool:
-    """Whether both have one network, and no other swept value but what only a distilled one has."""
-    ours, theirs = (row.recipe.jobs[0].networks["student"] for row in (a, b))
-    shared = (a.values.keys() & b.values.keys()) - {
-        "method",
-        "experiment",
-        "temperature",
-        "alpha",
-        "chain_length",
-    }
-    return all(ours.get(each) == theirs.get(each) for each in ("name", "model")) and all(
-        a.values[key] == b.values[key] for key in shared
-    )
 
 
 def _among(best: Row, others: Sequence[Row]) -> list[str]:
@@ -119,7 +142,7 @@ def _among(best: Row, others: Sequence[Row]) -> list[str]:
     if above:
         sentences.append(f"Above it on the test split, by which nothing is chosen: {_labels(above)}.")
     if len(ties) == len(others):
-        sentences.append("No other recipe is told apart from it by these seeds.")
+        sentences.append("No other recipe is told apart from it.")
     elif ties:
         sentences.append(f"Not told apart from it: {_labels(ties)}.")
     elif not above:
@@ -150,18 +173,58 @@ def compared(difference: Difference, other: str, seeds: int) -> str:
     if not found.mean:
         size = f"level with {other}"
     if count == 1:
-        return f"{size} in one seed"
-    if not found.half:
-        untested = ", a spread of zero that no test can judge" if found.mean else ""
-        return f"{size} in each of {count} seeds{untested}"
-    both = "" if count == seeds else f", {count} in common"
-    by = f"95 % interval {points(found.low)} to {points(found.high)}, paired by seed{both}"
+        return f"{size} in one seed{_of_networks(difference)}"
+    by = _interval(difference, seeds)
     if difference.claimed:
         return f"{size} ({by})"
     signed = f"{points(found.mean, signed=True)} points, {by}"
-    if found.without_zero and difference.p is not None:
-        signed += f", but p = {difference.p:.2g} by Holm among {difference.compared} comparisons"
+    if found.over_images is None:
+        signed += ", seeds alone: which test images were right is not known"
+    elif found.without_zero and difference.p is not None and difference.p > LEVEL:
+        signed += f", but p = {difference.p:.2g} {adjusted(difference)}"
     return f"not told apart from {other} ({signed})"
+
+
+def _against_teacher(best: Row) -> str:
+    """What was measured, which is no claim: whether a student is as good as its teacher is no yes or no."""
+    assert best.versus_teacher is not None
+    found, count = best.versus_teacher.interval, len(best.versus_teacher.seeds)
+    size = f"Against the teacher it has {points(found.mean, signed=True)} points"
+    if not found.mean:
+        size = "It is level with the teacher"
+    return f"{size} {'in one seed' if count == 1 else f'({_interval(best.versus_teacher, len(best.seeds))})'}"
+
+
+def _interval(difference: Difference, seeds: int) -> str:
+    """95 % interval 0.40 to 2.82: ± 0.40 over seeds, ± 1.18 over test images."""
+    found, count = difference.interval, len(difference.seeds)
+    parts = f": {widths(found)}" if widths(found) else ""
+    both = "" if count == seeds else f", {count} seeds in common"
+    return f"95 % interval {points(found.low)} to {points(found.high)}{parts}{both}"
+
+
+def _of_networks(difference: Difference) -> str:
+    """What the images say of the two networks, which is nothing about their recipes."""
+    if difference.alone_right is None or not sum(difference.alone_right):
+        return ""
+    ours, theirs = difference.alone_right
+    p = mcnemar(ours, theirs)
+    only = f"of the {ours + theirs} test images that only one of these two networks gets right"
+    return f" ({only}, it gets {ours}: p = {p:.2g}, exact McNemar test)"
+
+
+def widths(found: Interval) -> str:
+    """Half the interval by seeds and by test images alone: ± 0.40 over seeds, ± 1.18 over test images."""
+    parts = ((found.over_seeds, "seeds"), (found.over_images, "test images"))
+    told = [f"± {points(half)} over {what}" for half, what in parts if half is not None]
+    return ", ".join(told) if len(told) == 2 else ""
+
+
+def adjusted(difference: Difference) -> str:
+    """What its p was adjusted for."""
+    if difference.primary:
+        return f"as the best of {difference.among} recipes"
+    return f"by Holm among {difference.among} comparisons"
 
 
 def percent(found: Interval) -> str:
@@ -170,7 +233,7 @@ def percent(found: Interval) -> str:
 
 
 def spread(found: Interval) -> str:
-    """Half the interval, in points; empty of one value or equal ones, which tell nothing of others."""
+    """Half the interval, in points; empty where one value, or equal ones, tell nothing of others."""
     return f" ± {100 * found.half:.2f}" if found.half else ""
 
 
@@ -255,7 +318,7 @@ def _markdown(rows: Sequence[Row]) -> str:
         [
             _escaped(row.label),
             str(len(row.seeds)),
-            percent(row.val),
+            f"{100 * row.val.mean:.2f}",
             percent(row.test),
             short(row.versus_alone),
             short(row.versus_teacher),

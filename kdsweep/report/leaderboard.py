@@ -4,36 +4,17 @@ Chosen is by validation alone; the test split measures what was chosen.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
 from kdsweep.records import Record
+from kdsweep.report.claims import Difference, claims
+from kdsweep.report.measured import accuracy
 from kdsweep.report.recipes import Recipe, recipes
-from kdsweep.report.statistics import Interval, Paired, holm, interval, paired
+from kdsweep.report.statistics import Interval, interval
 from kdsweep.result import Result
-
-LEVEL = 0.05  # of the Holm-adjusted p, below which a difference is claimed
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Test accuracy of one recipe above another network's, paired by seed, in units of accuracy (0 to 1).
-
-    `p` is adjusted for all comparisons of its kind in the report (`compared` of them have a p), None where
-    the test is undefined: one seed, or the same difference in all.
-    """
-
-    seeds: tuple[int, ...]
-    interval: Interval
-    p: float | None
-    compared: int
-
-    @property
-    def claimed(self) -> bool:
-        """Whether it is more than chance: 0 is not in the interval, and the adjusted p is below LEVEL."""
-        return self.interval.without_zero and self.p is not None and self.p < LEVEL
 
 
 @dataclass(frozen=True)
@@ -55,15 +36,16 @@ class Row:
     test: Interval
     alone: Interval | None
     teacher_test: Interval | None
-    versus_alone: Difference | None
-    versus_teacher: Difference | None
-    versus_best: Difference | None
     cost: dict[str, float]  # parameters, flops, bytes, latency_ms
     teacher_cost: dict[str, float]
     seconds: float  # of training the student
     reused: bool  # nothing of the students was trained in this sweep
     run_ids: tuple[str, ...]
     failed: int  # jobs of this recipe that failed; pruned ones are not counted
+    versus_alone: Difference | None = None
+    versus_teacher: Difference | None = None
+    versus_best: Difference | None = None
+    luck: float | None = None  # test accuracy that the best may owe to having been chosen
 
     def told(self) -> dict[str, Any]:
         """All of it but the jobs themselves, as JSON takes it."""
@@ -81,18 +63,16 @@ def leaderboard(record: Record) -> list[Row]:
     Best is the highest mean validation accuracy over the seeds, equals by validation cross-entropy.
     Of several sweeps make one first (`recipes.together`).
     """
-    by_dataset = _by_dataset(recipes(record))
-    ordered = list(by_dataset.values())
-    best = {id(recipe): group[0] for group in ordered for recipe in group}
-    flat = [recipe for group in ordered for recipe in group]
-    alone = _differences((each.test("student"), each.test("scratch")) for each in flat)
-    teacher = _differences((each.test("student"), each.test("teacher")) for each in flat)
-    leader = _differences(
-        (each.test("student"), {} if best[id(each)] is each else best[id(each)].test("student"))
-        for each in flat
-    )
-    places = [(name, rank) for name, group in by_dataset.items() for rank in range(1, len(group) + 1)]
-    return [_row(*each) for each in zip(places, flat, alone, teacher, leader, strict=True)]
+    return [row for name, group in _by_dataset(recipes(record)).items() for row in _rows(name, group)]
+
+
+def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
+    compared = claims(group)
+    differences = zip(compared.alone, compared.teacher, compared.best, strict=True)
+    for rank, (recipe, (alone, teacher, best)) in enumerate(zip(group, differences, strict=True), start=1):
+        row = _row(dataset, rank, recipe)
+        luck = compared.luck if rank == 1 else None
+        yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, luck=luck)
 
 
 def best_job(row: Row) -> Result:
@@ -174,46 +154,19 @@ def _order(recipe: Recipe) -> tuple[float, float]:
     return -fmean(recipe.val("student").values()), entropy
 
 
-def _differences(
-    pairs: Iterable[tuple[Mapping[int, float], Mapping[int, float]]],
-) -> list[Difference | None]:
-    """Each a − b, their p adjusted for all of them."""
-    found = [paired(a, b) for a, b in pairs]
-    tested = [i for i, each in enumerate(found) if each is not None and each.p is not None]
-    adjusted = dict(zip(tested, holm([_p(found[i]) for i in tested]), strict=True))
-    return [
-        None if each is None else Difference(each.seeds, each.difference, adjusted.get(i), len(tested))
-        for i, each in enumerate(found)
-    ]
-
-
-def _p(found: Paired | None) -> float:
-    assert found is not None and found.p is not None
-    return found.p
-
-
-def _row(
-    place: tuple[str, int],
-    recipe: Recipe,
-    alone: Difference | None,
-    teacher: Difference | None,
-    best: Difference | None,
-) -> Row:
+def _row(dataset: str, rank: int, recipe: Recipe) -> Row:
     students = [job.networks["student"] for job in recipe.jobs]
     return Row(
-        rank=place[1],
+        rank=rank,
         recipe=recipe,
-        dataset=place[0],
+        dataset=dataset,
         label=recipe.label,
         values=recipe.values,
         seeds=tuple(recipe.seeds),
         val=interval(list(recipe.val("student").values())),
-        test=interval(list(recipe.test("student").values())),
-        alone=_interval(recipe.test("scratch")),
-        teacher_test=_interval(recipe.test("teacher")),
-        versus_alone=alone,
-        versus_teacher=teacher,
-        versus_best=best,
+        test=accuracy(recipe.test("student")).interval(),
+        alone=_interval(recipe, "scratch"),
+        teacher_test=_interval(recipe, "teacher"),
         cost=recipe.cost("student"),
         teacher_cost=recipe.cost("teacher"),
         seconds=fmean(each["seconds"] for each in students),
@@ -223,5 +176,6 @@ def _row(
     )
 
 
-def _interval(by_seed: Mapping[int, float]) -> Interval | None:
-    return interval(list(by_seed.values())) if by_seed else None
+def _interval(recipe: Recipe, role: str) -> Interval | None:
+    found = recipe.test(role)
+    return accuracy(found).interval() if found else None

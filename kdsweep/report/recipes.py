@@ -7,9 +7,17 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.records import Record
+from kdsweep.report.measured import Tested, tested, tested_on
 from kdsweep.result import Result
 
 SEED = "seed"
+OF_DISTILLED = {
+    "method",
+    "experiment",
+    "temperature",
+    "alpha",
+    "chain_length",
+}  # what a student alone has not
 
 
 @dataclass
@@ -52,14 +60,21 @@ class Recipe:
         """Whether there is a teacher; otherwise it is the student alone."""
         return any("teacher" in job.networks for job in self.jobs)
 
+    def same_student(self, other: "Recipe") -> bool:
+        """Whether both have one network, and no other swept value but what only a distilled one has."""
+        ours, theirs = ((each.jobs[0].networks["student"]) for each in (self, other))
+        shared = (self.values.keys() & other.values.keys()) - OF_DISTILLED
+        return all(ours.get(each) == theirs.get(each) for each in ("name", "model")) and all(
+            self.values[key] == other.values[key] for key in shared
+        )
+
     @property
     def _any(self) -> Result:
         return (self.jobs or self.lost)[0]
 
-    def test(self, role: str, figure: str = "accuracy") -> dict[int, float]:
-        """Seed to a figure of the test split, of the seeds whose job has such a network."""
-        found = {job.seed: job.test(role, figure) for job in self.jobs}
-        return {seed: value for seed, value in found.items() if value is not None}
+    def test(self, role: str) -> dict[int, Tested]:
+        """Seed to what a network reached on the test split, of the seeds whose job has such a network."""
+        return tested(self.jobs, role)
 
     def val(self, role: str, figure: str = "val/accuracy") -> dict[int, float]:
         """Seed to a figure of the validation split, of the seeds whose job has such a network."""
@@ -118,15 +133,6 @@ def expected(record: Record) -> int:
 def seed_of(result: Result) -> int:
     """A job's seed; one that failed early has not told it but among its swept values."""
     return int(result.swept.get(SEED, result.seed))
-
-
-def tested_on(result: Result) -> str:
-    """The test images: by their content, and of how many `test_limit` left; empty where neither is known."""
-    content, count = (
-        result.dataset.get("test_fingerprint"),
-        result.dataset.get("images", {}).get("test"),
-    )
-    return " ".join(str(each) for each in (content, count) if each is not None)
 
 
 def as_text(values: Mapping[str, Any]) -> str:

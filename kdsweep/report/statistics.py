@@ -1,30 +1,41 @@
-"""What a few seeds say and what they do not: t intervals, differences paired by seed, Holm's correction.
+"""What some seeds and some test images say, and what they do not: intervals, tests, corrections.
 
-Pure functions on plain numbers. The sample is the seeds: an interval tells what other seeds would give on the
-same data, test images included.
+Pure functions of numbers and arrays. Seeds and test images are both samples: a mean over them is known only
+as well as other seeds *and* other images would repeat it. docs/report.md explains the rules and has the
+simulation that they were held against.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from itertools import accumulate
+from math import exp, inf, log
 from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 SAME = 1e-9  # spread, relative to the values, below which it is rounding: an image counts a millionth or more
 
+Array = NDArray[Any]
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and how well `n` values know it.
+    """A mean over `n` seeds, and how well it is known.
 
-    `deviation` is that of the sample (n − 1), `half` the half width of the confidence interval: both None of
-    one value, both 0 where all values are the same.
+    `deviation` is that of the sample of seeds (n − 1). `half` is the half width of the 95 % interval over all
+    that was sampled; `over_seeds` and `over_images` are those of seeds alone and of test images alone. None
+    is what one seed, or figures without their images, cannot tell.
     """
 
     n: int
     mean: float
     deviation: float | None
     half: float | None
+    over_seeds: float | None = None
+    over_images: float | None = None
 
     @property
     def low(self) -> float | None:
@@ -34,6 +45,12 @@ class Interval:
     def high(self) -> float | None:
         return None if self.half is None else self.mean + self.half
 
+    def times(self, factor: float) -> "Interval":
+        """In another unit, percent for shares."""
+        known = {each.name: getattr(self, each.name) for each in fields(self)[1:]}
+        scaled = {name: None if value is None else value * factor for name, value in known.items()}
+        return Interval(self.n, **scaled)  # type: ignore[arg-type]
+
     @property
     def without_zero(self) -> bool:
         """Whether the interval is known and 0 is not in it."""
@@ -41,60 +58,176 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """The differences a − b of the `seeds` that both have, and whether chance explains them.
+class Estimate:
+    """A mean over seeds × test images, with the variance that each of the two gives it.
 
-    `p` is two-sided, of the paired t test. It is None, the test being undefined, with one seed and where all
-    differences are the same: a spread of zero says nothing of the spread that other seeds would have.
+    `seeds` and `images` are variances of the mean, None where unknown; `both` is the part that either of them
+    contains, the chance of a seed on an image. `count` is the number of images.
     """
 
-    seeds: tuple[int, ...]
-    difference: Interval
-    p: float | None
+    n: int
+    mean: float
+    deviation: float | None
+    seeds: float | None
+    images: float | None = None
+    both: float = 0.0
+    count: float = inf
+
+    @property
+    def variance(self) -> float | None:
+        """Seeds and images as crossed random effects; at least that of either. None with one seed."""
+        if self.seeds is None or self.images is None:
+            return self.seeds
+        return max(self.seeds + self.images - self.both, self.seeds, self.images)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom after Satterthwaite (1946), Biometrics Bulletin 2(6).
+
+        Two seeds know their spread so badly that it counts as all there is: one degree.
+        """
+        variance = self.variance
+        if self.n <= 2 or not variance or self.seeds is None or self.images is None:
+            return max(self.n - 1, 1)
+        return variance**2 / (self.seeds**2 / (self.n - 1) + self.images**2 / (self.count - 1))
+
+    def interval(self, confidence: float = CONFIDENCE) -> Interval:
+        """mean ± t · √variance, no narrower than that of seeds or of images alone."""
+        tail = (1 - confidence) / 2
+        halves = {
+            name: None if variance is None else _t(tail, freedom) * variance**0.5
+            for name, (variance, freedom) in self._parts.items()
+        }
+        half = None if halves["all"] is None else max(each or 0.0 for each in halves.values())
+        return Interval(self.n, self.mean, self.deviation, half, halves["seeds"], halves["images"])
+
+    @property
+    def _parts(self) -> dict[str, tuple[float | None, float]]:
+        """Variances with their degrees of freedom."""
+        return {
+            "seeds": (self.seeds, max(self.n - 1, 1)),
+            "images": (self.images, max(self.count - 1, 1)),
+            "all": (self.variance, self.freedom),
+        }
+
+    def p(self, pull: float = 0.0, among: int = 1) -> float | None:
+        """Two-sided p of a mean of 0, by the t test of the interval. None where no variance is known.
+
+        Of an estimate that was chosen as the best `among` several, `pull` is the correlation between what
+        chose it and the estimate: p is then that of the largest of so many equal ones, Gupta (1963), Ann.
+        Math. Stat. 34(3).
+        """
+        from scipy.special import nctdtr
+
+        if self.variance is None:
+            return None
+        plain = max(
+            _p(self.mean, each, freedom) for each, freedom in self._parts.values() if each is not None
+        )
+        if pull <= 0 or among < 2 or not self.variance:
+            return plain
+        t = abs(self.mean) / self.variance**0.5
+        # the estimate is pull · M + √(1 − pull²) · Z, M being the largest of `among` standard normals
+        rest = (1 - pull**2) ** 0.5
+        largest, weights = _largest(among)
+        shift = pull * largest / rest
+        tails = 1 - nctdtr(self.freedom, shift, t / rest) + nctdtr(self.freedom, shift, -t / rest)
+        return float(np.clip(np.nan_to_num(tails) @ weights, plain, 1))
+
+    def p_among_many(self) -> float | None:
+        """As `p`, for a small level, at which Satterthwaite's degrees of freedom promise too much.
+
+        The p at which mean² = t(seeds)² · variance of the seeds + t(images)² · the rest, whose coverage is
+        never below what it says: Banerjee (1960), Sankhyā 22(3/4).
+        """
+        plain = self.p()
+        if plain is None or plain > 0.1 or self.n <= 2 or self.seeds is None or self.images is None:
+            return plain  # above any small level
+        images = max(self.images - self.both, 0.0)
+        low, high = log(1e-30), 0.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            reach = _t(exp(middle) / 2, self.n - 1) ** 2 * self.seeds
+            reach += _t(exp(middle) / 2, max(self.count - 1, 1)) ** 2 * images
+            low, high = (middle, high) if reach > self.mean**2 else (low, middle)
+        return max(exp(high), plain)
 
 
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Mean, standard deviation and the t interval of the mean: mean ± t(n − 1) · deviation / √n.
+def of_seeds(values: Sequence[float]) -> Estimate:
+    """The mean of one value a seed, of which nothing but the seeds is known.
 
-    Student (1908), The probable error of a mean, Biometrika 6(1). Raises ValueError without values.
+    Its interval is mean ± t(n − 1) · deviation / √n (Student 1908, Biometrika 6(1)). Raises ValueError
+    without values.
     """
     if not values:
         raise ValueError("no values")
     centre = fmean(values)
     if len(values) == 1:
-        return Interval(1, centre, None, None)
+        return Estimate(1, centre, None, None)
     deviation = stdev(values)
     if deviation <= SAME * max(map(abs, values)):
-        return Interval(len(values), centre, 0.0, 0.0)
-    from scipy.stats import t
-
-    quantile = float(t.ppf((1 + confidence) / 2, len(values) - 1))
-    return Interval(len(values), centre, deviation, quantile * deviation / len(values) ** 0.5)
+        deviation = 0.0
+    return Estimate(len(values), centre, deviation, deviation**2 / len(values))
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = CONFIDENCE) -> Paired | None:
-    """How much a is above b, by seed; None if there is no seed that both have.
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """The interval of `of_seeds`."""
+    return of_seeds(values).interval(confidence)
 
-    The paired t test, `scipy.stats.ttest_rel`: that of one sample on the differences.
+
+def crossed(table: Array) -> Estimate:
+    """The mean of a table [seeds, images]: 0 and 1 of one recipe, differences of two.
+
+    A two-way table without repetition, seeds and images random; the variances are the usual ones of its means
+    and of what neither explains (Searle, Casella & McCulloch 1992, Variance Components, section 4.3).
     """
-    seeds = tuple(sorted(a.keys() & b.keys()))
-    if not seeds:
-        return None
-    ours, theirs = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
-    largest = max(map(abs, ours + theirs))
-    differences = [_rounded(x - y, largest) for x, y in zip(ours, theirs, strict=True)]
-    found = interval(differences, confidence)
-    if found.deviation is None or found.deviation <= SAME * largest:
-        exact = found if found.deviation is None else Interval(found.n, found.mean, 0.0, 0.0)
-        return Paired(seeds, exact, None)
-    from scipy.stats import ttest_rel
-
-    return Paired(seeds, found, float(ttest_rel(ours, theirs).pvalue))
+    images = table.shape[1]
+    by_seed, by_image = table.mean(axis=1), table.mean(axis=0)
+    each = table.var(axis=1, ddof=1) / images if images > 1 else np.zeros(len(table))
+    mean_of_all = float(by_image.var(ddof=1)) / images if images > 1 else 0.0
+    return _with_images(by_seed.tolist(), each, mean_of_all, images)
 
 
-def _rounded(difference: float, largest: float) -> float:
-    """Zero where only rounding is left of two equal figures."""
-    return 0.0 if abs(difference) <= SAME * largest else difference
+def resampled(values: Sequence[float], replicates: Array, images: int) -> Estimate:
+    """The mean over seeds of any figure, by bootstrap over images.
+
+    `replicates` [seeds, B] are the figures on B resamples of the test images, the same for all seeds (Efron &
+    Tibshirani 1993, An Introduction to the Bootstrap, chapter 6).
+    """
+    each = np.nanvar(replicates, axis=1, ddof=1)
+    return _with_images(values, each, float(np.nanvar(replicates.mean(axis=0), ddof=1)), images)
+
+
+def on_own_images(values: Sequence[float], tables: Sequence[Array]) -> Estimate:
+    """The mean where each seed has test images of its own, which may overlap.
+
+    How much they do is not known, so the images count as if they were one set.
+    """
+    found, each = of_seeds(values), [float(table.var(ddof=1)) / len(table) for table in tables]
+    fewest = min(map(len, tables))
+    images = fmean(each)
+    return Estimate(found.n, found.mean, found.deviation, found.seeds, images, found.seeds or 0.0, fewest)
+
+
+def _with_images(values: Sequence[float], each: Array, of_the_mean: float, images: int) -> Estimate:
+    """`each` is the variance that the images give to each seed's value, `of_the_mean` that of their mean."""
+    found = of_seeds(values)
+    if found.n == 1:
+        return Estimate(1, found.mean, None, None, of_the_mean, 0.0, images)
+    both = max(float(each.mean()) - of_the_mean, 0.0) / (found.n - 1)
+    return Estimate(found.n, found.mean, found.deviation, found.seeds, of_the_mean, both, images)
+
+
+def mcnemar(ours: int, theirs: int) -> float:
+    """Exact p that two networks are right equally often; each alone is right on so many images.
+
+    McNemar (1947), Psychometrika 12(2), with the binomial distribution.
+    """
+    if not ours + theirs:
+        return 1.0
+    from scipy.special import bdtr
+
+    return float(min(1.0, 2 * bdtr(min(ours, theirs), ours + theirs, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -109,3 +242,33 @@ def holm(p_values: Sequence[float]) -> list[float]:
     steps = (min(1.0, factor * p_values[i]) for i, factor in zip(order, factors, strict=True))
     adjusted = dict(zip(order, accumulate(steps, max), strict=True))
     return [adjusted[i] for i in range(len(p_values))]
+
+
+def largest_of(count: int) -> float:
+    """The mean of the largest of so many standard normal values."""
+    largest, weights = _largest(count)
+    return float(largest @ weights)
+
+
+def _largest(count: int) -> tuple[Array, Array]:
+    """Values of the largest of `count` standard normals and their weights, by Gauss and Legendre."""
+    from scipy.special import ndtri
+
+    places, weights = np.polynomial.legendre.leggauss(32)
+    return ndtri(((places + 1) / 2) ** (1 / count)), weights / 2
+
+
+def _p(mean: float, variance: float, freedom: float) -> float:
+    """Two-sided, of the t test that a mean is 0."""
+    from scipy.special import stdtr
+
+    if not variance:
+        return 0.0 if mean else 1.0
+    return float(2 * stdtr(freedom, -abs(mean) / variance**0.5))
+
+
+def _t(tail: float, freedom: float) -> float:
+    """The value that t exceeds with the probability `tail`."""
+    from scipy.special import stdtrit
+
+    return float(-stdtrit(freedom, tail))

@@ -16,8 +16,8 @@ from kdsweep.records import Record
 from kdsweep.report.answer import answer
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.leaderboard import best_job, leaderboard
+from kdsweep.report.measured import tested_on
 from kdsweep.report.picture import draw_sweep, has_values
-from kdsweep.report.recipes import tested_on
 from kdsweep.report.style import link_name
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
@@ -75,7 +75,7 @@ def _write(files: Files, folder: Path) -> Iterator[Path]:
 
 
 def _csv(record: Record) -> Files:
-    return {"sweep.csv": partial(write_csv, record.results, record.sweep.keys)}
+    return {"sweep.csv": partial(write_csv, [*record.results, *record.confirmations], record.sweep.keys)}
 
 
 def _shown(record: Record) -> Files:
@@ -143,7 +143,8 @@ def sweep_line(result: Result, jobs: int) -> str:
         val, test = _accuracies(result, "student")
         figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
     of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
-    return f"[{result.number + 1}{of}] {result.name}  {figures}"
+    which = "confirm" if result.confirms else f"{result.number + 1}{of}"
+    return f"[{which}] {result.name}  {figures}"
 
 
 def ranked(results: Sequence[Result]) -> list[Result]:
@@ -225,13 +226,14 @@ def cost_table(result: Result) -> Table:
 def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
     """Every job's figures in full precision, failed jobs with their error."""
     extra = [] if "seed" in swept else ["seed"]
+    confirms = ["confirms"] if any(result.confirms for result in results) else []
     head = ["job", *swept, *extra, "best_epoch", "val_accuracy", "val_cross_entropy"]
     roles = ["student", *sorted(_roles(results) - {"student"}, key=_down_the_table)]
     for role in roles:
         head += [f"{role}_{figure}" if role != "student" else f"test_{figure}" for figure in FIGURES]
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow([*head, "seconds", "reused", "run_id", "error"])
+        writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
         for result in results:
             student = result.networks.get("student", {})
             val = student.get("val", {})
@@ -248,6 +250,7 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
                     student.get("reused"),
                     result.run_id,
                     result.error,
+                    *(result.confirms for _ in confirms),
                 ]
             )
 

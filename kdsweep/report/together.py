@@ -11,8 +11,8 @@ from kdsweep.result import Result, Sweep
 
 NUMBER = "sweep"
 # of a config: what the networks do not depend on, or what jobs tell by themselves
-APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "objective", "tracking", "hardware",
-         "search", "dataset.root")  # fmt: skip
+APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "confirm", "objective", "tracking",
+         "hardware", "search", "dataset.root")  # fmt: skip
 MADE_BY = ("dataset", "student", "method", "teacher")
 NAMED = (*MADE_BY, "temperature", "alpha", "chain_length")  # by the result, and only what the job used
 
@@ -41,9 +41,8 @@ def together(records: Sequence[Record]) -> Record:
     if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
         keys = [*keys, SEED]
     sweep = Sweep(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
-    return Record(
-        sweep, [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
-    )
+    results = [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
+    return Record(sweep, results, confirmations=[each for record in records for each in record.confirmations])
 
 
 def _each_job_once(records: Sequence[Record]) -> list[Record]:

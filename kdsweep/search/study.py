@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial
 
 from kdsweep.alive import Alive
 from kdsweep.config import cores
+from kdsweep.confirm import confirm
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.launchers import ProcessDied
 from kdsweep.result import RESULT
@@ -30,6 +31,7 @@ from kdsweep.search.report import standing, write_report
 from kdsweep.search.terms import Terms, read_terms, shapes
 from kdsweep.search.trials import ERROR, counted, failures, is_waiting, open_storage
 from kdsweep.search.worker import Worker, outcome
+from kdsweep.sweep import run_job_of_sweep
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 WORKERS_FOLDERS = ["hydra.sweep.subdir=workers/${hydra.job.num}", "hydra.output_subdir=null"]
@@ -78,6 +80,20 @@ def search(context: HydraContext, config: DictConfig) -> None:
             f"{search.max_failure_rate:g} allows no more; the last: {failed[-1].user_attrs.get(ERROR)}\n"
             "once that is mended, give another search.study, or raise search.max_failure_rate to go on"
         )
+    if wanted := config.get("confirm"):
+        _confirm(wanted, study, terms, context, config)
+
+
+def _confirm(wanted: int, study: Study, terms: Terms, context: HydraContext, config: DictConfig) -> None:
+    """Run the best trial again with fresh seeds, as jobs of a plain sweep."""
+
+    def overrides(number: int) -> list[str]:
+        return _overrides(terms, study.get_trials(deepcopy=False)[number])
+
+    launcher = Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=context, task_function=run_job_of_sweep
+    )
+    confirm(wanted, Path(terms.search.sweep), overrides, launcher.launch)
 
 
 def _open(terms: Terms) -> Study:
@@ -157,6 +173,10 @@ def _workers(launcher: Launcher, config: DictConfig) -> int:
 
 def _composed(terms: Terms, context: HydraContext, config: DictConfig, trial: FrozenTrial) -> DictConfig:
     """The config of a trial's job, which may have begun by another command: its own values hold."""
+    return context.config_loader.load_sweep_config(config, _overrides(terms, trial))
+
+
+def _overrides(terms: Terms, trial: FrozenTrial) -> list[str]:
     own = {key: value for key, value in trial.user_attrs.items() if shapes(key)}
     overrides = [f"{key}={value}" for key, value in {**terms.fixed, **own, **trial.params}.items()]
-    return context.config_loader.load_sweep_config(config, [*overrides, *terms.deleted])
+    return [*overrides, *terms.deleted]

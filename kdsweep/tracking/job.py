@@ -11,7 +11,7 @@ from kdsweep.config import Config
 from kdsweep.errors import KdsweepError
 from kdsweep.result import Result, Sweep
 from kdsweep.store import Store
-from kdsweep.tracking.run import NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run
+from kdsweep.tracking.run import CONFIRMS_TAG, NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run
 from kdsweep.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ def begin_run(config: Config, store: Store, result: Result, sweep: Sweep | None)
     tags = {f"kdsweep.{name}": str(value) for name, value in result.recipe.items() if name not in compared}
     tags |= {ROLE_TAG: "job", "kdsweep.seed": str(config.seed), "kdsweep.recipe": result.recipe_name}
     tags[USED_TAG] = ",".join(result.entries)  # from the start, so that nobody removes them meanwhile
+    if result.confirms:
+        tags[CONFIRMS_TAG] = "true"
     if sweep:
         tags |= {NUMBER_TAG: str(result.number), SWEPT_TAG: json.dumps(result.swept)}
         tags |= {"mlflow.parentRunId": sweep.run_id, SWEEP_TAG: sweep.spec}

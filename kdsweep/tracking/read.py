@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kdsweep.errors import KdsweepError
 from kdsweep.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
 from kdsweep.tracking.client import connect, silent
-from kdsweep.tracking.run import ERROR_TAG, NUMBER_TAG, ROLE_TAG, SWEPT_TAG, USED_TAG
+from kdsweep.tracking.run import CONFIRMS_TAG, ERROR_TAG, NUMBER_TAG, ROLE_TAG, SWEPT_TAG, USED_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -184,7 +184,8 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result | None:
     swept = json.loads(tags.get(SWEPT_TAG, "{}"))
     pruned = PRUNED if tags.get("kdsweep.pruned") else None
     reason = tags.get(ERROR_TAG) or pruned or INTERRUPTED
-    return Result(int(tags.get(NUMBER_TAG, 0)), swept, run_id=run.info.run_id, error=reason)
+    number, confirms = int(tags.get(NUMBER_TAG, 0)), CONFIRMS_TAG in tags
+    return Result(number, swept, run_id=run.info.run_id, error=reason, confirms=confirms)
 
 
 def _loaded(kind: type[Loaded], client: "MlflowClient", run: "Run", name: str, folder: Path) -> Loaded | None:

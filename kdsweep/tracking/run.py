@@ -28,6 +28,7 @@ LOCK_TAG = "kdsweep.lock"
 KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
 ERROR_TAG = "kdsweep.error"
 ROLE_TAG, SWEEP_TAG = "kdsweep.role", "kdsweep.sweep"  # a sweep or a job; what was swept
+CONFIRMS_TAG = "kdsweep.confirms"  # of a job with a fresh seed for the recipe that its sweep chose
 NUMBER_TAG, SWEPT_TAG = "kdsweep.job", "kdsweep.swept"  # a job's number and, as JSON, swept values
 USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0

@@ -1,20 +1,23 @@
-"""The figures of a network on the test split, from its stored logits."""
+"""The figures of a network on the test split, from its stored logits.
 
-import warnings
+Those that are no mean over images are computed on resamples of the test images as well, the same for all
+networks of one test split: a report takes their uncertainty from them, over seeds too.
+"""
+
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import (
-    binary_f1_score,
-    multiclass_auroc,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-)
+
+from kdsweep.packed import pack_bits, pack_floats
 
 CALIBRATION_BINS = 15
+RESAMPLES = 100  # enough for a standard error: its own error is 7 %
+MOST_WORK = 10**9  # images × classes × resamples; of more there are fewer resamples
+FEWEST_RESAMPLES = 50
 
 
 def evaluate(
@@ -22,64 +25,127 @@ def evaluate(
 ) -> dict[str, Any]:
     """Figures of logits [N, C] against labels [N]; agreement with the teacher's logits, if there are any.
 
-    `f1` is that of the `positive` one of two classes. ROC AUC is taken from the scores: of two classes that
-    of the positive one, of more one class against the rest, averaged over the classes that occur. The
-    calibration error is the expected one of 15 equal bins of confidence (Guo et al. 2017, arXiv:1706.04599);
-    `calibration` has their count, mean confidence and accuracy, None where a bin is empty.
-    The confusion matrix has true classes as rows; a class's accuracy is the share of its images found.
+    `f1` is that of the `positive` one of two classes; `macro_f1` is the mean over the classes that occur or
+    are predicted. ROC AUC ranks by log-odds: of two classes those of the positive one, of more one class
+    against the rest, averaged over the classes that occur. The calibration error is the expected one of 15
+    equal bins of confidence (Guo et al. 2017, arXiv:1706.04599); `calibration` has their count, mean
+    confidence and accuracy, None where a bin is empty. The confusion matrix has true classes as rows; a
+    class's accuracy is the share of its images found. `right` says of each image whether it is classified
+    rightly, `resampled` has F1, AUC and calibration error on resamples of the images, both packed
+    (kdsweep.packed).
     """
-    probabilities = logits.softmax(dim=1)
+    count, logits = len(classes), logits.double()
     predicted = logits.argmax(dim=1)
-    confusion = multiclass_confusion_matrix(predicted, labels, len(classes))
+    right = predicted.eq(labels)
+    confusion = (labels * count + predicted).bincount(minlength=count**2).view(count, count)
     found = confusion.diag() / confusion.sum(dim=1)
-    calibration = _calibration(probabilities, labels)
-    figures: dict[str, Any] = {
-        "accuracy": predicted.eq(labels).double().mean().item(),
-        "macro_f1": multiclass_f1_score(predicted, labels, len(classes), average="macro").item(),
-        "roc_auc": _auroc(probabilities, labels),
-        "cross_entropy": F.cross_entropy(logits, labels).item(),
+    weights = _resamples(len(labels), count)
+    calibration = _calibration(logits, right, weights)
+    f1 = _f1(predicted, labels, count, weights)
+    occurs = f1.isfinite()
+    measured = {
+        "macro_f1": f1.nan_to_num().sum(dim=0) / occurs.sum(dim=0),
+        "roc_auc": _auroc(logits, labels, weights),
         "calibration_error": _calibration_error(calibration),
-        "calibration": calibration,
+    }
+    if positive is not None:
+        measured["f1"] = f1[positive].nan_to_num()
+    figures: dict[str, Any] = {
+        "accuracy": right.double().mean().item(),
+        "cross_entropy": F.cross_entropy(logits, labels).item(),
+        **{name: None if each is None else each[0].item() for name, each in measured.items()},
+        "calibration": _bins(calibration),
         "confusion": confusion.tolist(),
         "class_accuracy": {
             name: share.item() for name, share in zip(classes, found, strict=True) if not share.isnan()
         },
+        "right": pack_bits(right.numpy()),
+        "resampled": {
+            name: pack_floats(each[1:].numpy()) for name, each in measured.items() if each is not None
+        },
     }
     if positive is not None:
-        figures["f1"] = binary_f1_score(predicted.eq(positive).int(), labels.eq(positive).int()).item()
         figures["positive_class"] = classes[positive]
     if teacher is not None:
         figures["agreement"] = predicted.eq(teacher.argmax(dim=1)).double().mean().item()
     return figures
 
 
-def _auroc(probabilities: Tensor, labels: Tensor) -> float | None:
-    """None where it is not defined, with less than two classes among the labels."""
-    present = labels.unique()
+@lru_cache(maxsize=4)
+def _resamples(images: int, classes: int) -> Tensor:
+    """How often each image counts, float32 [N, 1 + B]: once, then as drawn B times with replacement."""
+    resamples = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_WORK // (images * classes)))
+    generator = torch.Generator().manual_seed(images)
+    drawn = torch.randint(images, (resamples, images), generator=generator)
+    drawn += images * torch.arange(resamples)[:, None]
+    counts = drawn.flatten().bincount(minlength=resamples * images).view(resamples, images)
+    return torch.cat([torch.ones(1, images), counts]).float().T.contiguous()
+
+
+def _summed(weights: Tensor, groups: Tensor, count: int) -> Tensor:
+    """The weights [N, 1 + B] of each group's images, float64 [count, 1 + B]."""
+    return torch.zeros(count, weights.shape[1], dtype=torch.float64).index_add_(0, groups, weights.double())
+
+
+def _f1(predicted: Tensor, labels: Tensor, classes: int, weights: Tensor) -> Tensor:
+    """[C, 1 + B]; NaN where a class neither occurs nor is predicted."""
+    right = predicted.eq(labels)
+    hits = _summed(weights[right], labels[right], classes)
+    return 2 * hits / (_summed(weights, labels, classes) + _summed(weights, predicted, classes))
+
+
+def _auroc(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
+    """[1 + B], the mean over the classes that occur; None with less than two of these.
+
+    Probabilities would saturate at 1, and what ties there cannot be ranked; log-odds do not.
+    """
+    present = labels.unique().tolist()
     if len(present) < 2:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on classes that a small test split lacks, left out below
-        each = multiclass_auroc(probabilities, labels, probabilities.shape[1], average=None)
-    assert isinstance(each, torch.Tensor)
-    return each[present].mean().item()
+    if logits.shape[1] == 2:  # the areas of both classes are equal
+        return _area(logits[:, 1] - logits[:, 0], labels.eq(1), weights)
+    areas = []
+    for each in present:
+        rest = torch.cat([logits[:, :each], logits[:, each + 1 :]], dim=1).logsumexp(dim=1)
+        areas.append(_area(logits[:, each] - rest, labels.eq(each), weights))
+    return torch.stack(areas).nanmean(dim=0)
 
 
-def _calibration(probabilities: Tensor, labels: Tensor) -> dict[str, list[Any]]:
-    """Per bin of confidence, from below: how many images, their mean confidence, the share that is right.
+def _area(scores: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
+    """The share of pairs (positive, negative) that the scores [N] put in order, ties as half; [1 + B]."""
+    negatives, order = scores[~positive].sort()
+    below = weights.new_zeros(len(order) + 1, weights.shape[1])
+    others = (~positive).nonzero().squeeze(1)[order]
+    torch.cumsum(weights.index_select(0, others), dim=0, out=below[1:])
+    first, last = (torch.searchsorted(negatives, scores[positive], right=after) for after in (False, True))
+    ours = weights[positive]
+    pairs = (ours * (below[first] + below[last])).sum(dim=0, dtype=torch.float64) / 2
+    return pairs / (ours.sum(dim=0, dtype=torch.float64) * below[-1])
+
+
+def _calibration(logits: Tensor, right: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Per bin of confidence, from below, [15, 1 + B] each: images, the sum of their confidences, those right.
 
     A confidence of exactly 1 belongs to the last bin.
     """
-    confidence, predicted = probabilities.double().max(dim=1)
+    confidence = logits.softmax(dim=1).amax(dim=1)
     bins = (confidence * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-    count = bins.bincount(minlength=CALIBRATION_BINS)
-    right = predicted.eq(labels).double()
-    means = [bins.bincount(each, CALIBRATION_BINS) / count for each in (confidence, right)]
-    confidence_of, accuracy_of = ([None if x != x else x for x in each.tolist()] for each in means)
-    return {"count": count.tolist(), "confidence": confidence_of, "accuracy": accuracy_of}
+    weights = weights.double()
+    return (
+        _summed(weights, bins, CALIBRATION_BINS),
+        _summed(weights * confidence[:, None], bins, CALIBRATION_BINS),
+        _summed(weights[right], bins[right], CALIBRATION_BINS),
+    )
 
 
-def _calibration_error(calibration: dict[str, list[Any]]) -> float:
-    bins = [each for each in zip(*calibration.values(), strict=True) if each[0]]
-    images = sum(count for count, _, _ in bins)
-    return float(sum(count * abs(accuracy - confidence) for count, confidence, accuracy in bins) / images)
+def _calibration_error(calibration: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    images, confidence, right = calibration
+    return (confidence - right).abs().sum(dim=0) / images.sum(dim=0)
+
+
+def _bins(calibration: tuple[Tensor, Tensor, Tensor]) -> dict[str, list[Any]]:
+    """Per bin how many images, their mean confidence, the share that is right; None where there are none."""
+    images, confidence, right = (each[:, 0] for each in calibration)
+    means = {"confidence": confidence / images, "accuracy": right / images}
+    shown = {name: [None if x != x else x for x in each.tolist()] for name, each in means.items()}
+    return {"count": images.long().tolist(), **shown}

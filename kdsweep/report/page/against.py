@@ -1,7 +1,6 @@
 """Each metric against each swept parameter: a line per choice of the others, beside teacher and alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
@@ -21,10 +20,11 @@ from kdsweep.report.page.figures import (
     plain,
     rounded,
     shown,
+    with_interval,
 )
 from kdsweep.report.page.metric import Metric, hover, metrics
 from kdsweep.report.picture import AXES, LABELS
-from kdsweep.report.statistics import Interval, interval
+from kdsweep.report.statistics import Interval
 from kdsweep.result import Result
 
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
@@ -40,7 +40,7 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     explains, spread = "Each point is one student.", ""
     if axes and any(len(row.seeds) > 1 for row in rows):
         explains, spread = (
-            "Points are means over the seeds, whiskers their 95 % intervals.",
+            "Points are means over the seeds, whiskers their 95 % intervals over seeds and test images.",
             ", bands their intervals",
         )
     axes = axes or ["seed"]
@@ -78,14 +78,14 @@ def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
     others = [other for other in swept if other != key and len(_values(rows, other)) > 1]
     lines: dict[str, list[tuple[float | str, Interval, str]]] = {}
     for place, row, jobs in points:
-        values = [value for job in jobs if (value := metric.of(job, "student")) is not None]
-        if values:
+        found = metric.over(jobs, "student")
+        if found:
             name = Result(0, {other: row.values[other] for other in others if other in row.values}).name
-            lines.setdefault(name, []).append((place, interval(values), row.label))
+            lines.setdefault(name, []).append((place, found, row.label))
     complete = any(len(each) == len(axis.values) for each in lines.values())
     data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
     figure = {"data": data, "layout": layout(axis.plotly(), metric.unit)}
-    return figure, _point_of(lines, metric, key)
+    return figure, _point_of(points, metric, key, others)
 
 
 def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
@@ -145,27 +145,31 @@ def _compared(
     They change along the axis only if a line of students is `complete`: else it is by what those differ in.
     """
     for (role, name), line in zip(COMPARED.items(), (TEACHER, ALONE), strict=True):
-        at: dict[float | str, dict[int, float]] = {}
+        at: dict[float | str, dict[int, Result]] = {}
         unique = True
         for place, _, jobs in points:
             for job in jobs:
                 value = metric.of(job, role)
                 if value is not None:
-                    unique &= at.setdefault(place, {}).setdefault(job.seed, value) == value
+                    unique &= metric.of(at.setdefault(place, {}).setdefault(job.seed, job), role) == value
         if not at or not unique:
             continue
-        everywhere: dict[int, set[float]] = {}
-        for by_seed in at.values():
-            for seed, value in by_seed.items():
-                everywhere.setdefault(seed, set()).add(value)
-        if all(len(values) == 1 for values in everywhere.values()):  # level, from end to end
+        by_seed = {seed: job for jobs_there in at.values() for seed, job in jobs_there.items()}
+        levels = {(seed, metric.of(job, role)) for there in at.values() for seed, job in there.items()}
+        if len(levels) == len(by_seed):  # level, from end to end
+            level = _over(metric, by_seed, role)
             low, high = axis.ends
-            level = interval([value.pop() for value in everywhere.values()])
             yield from _band(name, [low, high], [level, level], line, metric)
         elif complete:
             places = sorted(at, key=axis.at)
-            means = [interval(list(at[place].values())) for place in places]
+            means = [_over(metric, at[place], role) for place in places]
             yield from _band(name, [axis.at(place) for place in places], means, line, metric)
+
+
+def _over(metric: Metric, by_seed: Mapping[int, Result], role: str) -> Interval:
+    found = metric.over(list(by_seed.values()), role)
+    assert found is not None
+    return found
 
 
 def _band(
@@ -202,40 +206,35 @@ def _band(
     }
 
 
-def _point_of(
-    lines: Mapping[str, Sequence[tuple[float | str, Interval, str]]], metric: Metric, key: str
-) -> str:
-    """Where the mean of all students is highest and lowest along an axis; of a search, where the best are.
-
-    Means are of the lines that have a point at each place, if any has: others would shift them.
-    """
-    places = {place for points in lines.values() for place, _, _ in points}
-    whole = [points for points in lines.values() if len(points) == len(places)]
-    at: dict[float | str, list[float]] = {}
-    for points in whole or lines.values():
-        for place, each, _ in points:
-            at.setdefault(place, []).append(each.mean)
+def _point_of(points: Sequence[Place], metric: Metric, key: str, others: Sequence[str]) -> str:
+    """How far the students differ along an axis, on the line of the best by validation; of a search, where
+    the best by validation are."""
+    name = key.replace("_", " ")
 
     def told(place: Any) -> str:
         return Result(0, {key: place}).shown(key)
 
-    means = {place: fmean(values) for place, values in at.items()}
-    if len(means) > MOST_TICKS and all(isinstance(place, int | float) for place in means):
-        ranked = sorted(means, key=means.__getitem__, reverse=metric.higher_is_better)
+    places = [place for place, _, _ in points]
+    if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
+        ranked = [place for place, _, _ in sorted(points, key=lambda point: point[1].rank)]
         best = ranked[: max(3, len(ranked) // 10)]
-        quality = "highest" if metric.higher_is_better else "lowest"
         return (
-            f"The {len(best)} values of {key.replace('_', ' ')} with the {quality} {metric.name} lie between "
-            f"{told(min(best))} and {told(max(best))}, of {told(min(means))} to {told(max(means))} tried."
+            f"The {len(best)} recipes best by validation have {name} between {told(min(best))} and "
+            f"{told(max(best))}, of {told(min(places))} to {told(max(places))} tried."
         )
-    if len(means) < 2:
+    chosen = min((row for _, row, _ in points), key=lambda row: row.rank)
+    line = [
+        (found, told(place))
+        for place, row, jobs in points
+        if all(row.values.get(other) == chosen.values.get(other) for other in others)
+        and (found := metric.over(jobs, "student"))
+    ]
+    if len(line) < 2:
         return ""
-    figures = {place: shown(mean, metric.percent) for place, mean in means.items()}
-    top, bottom = (shown(f(means.values()), metric.percent) for f in (max, min))
-    highest, lowest = (
-        listed([told(place) for place, figure in figures.items() if figure == end]) for end in (top, bottom)
-    )
-    said = f"is highest at {highest} ({top}), lowest at {lowest} ({bottom})"
-    said = f"is {top} at each" if top == bottom else said
-    several = len(whole or lines) > 1
-    return f"By {key.replace('_', ' ')}, the {'mean ' if several else ''}{metric.name} {said}."
+    (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
+    kept = Result(0, {other: chosen.values[other] for other in others if other in chosen.values}).name
+    on = f" (with {kept}, as the best by validation has)" if kept else ""
+    if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
+        return f"By {name}, the {metric.name} is {shown(low.mean, metric.percent)} at each{on}."
+    lowest, highest = (with_interval(each, metric.percent) for each in (low, high))
+    return f"By {name}, the {metric.name} runs from {lowest} (at {at_low}) to {highest} (at {at_high}){on}."

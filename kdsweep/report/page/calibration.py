@@ -1,10 +1,10 @@
 """How sure networks are, against how often they are right."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
+from kdsweep.report.measured import figure_of
 from kdsweep.report.page.figures import (
     ALONE,
     TEACHER,
@@ -13,6 +13,7 @@ from kdsweep.report.page.figures import (
     layout,
     numbered,
     rounded,
+    with_interval,
 )
 from kdsweep.result import Result
 
@@ -31,9 +32,10 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
         bins = _bins(best.recipe.jobs, role)
         if not bins:
             continue
-        error = 100 * fmean(best.recipe.test(role, "calibration_error").values())
-        traces.append(_reliability(f"{name}, ECE {error:.2f} %", bins, line, symbol))
-        said.append(f"{name} {error:.2f} %")
+        found = figure_of(best.recipe.jobs, role, "calibration_error")
+        error = with_interval(found.interval().times(100)) if found else "unknown"
+        traces.append(_reliability(f"{name}, ECE {error}", bins, line, symbol))
+        said.append(f"{name} {error}")
     if not traces:
         return None
     diagonal = {

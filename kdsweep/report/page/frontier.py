@@ -6,8 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
-from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, shown
-from kdsweep.report.statistics import Interval, interval
+from kdsweep.report.measured import accuracy, tested
+from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
+from kdsweep.report.statistics import Interval
 from kdsweep.report.style import link_name
 from kdsweep.result import Result
 
@@ -44,10 +45,11 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
     views = []
     for name, (key, title) in COSTS.items():
         front = pareto(points, key)
-        told = [f"{each.label} ({_amount(each.cost[key])}: {shown(each.test.mean)})" for each in front]
+        told = [f"{each.label} ({_amount(each.cost[key])}: {with_interval(each.test)})" for each in front]
         says = (
             f"The Pareto front of test accuracy against {name}, from cheap to dear: {', '.join(told[:6])}"
-            f"{f' and {len(told) - 6} more' if len(told) > 6 else ''}. It is drawn by means alone."
+            f"{f' and {len(told) - 6} more' if len(told) > 6 else ''}. It is drawn by means alone: networks "
+            "within each other's intervals may change places with other seeds or test images."
         )
         views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
     explains = (
@@ -101,10 +103,10 @@ def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
 
 def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
     networks = [job.networks[role] for job in jobs]
-    values = [100 * value for job in jobs if (value := job.test(role)) is not None]
-    if values and all(network.get("cost") for network in networks):
+    found = tested(jobs, role)
+    if found and all(network.get("cost") for network in networks):
         cost = {key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]}
-        yield Point(role, label, cost, interval(values))
+        yield Point(role, label, cost, accuracy(found).interval().times(100))
 
 
 def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: str) -> Figure:
@@ -150,9 +152,9 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
 
 
 def _hover(point: Point, key: str) -> str:
-    accuracy = shown(point.test.mean, half=point.test.half)
     unit = {"latency_ms": "ms", "flops": "FLOPs"}.get(key, key)
-    return f"{plain(point.label)}<br>test accuracy {accuracy}<br>{_amount(point.cost[key])} {unit}"
+    cost = f"{_amount(point.cost[key])} {unit}"
+    return f"{plain(point.label)}<br>test accuracy {with_interval(point.test)}<br>{cost}"
 
 
 def _amount(value: float) -> str:

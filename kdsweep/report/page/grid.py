@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
-from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, listed, rounded, shown
-from kdsweep.report.page.metric import Metric, hover, metrics, values_of
+from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, with_interval
+from kdsweep.report.page.metric import Metric, hover, metrics
 from kdsweep.report.picture import LABELS
-from kdsweep.report.statistics import Interval, interval
+from kdsweep.report.statistics import Interval
 from kdsweep.result import Result
 
 MOST_CELLS = 400
@@ -31,35 +31,33 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     cells = len(temperatures) * len(alphas)
     grid = cells <= MOST_CELLS and 2 * len(held) >= cells
     explains = "The colour of a " + ("cell is the mean over its seeds." if grid else "point is its figure.")
+    explains += " Neighbours that differ by less than their intervals are not told apart by it."
     chosen = {k: v for k, v in rest.items() if any(row.values.get(k) != v for row in rows)}
     best = "the best recipe" if having[0] is rows[0] else "the best recipe with both"
     told = f" All have {Result(0, chosen).name}, as {best} has." if chosen else ""
     views = []
     for metric in metrics(held):
-        highest = "highest" if metric.higher_is_better else "lowest"
         values = {
-            (row.values["temperature"], row.values["alpha"]): (interval(list(found.values())), row)
+            (row.values["temperature"], row.values["alpha"]): (found, row)
             for row in held
-            if (found := values_of(row, metric, "student"))
+            if (found := metric.over(row.recipe.jobs, "student"))
         }
         draw = _cells if grid else _cloud
-        means = [each.mean for each, _ in values.values()]
-        low, high = (shown(f(means), metric.percent) for f in (min, max))
-        top = high if metric.higher_is_better else low
-        places = listed(
-            [
-                f"(T = {t:.4g}, alpha = {alpha:.4g})"
-                for (t, alpha), (each, _) in sorted(values.items(), key=lambda item: item[0])
-                if shown(each.mean, metric.percent) == top
-            ]
-        )
-        where = f"is {top} everywhere" if low == high else f"is {highest} at {places}, with {top}"
-        between = "" if low == high else f"; all lie between {low} and {high}"
-        says = f"{metric.name[0].upper()}{metric.name[1:]} {where}{between}.{told}"
+        says = f"{_range(values, metric)}{told}"
         views.append(
             View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)})
         )
     return Section("map", "Temperature × alpha", explains, views, "Show")
+
+
+def _range(values: Mapping[tuple[Any, Any], "Cell"], metric: Metric) -> str:
+    """The figure of the best by validation, and between which all lie."""
+    chosen, row = min(values.values(), key=lambda each: each[1].rank)
+    low, high = (f((each for each, _ in values.values()), key=lambda each: each.mean) for f in (min, max))
+    at_best, lowest, highest = (with_interval(each, metric.percent) for each in (chosen, low, high))
+    name = f"{metric.name[0].upper()}{metric.name[1:]}"
+    best = f"{name} of the best by validation, {row.label}, is {at_best}"
+    return f"{best}; all lie between {lowest} and {highest}."
 
 
 def _rest(row: Row) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdsweep.report.leaderboard import Row
+from kdsweep.report.measured import figure_of
 from kdsweep.report.page.figures import plain, shown
-from kdsweep.report.statistics import Interval
+from kdsweep.report.statistics import Interval, interval
 from kdsweep.result import Result
 
 
@@ -21,11 +22,26 @@ class Metric:
     def of(self, result: Result, role: str) -> float | None:
         if self.figure == "val/accuracy":
             value = result.networks.get(role, {}).get("val", {}).get(self.figure)
-        elif self.figure == "f1" and result.test(role, "f1") is None:
-            value = result.test(role, "macro_f1")
         else:
-            value = result.test(role, self.figure)
-        return None if value is None else value * (100 if self.percent else 1)
+            value = result.test(role, self._figure([result], role))
+        return None if value is None else value * self._unit
+
+    def over(self, jobs: Sequence[Result], role: str) -> Interval | None:
+        """Over the seeds of the jobs and, of the test split, over its images; None where no job has it."""
+        if self.figure == "val/accuracy":
+            values = [value for job in jobs if (value := self.of(job, role)) is not None]
+            return interval(values) if values else None
+        found = figure_of(jobs, role, self._figure(jobs, role))
+        return found.interval().times(self._unit) if found else None
+
+    def _figure(self, jobs: Sequence[Result], role: str) -> str:
+        """F1 of the positive class, or else the mean of all classes'."""
+        macro = self.figure == "f1" and all(job.test(role, "f1") is None for job in jobs)
+        return "macro_f1" if macro else self.figure
+
+    @property
+    def _unit(self) -> float:
+        return 100 if self.percent else 1
 
     @property
     def unit(self) -> str:
@@ -45,13 +61,8 @@ def metrics(rows: Sequence[Row]) -> list[Metric]:
         Metric("test ROC AUC", "roc_auc", False),
         Metric("test calibration error", "calibration_error", True, higher_is_better=False),
     ]
-    return [each for each in known if any(values_of(row, each, "student") for row in rows)]
-
-
-def values_of(row: Row, metric: Metric, role: str) -> dict[int, float]:
-    """Seed to value."""
-    found = {job.seed: metric.of(job, role) for job in row.recipe.jobs}
-    return {seed: value for seed, value in found.items() if value is not None}
+    jobs = [job for row in rows for job in row.recipe.jobs]
+    return [each for each in known if any(each.of(job, "student") is not None for job in jobs)]
 
 
 def hover(label: str, each: Interval, metric: Metric) -> str:

@@ -6,8 +6,10 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.display import seconds
-from kdsweep.report.answer import percent, points, spread
-from kdsweep.report.leaderboard import Difference, Row
+from kdsweep.report.answer import adjusted, percent, points, spread, widths
+from kdsweep.report.claims import Difference
+from kdsweep.report.leaderboard import Row
+from kdsweep.report.measured import accuracy, compared
 from kdsweep.report.statistics import Interval, interval
 from kdsweep.report.style import link_name
 from kdsweep.result import INTERRUPTED, PRUNED, Result
@@ -48,14 +50,14 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     teacher = [_difference(row.versus_teacher) for row in rows]
     several = any(len(row.seeds) > 1 for row in rows)
     columns += [
-        ("test %", _of_seeds("test accuracy", several), [_percent(row.test) for row in rows]),
+        ("test %", _interval("test accuracy", several), [_percent(row.test) for row in rows]),
         (
             "vs alone",
             _versus("the student trained alone", several),
             alone,
         ),
         ("vs teacher", _versus("the teacher", several), teacher),
-        ("val %", _of_seeds("validation accuracy", several), [_percent(row.val) for row in rows]),
+        ("val %", _mean("validation accuracy", several), [_mean_percent(row.val) for row in rows]),
         *_costs(rows),
         ("training", "of the student, per seed", [_time(row.seconds, row.reused) for row in rows]),
         ("seeds", "that finished", [Cell(str(len(row.seeds)), len(row.seeds), _lost(row)) for row in rows]),
@@ -75,13 +77,17 @@ def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:
             yield head, remark, [_cost(row.cost, name, unit) for row in rows]
 
 
-def _of_seeds(what: str, several: bool) -> str:
-    return f"{what}, mean over the seeds ± half its 95 % interval" if several else what
+def _mean(what: str, several: bool) -> str:
+    return f"{what}, mean over the seeds" if several else what
+
+
+def _interval(what: str, several: bool) -> str:
+    return f"{what}, mean ± half its 95 % interval over seeds and test images" if several else what
 
 
 def _versus(what: str, several: bool) -> str:
     told = f"points of test accuracy above {what}"
-    return f"{told}, paired by seed, ± half the 95 % interval; bold where beyond chance" if several else told
+    return f"{told}, paired by seed and image, ± half the 95 % interval" if several else told
 
 
 def _value(value: Any, key: str) -> Cell:
@@ -90,17 +96,19 @@ def _value(value: Any, key: str) -> Cell:
 
 
 def _percent(each: Interval | None) -> Cell:
-    if each is None:
-        return Cell("")
-    return Cell(percent(each), each.mean)
+    return Cell("") if each is None else Cell(percent(each), each.mean, widths(each))
+
+
+def _mean_percent(each: Interval) -> Cell:
+    return Cell(f"{100 * each.mean:.2f}", each.mean)
 
 
 def _difference(each: Difference | None) -> Cell:
     if each is None:
         return Cell("")
-    remark = "" if each.p is None else f"p = {each.p:.2g} (Holm, {each.compared} compared)"
+    remarks = [widths(each.interval), "" if each.p is None else f"p = {each.p:.2g}, {adjusted(each)}"]
     text = f"{points(each.interval.mean, signed=True)}{spread(each.interval)}"
-    return Cell(text, each.interval.mean, remark, strong=each.claimed)
+    return Cell(text, each.interval.mean, "; ".join(filter(None, remarks)), strong=each.claimed)
 
 
 def _cost(cost: dict[str, float], name: str, unit: float) -> Cell:
@@ -143,21 +151,18 @@ def _links(row: Row) -> Iterable[list[Cell]]:
     beside = [role for role in ("ensemble", "scratch") if role in jobs[0].networks]
     for role in (*jobs[0].chain, *beside):
         networks = [job.networks[role] for job in jobs if role in job.networks]
-        test = interval(list(row.recipe.test(role).values()))
-        val = interval(list(row.recipe.val(role).values()))
-        teacher = row.recipe.test("teacher")
+        found, teacher = row.recipe.test(role), row.recipe.test("teacher")
+        above = compared(found, teacher) if role != "teacher" else None
         cost = row.recipe.cost(role)
-        known = teacher and role != "teacher"
-        above = points(test.mean - fmean(teacher.values()), signed=True) if known else ""
         epochs = [network["best_epoch"] for network in networks if "best_epoch" in network]
         time = fmean(network["seconds"] for network in networks)
         yield [
             Cell(row.label, number=False),
             Cell(link_name(role), number=False),
             Cell(networks[0].get("name", ""), number=False),
-            _percent(test),
-            _percent(val),
-            Cell(above),
+            _percent(accuracy(found).interval()),
+            _mean_percent(interval(list(row.recipe.val(role).values()))),
+            Cell("" if above is None else points(above.estimate.mean, signed=True)),
             _cost(cost, "parameters", 1),
             _cost(cost, "flops", 1e6),
             _cost(cost, "latency_ms", 1),
