@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 
+from kdsweep.report.measured import accuracy, tested
+from kdsweep.report.statistics import Interval
 from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, link_name, of_seeds
 from kdsweep.result import Result
 
@@ -27,24 +28,25 @@ def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     longest = max((result.chain for result in chains), key=len)
     for i, (name, group) in enumerate(list(groups.items())[:MOST_LINES]):
         colour, chain = COLOURS[i % len(COLOURS)], group[0].chain
-        values = [_accuracies(group, role) for role in chain]
+        values = [_accuracy(group, role) for role in chain]
         axes.errorbar(
             range(len(chain)),
-            [mean(each) for each in values],
+            [each.mean for each in values],
             halves(values),
             color=colour,
             marker=MARKERS[i % len(MARKERS)],
             capsize=3,
             label=name or "chain",
         )
-        ensemble = _accuracies(group, "ensemble")
-        if ensemble:
-            at, label = (len(chain) - 0.85, mean(ensemble)), "ensemble" if i == 0 else None
+        if "ensemble" in group[0].networks:
+            at = (len(chain) - 0.85, _accuracy(group, "ensemble").mean)
+            label = "ensemble" if i == 0 else None
             axes.scatter(*at, marker="*", s=130, color=colour, label=label, zorder=3)
-    scratch = _accuracies(results, "scratch")
-    if scratch:
-        label = f"student alone ({mean(scratch):.2f})"
-        axes.axhline(mean(scratch), color=SCRATCH, linestyle="--", linewidth=1.2, label=label)
+    alone = {result.seed: result for result in results if "scratch" in result.networks}
+    if alone:
+        level = _accuracy(list(alone.values()), "scratch").mean
+        label = f"student alone ({level:.2f})"
+        axes.axhline(level, color=SCRATCH, linestyle="--", linewidth=1.2, label=label)
     same = all(result.chain == longest for result in chains)
     ticks = [link_name(role) if same or not i else f"link {i}" for i, role in enumerate(longest)]
     axes.set_xticks(range(len(longest)), ticks)
@@ -81,6 +83,5 @@ def draw_curves(result: Result, file: Path) -> None:
     picture.savefig(file)
 
 
-def _accuracies(results: Sequence[Result], role: str) -> list[float]:
-    found = [result.test(role) for result in results]
-    return [100 * value for value in found if value is not None]
+def _accuracy(results: Sequence[Result], role: str) -> Interval:
+    return accuracy(tested(results, role)).interval().times(100)

@@ -1,10 +1,12 @@
 """A figure of the test split against the swept parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.report.metric import Metric
+from kdsweep.report.statistics import Interval
 from kdsweep.report.style import COLOURS, MARKERS, MOST_LINES, SCRATCH, TEACHER, figure, halves, of_seeds
 from kdsweep.result import Result
 
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AXES = ("temperature", "alpha", "chain_length")  # each that is swept has a panel
-Points = dict[float, dict[int, float]]  # place along the axis to seed to value
+Points = dict[float, dict[int, Result]]  # place along the axis to seed to job
+DRAWN = {
+    "accuracy": Metric("test accuracy", "accuracy", True),
+    "f1": Metric("test F1", "f1", False),
+    "roc_auc": Metric("test ROC AUC", "roc_auc", False),
+}
 LETTER, LINE, FEW_LINES = 0.07, 0.19, 3  # of a legend: inches, and the lines that need no room of their own
 LABELS = {
     "temperature": "temperature T",
@@ -24,8 +31,8 @@ LABELS = {
 def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file: Path) -> None:
     """The figure `shown` of the test split against each swept parameter, lines by the others.
 
-    Several seeds give a mean and its 95 % interval. Teacher and student alone are level lines where they are
-    the same for all jobs but for the seed. Accuracy is in percent.
+    Several seeds give a mean and its 95 % interval over seeds and test images. Teacher and student alone are
+    level lines where they are the same for all jobs but for the seed. Accuracy is in percent.
     """
     axes_keys = _axes(results, swept)
     picture, panels = figure(2.2 + 5 * len(axes_keys), 4.6, len(axes_keys))
@@ -56,37 +63,43 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
     ticks = sorted(set(values)) if is_number else list(dict.fromkeys(values))
     places: list[Any] = values if is_number else [ticks.index(value) for value in values]
 
+    metric = DRAWN[shown]
+
     def lines(role: str) -> dict[str, Points]:
-        """By the other swept values: place along the axis to seed to value."""
+        """By the other swept values: place along the axis to seed to job."""
         found: dict[str, Points] = {}
         for result, place in zip(results, places, strict=True):
-            value = value_of(result, role, shown)
-            if value is not None:
+            if metric.of(result, role) is not None:
                 name = ", ".join(f"{key}={result.shown(key)}" for key in others if key in result.swept)
-                found.setdefault(name, {}).setdefault(place, {})[result.seed] = value
+                found.setdefault(name, {}).setdefault(place, {})[result.seed] = result
         return found
+
+    def over(jobs: Mapping[int, Result], role: str) -> Interval:
+        measured = metric.over(list(jobs.values()), role)
+        assert measured is not None
+        return measured
 
     students = lines("student")
     if len(students) > MOST_LINES:  # a search: each trial has values of its own
-        figures = [value_of(result, "student", shown) for result in results]
+        figures = [metric.of(result, "student") for result in results]
         axes.scatter(
             places, [float("nan") if each is None else each for each in figures], label="student", s=16
         )
     else:
-        _draw(axes, students, "student", "-")
-        _draw(axes, lines("ensemble"), "ensemble", "-.")
+        _draw(axes, students, partial(over, role="student"), "student", "-")
+        _draw(axes, lines("ensemble"), partial(over, role="ensemble"), "ensemble", "-.")
     for role, label, colour, style in (
         ("teacher", "teacher", TEACHER, "-"),
         ("scratch", "student alone", SCRATCH, "--"),
     ):
         compared = lines(role)
-        by_seed = _if_level(compared)
+        by_seed = _if_level(compared, metric, role)
         if by_seed:
-            centre = mean(by_seed.values())
-            name = f"{label} ({centre:.2f})" if shown == "accuracy" else f"{label} ({centre:.3f})"
-            _level(axes, list(by_seed.values()), name, colour, style)
+            level = over(by_seed, role)
+            name = f"{label} ({level.mean:.2f})" if metric.percent else f"{label} ({level.mean:.3f})"
+            _level(axes, level, name, colour, style)
         elif len(compared) <= MOST_LINES:
-            _draw(axes, compared, label, ":" if role == "teacher" else "--")
+            _draw(axes, compared, partial(over, role=role), label, ":" if role == "teacher" else "--")
 
     if along == "temperature":
         axes.set_xscale("log", base=2)
@@ -101,16 +114,7 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
 
 def has_values(results: Sequence[Result], shown: str) -> bool:
     """Whether there is anything to draw of a figure."""
-    return any(value_of(result, role, shown) is not None for result in results for role in result.networks)
-
-
-def value_of(result: Result, role: str, shown: str) -> float | None:
-    """A figure of the test split as drawn: accuracy in percent; F1 of the positive class, or macro F1."""
-    if shown == "f1":
-        binary = result.test(role, "f1")
-        return result.test(role, "macro_f1") if binary is None else binary
-    value = result.test(role, shown)
-    return value if value is None or shown != "accuracy" else 100 * value
+    return any(DRAWN[shown].of(result, role) is not None for result in results for role in result.networks)
 
 
 def _label(shown: str, results: Sequence[Result]) -> str:
@@ -121,14 +125,20 @@ def _label(shown: str, results: Sequence[Result]) -> str:
     return f"test {'F1' if shown == 'f1' else 'ROC AUC'}{kind}"
 
 
-def _draw(axes: "Axes", lines: Mapping[str, Points], label: str, style: str) -> None:
-    """A line for each of `lines`, with its 95 % interval over the seeds."""
+def _draw(
+    axes: "Axes",
+    lines: Mapping[str, Points],
+    over: Callable[[Mapping[int, Result]], Interval],
+    label: str,
+    style: str,
+) -> None:
+    """A line for each of `lines`, with its 95 % interval."""
     for i, (name, points) in enumerate(lines.items()):
         places = sorted(points)
-        values = [list(points[place].values()) for place in places]
+        values = [over(points[place]) for place in places]
         axes.errorbar(
             places,
-            [mean(each) for each in values],
+            [each.mean for each in values],
             halves(values),
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
@@ -138,23 +148,22 @@ def _draw(axes: "Axes", lines: Mapping[str, Points], label: str, style: str) -> 
         )
 
 
-def _if_level(lines: Mapping[str, Points]) -> dict[int, float] | None:
-    """Seed to value, if that is the same everywhere; None if it is not."""
-    by_seed: dict[int, float] = {}
+def _if_level(lines: Mapping[str, Points], metric: Metric, role: str) -> dict[int, Result] | None:
+    """Seed to job, if the figure is the same everywhere; None if it is not."""
+    by_seed: dict[int, Result] = {}
     for points in lines.values():
-        for values in points.values():
-            for seed, value in values.items():
-                if by_seed.setdefault(seed, value) != value:
+        for jobs in points.values():
+            for seed, job in jobs.items():
+                if metric.of(by_seed.setdefault(seed, job), role) != metric.of(job, role):
                     return None
     return by_seed
 
 
-def _level(axes: "Axes", values: Sequence[float], label: str, colour: str, style: str) -> None:
-    """A level line at the mean, with a band of its 95 % interval over the seeds."""
-    centre = mean(values)
-    axes.axhline(centre, color=colour, linestyle=style, linewidth=1.2, label=label)
-    if half := halves([values]):
-        axes.axhspan(centre - half[0], centre + half[0], color=colour, alpha=0.08, linewidth=0)
+def _level(axes: "Axes", level: Interval, label: str, colour: str, style: str) -> None:
+    """A level line at the mean, with a band of its 95 % interval."""
+    axes.axhline(level.mean, color=colour, linestyle=style, linewidth=1.2, label=label)
+    if half := level.half:
+        axes.axhspan(level.mean - half, level.mean + half, color=colour, alpha=0.08, linewidth=0)
 
 
 def _axes(results: Sequence[Result], swept: Sequence[str]) -> list[str]:

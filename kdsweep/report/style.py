@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kdsweep.report.statistics import interval
+from kdsweep.report.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,12 +26,12 @@ def figure(width: float, height: float, panels: int = 1) -> "tuple[Figure, list[
 
 def of_seeds(count: int) -> str:
     """What is drawn of so many seeds."""
-    return f"mean and 95 % interval of {count} seeds" if count > 1 else "one seed"
+    return f"mean and 95 % interval over {count} seeds and test images" if count > 1 else "one seed"
 
 
-def halves(values: Sequence[Sequence[float]]) -> list[float] | None:
-    """Half the 95 % interval of each mean, 0 where one value has none; None where there is none to draw."""
-    found = [interval(each).half or 0 for each in values]
+def halves(intervals: Sequence[Interval]) -> list[float] | None:
+    """Half of each interval, 0 where one seed has none; None where there is none to draw."""
+    found = [each.half or 0 for each in intervals]
     return found if any(found) else None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
+from kdsweep.report.metric import Metric
 from kdsweep.report.page.figures import (
     ALONE,
     DASHES,
@@ -22,7 +23,7 @@ from kdsweep.report.page.figures import (
     shown,
     with_interval,
 )
-from kdsweep.report.page.metric import Metric, hover, metrics
+from kdsweep.report.page.metric import hover, metrics, unit
 from kdsweep.report.picture import AXES, LABELS
 from kdsweep.report.statistics import Interval
 from kdsweep.result import Result
@@ -84,7 +85,7 @@ def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
             lines.setdefault(name, []).append((place, found, row.label))
     complete = any(len(each) == len(axis.values) for each in lines.values())
     data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
-    figure = {"data": data, "layout": layout(axis.plotly(), metric.unit)}
+    figure = {"data": data, "layout": layout(axis.plotly(), unit(metric))}
     return figure, _point_of(points, metric, key, others)
 
 

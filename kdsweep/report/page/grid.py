@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
+from kdsweep.report.metric import Metric
 from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, with_interval
-from kdsweep.report.page.metric import Metric, hover, metrics
+from kdsweep.report.page.metric import hover, metrics
 from kdsweep.report.picture import LABELS
 from kdsweep.report.statistics import Interval
 from kdsweep.result import Result
