@@ -115,7 +115,7 @@ def found(rows: list[Row]) -> bool:
 
 
 def by_seeds_alone(rows: list[Row]) -> bool:
-    """Whether a t test over seeds would say so of the same comparison, as if there were no other test images."""
+    """Whether a t test over seeds says so of the same comparison, as if there were no other test images."""
     first = rows[0].versus_alone
     return first is not None and abs(first.interval.mean) > (first.interval.over_seeds or 0.0)
 

@@ -162,7 +162,7 @@ class SweepCallback(Callback):
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
             chosen = None if trials is None or (all_known and every <= trials) else trials
             title, at_once = f"{count}: {_subject(first)}", jobs_at_once(config)
-            _show_plan(prepared, jobs, overrides, title, at_once, chosen)
+            _show_plan(prepared, jobs, overrides, title, at_once, chosen, first.confirm)
             raise SystemExit(0)
 
         folder = Path(config.hydra.sweep.dir)
@@ -253,6 +253,7 @@ def _show_plan(
     title: str,
     at_once: int | None,
     trials: int | None = None,
+    confirm: int | None = None,
 ) -> None:
     from kdsweep.report.planned import Planned, show_plan
 
@@ -261,7 +262,7 @@ def _show_plan(
         Planned(swept_values(lines, keys), job.plan.links())
         for job, lines in zip(prepared, jobs or [()], strict=True)
     ]
-    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials)
+    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials, confirm)
 
 
 def _check_sweeper(config: DictConfig) -> int | None:

@@ -1,4 +1,4 @@
-"""How often a report claims what is not there, and finds what is, by the simulation of benchmarks/claims.py."""
+"""How often a report claims what is not there, and finds what is: the simulation of benchmarks/claims.py."""
 
 from math import sqrt
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from sklearn import metrics
 
-from kdsweep.training.evaluate import CALIBRATION_BINS, evaluate
+from kdsweep.packed import unpack_bits, unpack_floats
+from kdsweep.training.evaluate import CALIBRATION_BINS, RESAMPLES, _resamples, evaluate
 
 CLASSES = ("a", "b", "c", "d", "e")
 
@@ -111,3 +113,71 @@ def test_a_class_without_test_images_is_left_out_of_the_area(outputs):
     each = [metrics.roc_auc_score(labels == c, probabilities[:, c]) for c in range(4)]
     assert evaluate(logits, labels, None, CLASSES, None)["roc_auc"] == pytest.approx(np.mean(each), abs=1e-6)
     assert evaluate(logits[:1], labels[:1], None, CLASSES, None)["roc_auc"] is None
+
+
+@pytest.mark.parametrize("scale", [1, 10, 40, 1000])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_area_ranks_what_probabilities_cannot(scale, classes):
+    """Logits so large that the probabilities of many images are 1: their order is in the logits still."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.arange(300) % classes
+    logits = torch.randn(300, classes, generator=generator)
+    logits[torch.arange(300), labels] += 0.8
+    logits[:40] = logits[40:80].round()  # ties
+    logits = logits * scale
+    exact = logits.double().numpy()
+    odds = np.stack([exact[:, c] - logsumexp(np.delete(exact, c, axis=1), axis=1) for c in range(classes)])
+    each = [metrics.roc_auc_score(labels.numpy() == c, odds[c]) for c in range(classes)]
+    found = evaluate(logits, labels, None, CLASSES[:classes], None)["roc_auc"]
+    assert found == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_which_images_are_right(outputs):
+    logits, labels = outputs
+    figures = evaluate(logits, labels, None, CLASSES, None)
+    right = unpack_bits(figures["right"], len(labels))
+    assert right.tolist() == logits.argmax(1).eq(labels).tolist()
+    assert right.mean() == pytest.approx(figures["accuracy"], abs=1e-12)
+    with pytest.raises(ValueError, match="bits for 300 values"):
+        unpack_bits(figures["right"], 300)
+
+
+def test_figures_on_resamples_are_those_of_the_images_drawn(outputs):
+    logits, labels = outputs
+    figures = evaluate(logits, labels, None, CLASSES, None)
+    weights = _resamples(len(labels), len(CLASSES))[:, 1:].long()
+    assert weights.shape == (200, RESAMPLES) and set(weights.sum(dim=0).tolist()) == {200}
+    found = {name: unpack_floats(text) for name, text in figures["resampled"].items()}
+    assert {name: len(each) for name, each in found.items()} == dict.fromkeys(
+        ("macro_f1", "roc_auc", "calibration_error"), RESAMPLES
+    )
+    for draw in (0, 7, 63):
+        rows = torch.arange(200).repeat_interleave(weights[:, draw])
+        again = evaluate(logits[rows], labels[rows], None, CLASSES, None)
+        for name, each in found.items():
+            assert each[draw] == pytest.approx(again[name], abs=1e-6), name
+
+
+def test_resamples_are_the_same_for_all_networks_of_a_test_split(outputs):
+    logits, labels = outputs
+    first, again = (evaluate(logits, labels, None, CLASSES, None)["resampled"] for _ in range(2))
+    assert first == again
+    other = evaluate(logits + 5, labels, None, CLASSES, None)["resampled"]
+    assert other["macro_f1"] == first["macro_f1"], "the same predictions on the same draws"
+
+
+def test_the_spread_over_resamples_is_that_of_new_images():
+    """F1, AUC and calibration error of a bootstrap against those of test splits that are really drawn anew."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split() -> dict:
+        labels = torch.randint(5, (400,), generator=generator)
+        logits = torch.randn(400, 5, generator=generator)
+        logits[torch.arange(400), labels] += 1.5
+        return evaluate(logits, labels, None, CLASSES, None)
+
+    drawn = [split() for _ in range(60)]
+    for name in ("macro_f1", "roc_auc"):
+        spread = np.std([each[name] for each in drawn], ddof=1)
+        resampled = np.mean([unpack_floats(each["resampled"][name]).std(ddof=1) for each in drawn])
+        assert resampled == pytest.approx(spread, rel=0.3), name

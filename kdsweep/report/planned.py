@@ -34,12 +34,14 @@ def show_plan(
     hardware: Hardware,
     at_once: int | None,
     trials: int | None = None,
+    confirm: int | None = None,
 ) -> None:
     """Print the plan; of a search with so many `trials`, what is known before it begins.
 
-    `at_once` is the number of jobs that run at a time, None if it is not known.
+    `at_once` is the number of jobs that run at a time, None if it is not known; `confirm` that of the fresh
+    seeds that follow.
     """
-    needed = needs([job.links for job in jobs], store, hardware)
+    needed = every = needs([job.links for job in jobs], store, hardware)
     screen = console()
     screen.print(f"plan of {title}", markup=False)
     parts: list[Table | str]
@@ -51,6 +53,8 @@ def show_plan(
         of_trials = {key: need for key, need in needed.items() if key not in known}
         needed = {key: need for key, need in needed.items() if key in known}
         parts = [_stage_table(needed), _search_sum(jobs, needed, of_trials, trials)]
+    if confirm:
+        parts += [_confirm_sum(jobs, every, confirm)]
     for part in parts:
         if isinstance(part, str) or part.row_count:
             screen.print("", part, sep="\n", markup=False)
@@ -174,6 +178,20 @@ def _search_sum(
     known = sum(need.seconds or 0 for need in untrained)
     lines.append(f"at most about {seconds(known + trials * longest)} of training, for all {trials} trials")
     return "\n".join([*lines, *_reservations(wanted)])
+
+
+def _confirm_sum(jobs: Sequence[Planned], needed: Mapping[str, Need], confirm: int) -> str:
+    """Which recipe it will be is not known: the dearest, of which a fresh seed shares nothing."""
+    taught = [_of(job, needed) for job in jobs if "teacher" in job.links]
+    if not taught:
+        return f"confirm={confirm}: nothing to confirm, for no student is taught"
+    line = (
+        f"then confirm={confirm}: at most {confirm * max(map(len, taught))} networks of {confirm} fresh seeds"
+    )
+    if any(need.seconds_from_the_start is None for needs_of in taught for need in needs_of):
+        return line
+    dearest = max(sum(need.seconds_from_the_start or 0 for need in needs_of) for needs_of in taught)
+    return f"{line}, about {seconds(confirm * dearest)} of training"
 
 
 def _never_trained(unknown: Sequence[Need]) -> str:
