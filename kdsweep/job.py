@@ -14,7 +14,7 @@ from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError, Pruned, explain
 from kdsweep.models.build import check, parameter_count
-from kdsweep.models.source import source_digest
+from kdsweep.models.source import default_options, source_digest
 from kdsweep.models.weights import locate, weights_digest
 from kdsweep.parse import parse
 from kdsweep.plan import Known, Plan, plan
@@ -23,6 +23,7 @@ from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
 from kdsweep.tracking import Run, begin_run, download, log_figures
+from kdsweep.training.device import resolve, uses_cuda
 from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
 
@@ -102,7 +103,16 @@ def prepare(config: Config) -> Job:
         except ConfigError as error:
             raise ConfigError(f"{network.name}: {error}") from error
 
-    known = Known(lambda network: source_digest(network.model), initial_digest, parameters, dataset.draws_val)
+    known = Known(
+        source=lambda network: source_digest(network.model),
+        initial=initial_digest,
+        parameters=parameters,
+        defaults=lambda network: default_options(network.model),
+        on_gpu=lambda: uses_cuda(config.hardware),
+        draws_val=dataset.draws_val,
+        images=dataset.available,
+        trained_on=len(dataset.train.labels),
+    )
     job = Job(config, dataset, plan(config, dataset.fingerprint, known), store, initial)
     _check_machine_and_networks(job)
     return job
@@ -115,8 +125,6 @@ def _check_machine_and_networks(job: Job) -> None:
         return
     if not job.config.plan:
         job.store.check_budget()
-    from kdsweep.training.device import resolve
-
     if not job.config.hardware.elsewhere:
         resolve(job.config.hardware)
     problems = {}

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from math import log
 from pathlib import Path
@@ -51,7 +52,8 @@ class Workshop:
         self.initial, self.emit, self.remote = initial, emit, remote
 
     def obtain_all(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
-        """Have the stages trained, each after its parents, and tell how that went.
+        """Have the stages trained, each after its parents, and tell how that went. One stage in two roles is
+        trained once, in the first.
 
         One that another job is training is left for later while there is another to train; where there is
         none, this job waits for whichever is there first.
@@ -67,7 +69,12 @@ class Workshop:
             }
             for role, stage in ready.items():
                 with suppress(Busy):
-                    finished[role] = self.obtain(role, stage)
+                    known = {each.key: each for each in finished.values()}
+                    if stage.key in known:
+                        finished[role] = replace(known[stage.key], role=role)
+                        self.emit(finished[role])
+                    else:
+                        finished[role] = self.obtain(role, stage)
                     break
             else:
                 for role in ready.keys() - told:
@@ -147,7 +154,7 @@ class Workshop:
             (folder / "cost.json").write_text(json.dumps(figures))
 
         description = {
-            "cost": stage.model,
+            "cost": stage.describe()["model"],
             "source": stage.source,
             "format": FORMAT,
             "classes": len(self.dataset.classes),
@@ -249,6 +256,7 @@ class Workshop:
         from kdsweep.training.device import resolve
 
         torch.set_num_threads(self.hardware.cpu_threads)
+        torch.backends.cudnn.allow_tf32 = False  # or a GPU's float32 is another one than the CPU's
         return resolve(self.hardware)
 
 
