@@ -157,12 +157,13 @@ def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], resul
     remote = None if hardware.shared_store else tracked
     workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
     trained = workshop.obtain_all(job.plan.links())
-    teacher = job.plan.chain.get("teacher")
+    teachers = job.plan.teachers
     for role, stage in job.plan.links().items():
-        compared = teacher if role != "teacher" else None
+        # the student alone is compared with those that teach the student: what they add shows
+        compared = teachers.get("student" if role == "scratch" else role, ())
         result.networks[role] = _figures(workshop, stage, compared, trained[role])
     if job.plan.ensemble:
-        result.networks["ensemble"] = _ensemble(workshop, job.plan.ensemble, teacher, result)
+        result.networks["ensemble"] = _ensemble(workshop, job.plan, result)
     result.chain = list(job.plan.chain)
     result.objective = _objective(result, job.config.objective)
 
@@ -176,9 +177,9 @@ def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[floa
 
 
 def _figures(
-    workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished
+    workshop: Workshop, stage: Stage, teachers: Sequence[Stage], trained: StageFinished
 ) -> dict[str, Any]:
-    evaluation = workshop.evaluation([stage], teacher)
+    evaluation = workshop.evaluation([stage], teachers)
     weights, best = workshop.weights(stage), trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
@@ -199,11 +200,10 @@ def _figures(
     }
 
 
-def _ensemble(
-    workshop: Workshop, members: Mapping[str, Stage], teacher: Stage | None, result: Result
-) -> dict[str, Any]:
-    """The figures of averaged outputs; they cost what the members cost together."""
-    evaluation = workshop.evaluation(list(members.values()), teacher)
+def _ensemble(workshop: Workshop, plan: Plan, result: Result) -> dict[str, Any]:
+    """The figures of averaged outputs, compared with the teacher; they cost what the members do together."""
+    members = plan.ensemble
+    evaluation = workshop.evaluation(list(members.values()), [plan.chain["teacher"]])
     costs = [result.networks[role]["cost"] for role in members]
     return {
         "key": evaluation.name,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kdsweep.training.fit import Teaching
 
 
-FIGURES = 2  # counts up with what an evaluation holds: older ones are made anew
+FIGURES = 3  # counts up with what an evaluation holds: older ones are made anew
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
@@ -108,9 +108,10 @@ class Workshop:
         """The safetensors file of a trained stage."""
         return self.store.root / stage.key / WEIGHTS
 
-    def evaluation(self, members: Sequence[Stage], teacher: Stage | None) -> Path:
+    def evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
         """A folder with the figures of a trained stage, or of the averaged outputs of several, on the
-        validation and test splits, and the confusion matrix of the test split drawn."""
+        validation and test splits, and the confusion matrix of the test split drawn. Agreement is with the
+        averaged outputs of `teachers`."""
 
         def make(folder: Path) -> None:
             import torch
@@ -120,7 +121,7 @@ class Workshop:
             from kdsweep.training.network import selection_metrics
 
             data = self.dataset
-            taught = self._logits(teacher, "test") if teacher else None
+            taught = self._averaged(teachers, "test") if teachers else None
             labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
             figures = {
                 "val": selection_metrics(self._averaged(members, "val"), labels["val"]),
@@ -135,13 +136,12 @@ class Workshop:
             "evaluation": [stage.key for stage in members],
             "format": FORMAT,
             "figures": FIGURES,
-            "teacher": teacher.key if teacher else None,
+            "teachers": [stage.key for stage in teachers],
             "positive": self.dataset.positive,
             "test": self._test_images(),
         }
-        made_from = [*members, *([teacher] if teacher else [])]
         name = " + ".join(stage.name for stage in members)
-        origin = Origin("evaluation", description, [stage.key for stage in made_from], name)
+        origin = Origin("evaluation", description, [stage.key for stage in (*members, *teachers)], name)
         return self.store.obtain(digest(description), make, origin=origin)[0]
 
     def cost(self, stage: Stage) -> dict[str, float]:
@@ -216,7 +216,7 @@ class Workshop:
         if len(outputs) == 1:
             return outputs[0]
         logs = torch.stack([each.double().log_softmax(dim=1) for each in outputs])
-        return (logs.logsumexp(dim=0) - log(len(outputs))).float()
+        return logs.logsumexp(dim=0) - log(len(outputs))
 
     def _logits(self, stage: Stage, split: str) -> "Tensor":
         """The trained stage's logits [N, classes] over a split, on the CPU."""
