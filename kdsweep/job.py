@@ -14,7 +14,7 @@ from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError, Pruned, explain
 from kdsweep.models.build import check, parameter_count
-from kdsweep.models.source import source_digest
+from kdsweep.models.source import default_options, source_digest
 from kdsweep.models.weights import locate, weights_digest
 from kdsweep.parse import parse
 from kdsweep.plan import Known, Plan, plan
@@ -23,6 +23,7 @@ from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage
 from kdsweep.store import Store
 from kdsweep.tracking import Run, begin_run, download, log_figures
+from kdsweep.training.device import resolve, uses_cuda
 from kdsweep.training.events import Emit, Event, StageFinished
 from kdsweep.workshop import Workshop
 
@@ -102,7 +103,16 @@ def prepare(config: Config) -> Job:
         except ConfigError as error:
             raise ConfigError(f"{network.name}: {error}") from error
 
-    known = Known(lambda network: source_digest(network.model), initial_digest, parameters, dataset.draws_val)
+    known = Known(
+        source=lambda network: source_digest(network.model),
+        initial=initial_digest,
+        parameters=parameters,
+        defaults=lambda network: default_options(network.model),
+        on_gpu=lambda: uses_cuda(config.hardware),
+        draws_val=dataset.draws_val,
+        images=dataset.available,
+        trained_on=len(dataset.train.labels),
+    )
     job = Job(config, dataset, plan(config, dataset.fingerprint, known), store, initial)
     _check_machine_and_networks(job)
     return job
@@ -115,8 +125,6 @@ def _check_machine_and_networks(job: Job) -> None:
         return
     if not job.config.plan:
         job.store.check_budget()
-    from kdsweep.training.device import resolve
-
     if not job.config.hardware.elsewhere:
         resolve(job.config.hardware)
     problems = {}
@@ -149,12 +157,13 @@ def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], resul
     remote = None if hardware.shared_store else tracked
     workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
     trained = workshop.obtain_all(job.plan.links())
-    teacher = job.plan.chain.get("teacher")
+    teachers = job.plan.teachers
     for role, stage in job.plan.links().items():
-        compared = teacher if role != "teacher" else None
+        # the student alone is compared with those that teach the student: what they add shows
+        compared = teachers.get("student" if role == "scratch" else role, ())
         result.networks[role] = _figures(workshop, stage, compared, trained[role])
     if job.plan.ensemble:
-        result.networks["ensemble"] = _ensemble(workshop, job.plan.ensemble, teacher, result)
+        result.networks["ensemble"] = _ensemble(workshop, job.plan, result)
     result.chain = list(job.plan.chain)
     result.objective = _objective(result, job.config.objective)
 
@@ -168,9 +177,9 @@ def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[floa
 
 
 def _figures(
-    workshop: Workshop, stage: Stage, teacher: Stage | None, trained: StageFinished
+    workshop: Workshop, stage: Stage, teachers: Sequence[Stage], trained: StageFinished
 ) -> dict[str, Any]:
-    evaluation = workshop.evaluation([stage], teacher)
+    evaluation = workshop.evaluation([stage], teachers)
     weights, best = workshop.weights(stage), trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
@@ -191,11 +200,10 @@ def _figures(
     }
 
 
-def _ensemble(
-    workshop: Workshop, members: Mapping[str, Stage], teacher: Stage | None, result: Result
-) -> dict[str, Any]:
-    """The figures of averaged outputs; they cost what the members cost together."""
-    evaluation = workshop.evaluation(list(members.values()), teacher)
+def _ensemble(workshop: Workshop, plan: Plan, result: Result) -> dict[str, Any]:
+    """The figures of averaged outputs, compared with the teacher; they cost what the members do together."""
+    members = plan.ensemble
+    evaluation = workshop.evaluation(list(members.values()), [plan.chain["teacher"]])
     costs = [result.networks[role]["cost"] for role in members]
     return {
         "key": evaluation.name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-from kdsweep.config import Assistant, Config, Dataset, Distillation, Network, Training
+from kdsweep.config import Assistant, Augment, Config, Dataset, Distillation, Network, Training
 from kdsweep.errors import ConfigError
 from kdsweep.stage import Objective, Stage, digest
 
@@ -21,12 +21,14 @@ class Plan:
     """The stages of a job by role.
 
     `chain` goes from the teacher to the student, which may be there alone; `scratch` is the student without
-    teacher, None if it is not wanted; `ensemble` are the members whose outputs are averaged.
+    teacher, None if it is not wanted; `ensemble` are the members whose outputs are averaged. `teachers` has
+    those of each link but the first, even where alpha = 1 gives them no say.
     """
 
     chain: Mapping[str, Stage]
     scratch: Stage | None
     ensemble: Mapping[str, Stage]
+    teachers: Mapping[str, tuple[Stage, ...]]
 
     def links(self) -> dict[str, Stage]:
         """Role to stage, in the order in which they are trained."""
@@ -39,14 +41,19 @@ class Plan:
 class Known:
     """What a plan must know beyond the config.
 
-    Digests of a network's code, if it is the user's, and of its initial weights; its number of parameters,
-    asked for only if assistants are to be chosen.
+    Digests of a network's code, if it is the user's, and of its initial weights; the options that it leaves
+    to defaults; its number of parameters, asked for only if assistants are to be chosen; whether jobs compute
+    on a GPU, asked for only if that matters.
     """
 
     source: Callable[[Network], str | None]
     initial: Callable[[Network], str | None]
     parameters: Callable[[Network], int]
-    draws_val: bool = True  # whether the validation split is drawn from the training images
+    defaults: Callable[[Network], Mapping[str, Any]]
+    on_gpu: Callable[[], bool]
+    draws_val: bool  # whether the validation split is drawn from the training images
+    images: int  # for training, before train_limit takes of them and the validation split is drawn
+    trained_on: int  # of them
 
 
 @dataclass(frozen=True)
@@ -66,27 +73,36 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
 
     Raises ConfigError for an ensemble with members that the chain does not have.
     """
-    data = _training_data(config.dataset, fingerprint, known.draws_val)
+    data = _training_data(config.dataset, fingerprint, known)
 
     def stage(
         network: Network, training: Training, objective: Objective, seed: int, parents: tuple[Stage, ...] = ()
     ) -> Stage:
         source, initial = known.source(network), known.initial(network)
         unused = {"pretrained"} if initial else set()
-        model = {key: value for key, value in network.model.items() if key not in unused}
-        return Stage(data, model, training, objective, seed, parents, source, initial, network.name)
+        model, defaults = (
+            {key: value for key, value in options.items() if key not in unused}
+            for options in (network.model, known.defaults(network))
+        )
+        if training.total_epochs == 0:  # the weights of a file, whoever would have taught them
+            still = {**data, "augment": Augment().model_dump()}
+            return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, network.name)
+        training = _effective(training, known)
+        return Stage(data, model, training, objective, seed, parents, source, initial, defaults, network.name)
 
     scratch = stage(config.student, config.training, ALONE, config.seed)
     if not isinstance(config.method, Distillation):
-        return Plan({"student": scratch}, None, {})
+        return Plan({"student": scratch}, None, {}, {})
 
     chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
+    teachers: dict[str, tuple[Stage, ...]] = {}
     for step in _steps(config, config.method, known):
         earlier = tuple(chain.values())
-        teachers = earlier if config.method.taught_by == "all" else earlier[-1:]
+        teachers[step.role] = earlier if config.method.taught_by == "all" else earlier[-1:]
         objective = _objective(config.method, step.temperature, step.alpha)
-        chain[step.role] = stage(step.network, step.training, objective, step.seed, teachers)
-    return Plan(chain, scratch if config.baseline else None, _members(config.method, chain))
+        parents = () if objective == ALONE else teachers[step.role]
+        chain[step.role] = stage(step.network, step.training, objective, step.seed, parents)
+    return Plan(chain, scratch if config.baseline else None, _members(config.method, chain), teachers)
 
 
 def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step]:
@@ -136,9 +152,12 @@ def evenly_spaced(sizes: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _objective(method: Distillation, temperature: float, alpha: float) -> Objective:
+    """With alpha = 1 the labels' alone: the student alone, whatever the method and the temperature."""
+    if alpha == 1:
+        return ALONE
     if method.loss == "logit_mse":
         return Objective("logit_mse", {"alpha": alpha})
-    scale = method.scale_by_temperature_squared
+    scale = method.scale_by_temperature_squared or temperature == 1  # where T² is 1
     return Objective(
         "kd", {"temperature": temperature, "alpha": alpha, "scale_by_temperature_squared": scale}
     )
@@ -158,8 +177,17 @@ def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stag
     return members if len(members) > 1 else {}
 
 
-def _training_data(dataset: Dataset, fingerprint: str, draws_val: bool) -> dict[str, Any]:
+def _effective(training: Training, known: Known) -> Training:
+    """The recipe as it comes out: no batch is larger than all images, bfloat16 is a GPU's."""
+    mixed = training.mixed_precision and known.on_gpu()
+    size = min(training.batch_size, known.trained_on)
+    return training.model_copy(update={"batch_size": size, "mixed_precision": mixed})
+
+
+def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:
     """What of the data set shapes the weights: not its path, nor the test images."""
-    drawn = {"val_fraction", "split_seed"} if draws_val else set()
+    drawn = {"val_fraction", "split_seed"} if known.draws_val else set()
     used = dataset.model_dump(include={"train_limit", "normalize", "augment"} | drawn)
+    if dataset.train_limit is not None and dataset.train_limit >= known.images:
+        used["train_limit"] = None
     return {"fingerprint": fingerprint, **used}

@@ -10,7 +10,7 @@ from typing import Any
 from kdsweep.config import Training
 
 # Raised when a change of kdsweep's own code changes what a description trains.
-FORMAT = 2
+FORMAT = 3
 
 
 def canonical(value: Any) -> Any:
@@ -44,7 +44,7 @@ class Stage:
 
     `data` is the training data's content and use, `model` an import path with options, `parents` the stages
     that teach it. `source` is the digest of the network's code if that is the user's own, `initial` that of
-    the file of weights it begins with, if any.
+    the file of weights it begins with, if any; `defaults` are options that `model` leaves to the network.
     """
 
     data: Mapping[str, Any]
@@ -55,13 +55,14 @@ class Stage:
     parents: tuple["Stage", ...] = ()
     source: str | None = None
     initial: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(default="", compare=False)  # the network's, for people; no part of the key
 
     def describe(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "data": dict(self.data),
-            "model": dict(self.model),
+            "model": {**self.defaults, **self.model},
             "source": self.source,
             "initial": self.initial,
             "training": self.training.effective(),

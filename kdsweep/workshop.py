@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from math import log
 from pathlib import Path
@@ -51,7 +52,8 @@ class Workshop:
         self.initial, self.emit, self.remote = initial, emit, remote
 
     def obtain_all(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
-        """Have the stages trained, each after its parents, and tell how that went.
+        """Have the stages trained, each after its parents, and tell how that went. One stage in two roles is
+        trained once, in the first.
 
         One that another job is training is left for later while there is another to train; where there is
         none, this job waits for whichever is there first.
@@ -67,7 +69,12 @@ class Workshop:
             }
             for role, stage in ready.items():
                 with suppress(Busy):
-                    finished[role] = self.obtain(role, stage)
+                    known = {each.key: each for each in finished.values()}
+                    if stage.key in known:
+                        finished[role] = replace(known[stage.key], role=role)
+                        self.emit(finished[role])
+                    else:
+                        finished[role] = self.obtain(role, stage)
                     break
             else:
                 for role in ready.keys() - told:
@@ -101,9 +108,10 @@ class Workshop:
         """The safetensors file of a trained stage."""
         return self.store.root / stage.key / WEIGHTS
 
-    def evaluation(self, members: Sequence[Stage], teacher: Stage | None) -> Path:
+    def evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
         """A folder with the figures of a trained stage, or of the averaged outputs of several, on the
-        validation and test splits, and the confusion matrix of the test split drawn."""
+        validation and test splits, and the confusion matrix of the test split drawn. Agreement is with the
+        averaged outputs of `teachers`."""
 
         def make(folder: Path) -> None:
             import torch
@@ -113,7 +121,7 @@ class Workshop:
             from kdsweep.training.network import selection_metrics
 
             data = self.dataset
-            taught = self._logits(teacher, "test") if teacher else None
+            taught = self._averaged(teachers, "test") if teachers else None
             labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
             figures = {
                 "val": selection_metrics(self._averaged(members, "val"), labels["val"]),
@@ -128,13 +136,12 @@ class Workshop:
             "evaluation": [stage.key for stage in members],
             "format": FORMAT,
             "figures": FIGURES,
-            "teacher": teacher.key if teacher else None,
+            "teachers": [stage.key for stage in teachers],
             "positive": self.dataset.positive,
             "test": self._test_images(),
         }
-        made_from = [*members, *([teacher] if teacher else [])]
         name = " + ".join(stage.name for stage in members)
-        origin = Origin("evaluation", description, [stage.key for stage in made_from], name)
+        origin = Origin("evaluation", description, [stage.key for stage in (*members, *teachers)], name)
         return self.store.obtain(digest(description), make, origin=origin)[0]
 
     def cost(self, stage: Stage) -> dict[str, float]:
@@ -147,7 +154,7 @@ class Workshop:
             (folder / "cost.json").write_text(json.dumps(figures))
 
         description = {
-            "cost": stage.model,
+            "cost": stage.describe()["model"],
             "source": stage.source,
             "format": FORMAT,
             "classes": len(self.dataset.classes),
@@ -209,7 +216,7 @@ class Workshop:
         if len(outputs) == 1:
             return outputs[0]
         logs = torch.stack([each.double().log_softmax(dim=1) for each in outputs])
-        return (logs.logsumexp(dim=0) - log(len(outputs))).float()
+        return logs.logsumexp(dim=0) - log(len(outputs))
 
     def _logits(self, stage: Stage, split: str) -> "Tensor":
         """The trained stage's logits [N, classes] over a split, on the CPU."""
@@ -249,6 +256,7 @@ class Workshop:
         from kdsweep.training.device import resolve
 
         torch.set_num_threads(self.hardware.cpu_threads)
+        torch.backends.cudnn.allow_tf32 = False  # or a GPU's float32 is another one than the CPU's
         return resolve(self.hardware)
 
 

@@ -82,7 +82,7 @@ def make_dataset(
 RECIPE = Training(
     epochs=4, batch_size=16, optimizer="adam", learning_rate=0.003, weight_decay=0.0, momentum=0.9,
     nesterov=False, schedule="constant", milestones=[], gamma=0.1, keep="best", monitor="val/accuracy",
-    patience=None, mixed_precision=True, trainable="all",
+    patience=None, mixed_precision=False, trainable="all",
     fine_tuning=FineTuning(epochs=0, learning_rate=1e-5, trainable="all"),
 )  # fmt: skip
 

@@ -2,12 +2,35 @@
 
 import csv
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import TINY, Command
+from safetensors.torch import load_file
 from test_cli import client, runs, sweep_folder
 
 CHAIN = ("method=ban", "alpha=0", "baseline=false", *TINY)
+
+
+def agreements(folder: Path) -> tuple[dict[str, float], Callable[..., float]]:
+    """What a job says of its networks, by role, and what comes of their stored logits: a network's with the
+    averaged probabilities of others."""
+    (file,) = folder.glob("outputs/*/*/result.json")
+    networks = json.loads(file.read_text())["networks"]
+    stored = {}
+    for entry in folder.glob("kdsweep-store/*/logits.safetensors"):
+        made = json.loads((entry.parent / "entry.json").read_text())["made_from"]
+        if made["split"] == "test":
+            stored[made["logits"]] = load_file(entry)["logits"].double()
+    logits = {role: stored[each["key"]] for role, each in networks.items() if role != "ensemble"}
+
+    def with_others(role: str, *others: str) -> float:
+        taught = sum(logits[other].softmax(1) for other in others)
+        return logits[role].argmax(1).eq(taught.argmax(1)).double().mean().item()
+
+    said = {role: each["test"]["agreement"] for role, each in networks.items() if "agreement" in each["test"]}
+    return said, with_others
 
 
 def trained(tmp_path) -> int:
@@ -41,8 +64,14 @@ def test_a_sweep_of_chains_trains_no_more_than_the_longest(kdsweep: Command, tmp
 
 
 def test_a_job_tells_every_link(kdsweep: Command, tmp_path):
-    shown = kdsweep("chain_length=3", *CHAIN).stdout
+    shown = kdsweep("chain_length=3", *CHAIN, "baseline=true").stdout
     assert "generation 2" in shown and "ensemble" in shown
+    said, with_others = agreements(tmp_path)
+    assert said.keys() == {"scratch", "generation1", "generation2", "student", "ensemble"}
+    assert said["generation1"] == with_others("generation1", "teacher")
+    assert said["student"] == with_others("student", "generation2")
+    assert said["scratch"] == with_others("scratch", "generation2"), "to be compared with the student's"
+    assert said["student"] != with_others("student", "teacher")
     (run,) = runs(tmp_path)
     metrics = run.data.metrics
     for name in (
@@ -76,6 +105,10 @@ def test_densely_guided_assistants_train(kdsweep: Command, tmp_path):
     assert "assistant 1" in shown and "assistant 2" in shown
     stages = [json.loads(path.read_text()) for path in tmp_path.glob("kdsweep-store/*/stage.json")]
     assert sorted(len(stage["stage"]["parents"]) for stage in stages) == [0, 0, 1, 2, 3]
+    said, with_others = agreements(tmp_path)
+    assert said["assistant2"] == with_others("assistant2", "teacher", "assistant1")
+    for role in ("student", "scratch"):
+        assert said[role] == with_others(role, "teacher", "assistant1", "assistant2")
 
 
 @pytest.mark.long

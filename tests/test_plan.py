@@ -18,7 +18,16 @@ from kdsweep.plan import Known, Plan, evenly_spaced, plan
 
 SIZES = {"mnist_cnn": 1_000_000, "mlp": 100}
 MLP = {"_target_": "kdsweep.models.mlp.MLP"}
-KNOWN = Known(lambda network: None, lambda network: network.weights, lambda network: size(network))
+KNOWN = Known(
+    source=lambda network: None,
+    initial=lambda network: network.weights,
+    parameters=lambda network: size(network),
+    defaults=lambda network: {},
+    on_gpu=lambda: False,
+    draws_val=True,
+    images=1000,
+    trained_on=800,
+)
 
 
 def size(network: Network) -> int:

@@ -176,7 +176,7 @@ def test_validation_and_test_images_are_never_augmented(tmp_path):
     stage = make_stage({"_target_": "test_training.Seeing"}, augment=moving)
     Seeing.seen.clear()
     shop.obtain("student", stage)
-    shop.evaluation([stage], None)
+    shop.evaluation([stage], [])
     expected = [DATASET.val] * (4 + 1) + [DATASET.test]  # four epochs, then the stored logits
     seen = sorted(Seeing.seen, key=lambda images: images.sum())
     assert len(seen) == len(expected)
@@ -317,7 +317,7 @@ def test_the_workshop_makes_everything_once(tmp_path):
     for _ in range(2):
         for role, stage in (("teacher", teacher), ("student", student)):
             shop.obtain(role, stage)
-            evaluation = shop.evaluation([stage], teacher)
+            evaluation = shop.evaluation([stage], [teacher])
             shop.cost(stage)
     finished = [(event.role, event.reused) for event in events if hasattr(event, "reused")]
     assert finished == [("teacher", False), ("student", False), ("teacher", True), ("student", True)]
@@ -335,7 +335,7 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     for split in ("val", "test"):
         expected = sum(shop._logits(stage, split).double().softmax(1) for stage in stages) / 3
         torch.testing.assert_close(shop._averaged(stages, split).double().softmax(1), expected)
-    figures = json.loads((shop.evaluation(stages, None) / "evaluation.json").read_text())
+    figures = json.loads((shop.evaluation(stages, []) / "evaluation.json").read_text())
     labels = torch.tensor(DATASET.test.labels)
     assert figures["test"]["accuracy"] == (expected.argmax(1) == labels).double().mean()
 

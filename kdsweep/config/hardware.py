@@ -1,7 +1,7 @@
 """The section `hardware`."""
 
 import os
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,7 +16,7 @@ def cores() -> int:
 
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """auto: the GPU if there is one, else the cores"""
+    """auto: the GPU if there is one, else the cores; where jobs are given GPUs, as given"""
     threads: int | None = Field(ge=1)
     """CPU threads of a job; null: the cores, shared between the jobs at work"""
     minutes: int | None = Field(default=None, ge=3)  # the last two are for leaving it
@@ -64,6 +64,19 @@ class Hardware(Section):
     def elsewhere(self) -> bool:
         """Whether jobs run on other machines, whose devices are not seen here."""
         return self.address is not None or self.minutes is not None
+
+    @property
+    def device_type(self) -> Literal["cpu", "cuda"] | None:
+        """What jobs compute on, wherever they run; None: whatever this machine has.
+
+        A job that is given GPUs takes one, and one that is given none does not look for any: so the machine
+        that plans a sweep, which may have no GPU, knows what its nodes will do.
+        """
+        if self.device != "auto":
+            return "cpu" if self.device == "cpu" else "cuda"
+        if self.gpus_per_job is not None:
+            return "cuda" if self.gpus_per_job else "cpu"
+        return None
 
     @property
     def cpu_threads(self) -> int:

@@ -70,7 +70,7 @@ class Training(Section):
     patience: int | None = Field(ge=1)
     """stop after this many epochs without a better one; null: train them all"""
     mixed_precision: bool
-    """bfloat16 on CUDA; nothing changes elsewhere"""
+    """bfloat16 on CUDA; elsewhere float32, as with false"""
     trainable: Trainable
     """all; head; or N, the last N layers that have weights; what is frozen stays in eval mode"""
     fine_tuning: FineTuning
@@ -88,20 +88,38 @@ class Training(Section):
 
     def effective(self) -> dict[str, Any]:
         """What is used of it, so that two recipes that train alike are one."""
-        if self.total_epochs == 0:
+        phases = [phase for phase in self.phases if phase.epochs]
+        if not phases:
             return {"epochs": 0}
-        unused = set()
-        if self.optimizer != "sgd":
-            unused |= {"momentum", "nesterov"}
-        if self.schedule != "multistep":
-            unused |= {"milestones"}
-        if self.schedule not in ("multistep", "exponential"):
-            unused |= {"gamma"}
-        if self.keep == "last" and self.patience is None:
-            unused |= {"monitor"}
-        if self.fine_tuning.epochs == 0:
-            unused |= {"fine_tuning"}
-        return self.model_dump(exclude=unused)
+        used: dict[str, Any] = {**phases[0]._asdict(), "batch_size": self.batch_size}
+        if len(phases) == 2:
+            used["fine_tuning"] = phases[1]._asdict()
+        plain = self.optimizer == "adamw" and self.weight_decay == 0  # which decays alone set apart
+        used |= {"optimizer": "adam" if plain else self.optimizer, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            used |= {"momentum": self.momentum, "nesterov": self.nesterov}
+        used |= self._effective_schedule(max(phase.epochs for phase in phases))
+        # a phase cannot go without a better epoch for longer than this; the first epoch of all is better
+        longest = max(phase.epochs - (number == 0) for number, phase in enumerate(phases))
+        used["patience"] = self.patience if self.patience and self.patience < longest else None
+        used["keep"] = self.keep if self.total_epochs > 1 else "last"
+        if used["keep"] == "best" or used["patience"]:
+            used["monitor"] = self.monitor
+        if self.mixed_precision:
+            used["mixed_precision"] = True
+        return used
+
+    def _effective_schedule(self, epochs: int) -> dict[str, Any]:
+        """What is used of the schedule in phases of at most so many epochs; it changes rates after each."""
+        reached = [epoch for epoch in self.milestones if epoch < epochs]
+        match self.schedule:
+            case "multistep" if reached and self.gamma < 1:
+                return {"schedule": self.schedule, "milestones": reached, "gamma": self.gamma}
+            case "exponential" if epochs > 1 and self.gamma < 1:
+                return {"schedule": self.schedule, "gamma": self.gamma}
+            case "cosine" if epochs > 1:
+                return {"schedule": self.schedule}
+        return {"schedule": "constant"}
 
     @field_validator("nesterov")
     @classmethod

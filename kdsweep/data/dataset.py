@@ -37,6 +37,7 @@ class Dataset:
     test_fingerprint: str
     positive: int | None = None  # the positive class, where there are two
     draws_val: bool = True  # whether val was drawn from the training images
+    available: int = 0  # training images before limits, and before val was drawn from them
     entries: tuple[str, ...] = ()  # keys of what the store holds of it
 
     @property
@@ -79,6 +80,7 @@ def _load(recipe: config.Dataset, store: Path) -> Dataset:
         contents.test_fingerprint,
         _positive(recipe, contents.classes),
         contents.val is None,
+        len(contents.train.labels),
         tuple(sorted(kept.used)),
     )
 

@@ -3,12 +3,17 @@
 import ast
 import hashlib
 import importlib.util
+import json
 import sysconfig
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kdsweep.models.build import import_from_here
+
+GIVEN = ("num_classes", "in_channels", "image_size")  # by kdsweep to each network
 
 
 def source_digest(model: Mapping[str, Any]) -> str | None:
@@ -47,6 +52,58 @@ def copy_code(files: Mapping[str, Path], folder: Path) -> None:
         target = path / file.name if file.name == "__init__.py" else path.with_suffix(".py")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
+
+
+def default_options(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a network of kdsweep's or of the user's own leaves to its defaults, where the code has
+    plain values for them: left out or given, they are one network. Nothing is imported for it.
+
+    Only a class with an `__init__` or a function, at the top of its module, is looked into.
+    """
+    module, _, name = str(model["_target_"]).rpartition(".")
+    if module.startswith("kdsweep.models."):
+        file: Path | None = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
+    else:
+        file = own_files(model).get(module)
+    if file is None or not file.is_file() or {"_args_", "_partial_"} & model.keys():
+        return {}
+    known = _defaults(file, file.stat().st_mtime_ns, name)
+    return {option: value for option, value in known.items() if option not in {*model, *GIVEN}}
+
+
+@lru_cache
+def _defaults(file: Path, changed: int, name: str) -> dict[str, Any]:
+    """The plain defaults of what a file calls by a name once."""
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except SyntaxError:  # importing it will say so
+        return {}
+    made = [each for each in body if name in _bound(each)]
+    if len(made) == 1 and isinstance(made[0], ast.ClassDef) and not made[0].decorator_list:
+        made = [each for each in made[0].body if "__init__" in _bound(each)]
+    if len(made) != 1 or not isinstance(made[0], ast.FunctionDef) or made[0].decorator_list:
+        return {}
+    given = made[0].args
+    pairs = [*zip(given.args[::-1], given.defaults[::-1], strict=False)]  # the last ones have defaults
+    pairs += [(each, value) for each, value in zip(given.kwonlyargs, given.kw_defaults, strict=True) if value]
+    found = {}
+    for argument, value in pairs:
+        with suppress(ValueError, TypeError):
+            plain = ast.literal_eval(value)
+            json.dumps(plain, allow_nan=False)
+            found[argument.arg] = plain
+    return found
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement may bind, in whatever way."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
 
 
 def _targets(value: Any) -> Iterator[str]:

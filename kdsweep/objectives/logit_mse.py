@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsweep.objectives.weighted import weighted
+
 
 def logit_mse(
     student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float | Tensor
@@ -12,7 +14,4 @@ def logit_mse(
     `student` are logits [B, C], `teacher` [B, C] or, of several teachers, [P, B, C]; the mean is over images
     and classes, and over the teachers. Gives "loss" and, unweighted, "labels" and "teacher".
     """
-    from_labels = F.cross_entropy(student, labels)
-    from_teacher = (student - teacher).square().mean()
-    loss = alpha * from_labels + (1 - alpha) * from_teacher
-    return {"loss": loss, "labels": from_labels, "teacher": from_teacher}
+    return weighted(F.cross_entropy(student, labels), (student - teacher).square().mean(), alpha)

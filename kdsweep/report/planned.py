@@ -128,7 +128,7 @@ def _cell(need: Need, number: int) -> str:
 
 
 def _of(job: Planned, needed: Mapping[str, Need]) -> list[Need]:
-    return [needed[stage.key] for stage in job.links.values()]
+    return [needed[key] for key in dict.fromkeys(stage.key for stage in job.links.values())]
 
 
 def _time(value: float | None) -> str:
@@ -160,7 +160,8 @@ def _search_sum(
     """A trial is taken to train the most that one of the jobs, which have the ends of intervals, would train,
     and for the longest time, whatever of it is in the store: which trials will come is not known."""
     untrained = [need for need in needed.values() if not need.there]
-    kinds = [[of_trials[stage.key] for stage in job.links.values() if stage.key in of_trials] for job in jobs]
+    every = {**needed, **of_trials}
+    kinds = [[need for need in _of(job, every) if need.stage.key in of_trials] for job in jobs]
     each = max(kinds, key=len)
     own = " and ".join(link_name(need.role) for need in each)
     lines = [f"known before: {_count(untrained)} to train" if untrained else "known before: nothing to train"]

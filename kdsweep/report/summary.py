@@ -137,7 +137,7 @@ def sweep_line(result: Result, jobs: int) -> str:
         first = [
             link_name(role)
             for role, each in result.networks.items()
-            if role not in ("student", "ensemble") and not each["reused"]
+            if role != "ensemble" and each["key"] != student["key"] and not each["reused"]
         ]
         how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
         val, test = _accuracies(result, "student")

@@ -1,19 +1,51 @@
-"""Which device a job computes on."""
+"""Which device a job computes on. It imports torch only where it must."""
 
-import torch
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdsweep.config import Hardware
 from kdsweep.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
 
-def resolve(hardware: Hardware) -> torch.device:
+
+def uses_cuda(hardware: Hardware) -> bool:
+    """Whether jobs compute on a CUDA GPU; torch is asked only on a machine that has the driver of one."""
+    if hardware.device_type is not None:
+        return hardware.device_type == "cuda"
+    return _has_driver() and _torch_finds_a_gpu()
+
+
+def resolve(hardware: Hardware) -> "torch.device":
     """The device that the config asks for. Raises ConfigError if this machine has none such."""
-    if hardware.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(hardware.device)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    import torch
+
+    if not uses_cuda(hardware):
+        return torch.device("cpu")
+    device = torch.device("cuda" if hardware.device == "auto" else hardware.device)
+    if (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"hardware.device={hardware.device}: {torch.cuda.device_count()} CUDA GPUs are visible here; "
             "take hardware=cpu, or hardware=auto for whatever there is"
         )
     return device
+
+
+@cache
+def _has_driver() -> bool:
+    """Whether there is NVIDIA's driver, by the library that torch looks for, or AMD's."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
+
+
+@cache
+def _torch_finds_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

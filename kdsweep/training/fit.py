@@ -132,8 +132,7 @@ def _step(
     objective = bind(stage.objective)
     recipe = Augment.model_validate(stage.data["augment"])
     labels, device = learner.train.labels, learner.train.labels.device
-    mixed = device.type == "cuda" and stage.training.mixed_precision
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=mixed)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.training.mixed_precision)
 
     def step(batch: Tensor) -> dict[str, Tensor]:
         indices = batch.to(device)

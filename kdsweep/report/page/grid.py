@@ -1,6 +1,7 @@
 """Temperature × alpha: a heat map of a grid, points of a search."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kdsweep.report.leaderboard import Row
@@ -19,6 +20,7 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     """Temperature × alpha: a heat map of a grid, points of a search; None unless both were swept.
 
     What else was swept is held at the values of the best recipe that has both: a student alone has neither.
+    A recipe for which all temperatures are one, as with alpha = 1, stands at each.
     """
     having = [row for row in rows if {"temperature", "alpha"} <= row.values.keys()]
     if not having:
@@ -26,6 +28,9 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     rest = _rest(having[0])
     held = [row for row in having if _rest(row) == rest]
     temperatures = sorted({row.values["temperature"] for row in held})
+    for row in rows:
+        if "temperature" not in row.values and "alpha" in row.values and _rest(row).items() <= rest.items():
+            held += [replace(row, values={**row.values, "temperature": each}) for each in temperatures]
     alphas = sorted({row.values["alpha"] for row in held})
     if len(temperatures) < 2 or len(alphas) < 2:
         return None
