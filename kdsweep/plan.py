@@ -11,6 +11,7 @@ from typing import Any
 
 from kdsweep.config import Assistant, Config, Dataset, Distillation, Network, Training
 from kdsweep.errors import ConfigError
+from kdsweep.models import INIT
 from kdsweep.stage import Objective, Stage, digest
 
 ALONE = Objective("cross_entropy")
@@ -74,6 +75,8 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         source, initial = known.source(network), known.initial(network)
         unused = {"pretrained"} if initial else set()
         model = {key: value for key, value in network.model.items() if key not in unused}
+        if network.init != "own":
+            model[INIT] = network.init
         return Stage(data, model, training, objective, seed, parents, source, initial, network.name)
 
     scratch = stage(config.student, config.training, ALONE, config.seed)

@@ -51,6 +51,8 @@ class Training(Section):
     """what steps; a fresh one in each phase"""
     learning_rate: float = Field(gt=0)
     """at the start of the schedule"""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """adam and adamw alone; added to the denominator of a step"""
     weight_decay: float = Field(ge=0)
     """as the optimizer means it: decoupled with adamw, else added to the gradient"""
     momentum: float = Field(ge=0, lt=1)
@@ -93,6 +95,8 @@ class Training(Section):
         unused = set()
         if self.optimizer != "sgd":
             unused |= {"momentum", "nesterov"}
+        if self.optimizer == "sgd" or self.epsilon == Training.model_fields["epsilon"].default:
+            unused |= {"epsilon"}
         if self.schedule != "multistep":
             unused |= {"milestones"}
         if self.schedule not in ("multistep", "exponential"):
