@@ -164,5 +164,5 @@ def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stag
 def _training_data(dataset: Dataset, fingerprint: str, draws_val: bool) -> dict[str, Any]:
     """What of the data set shapes the weights: not its path, nor the test images."""
     drawn = {"val_fraction", "split_seed"} if draws_val else set()
-    used = dataset.model_dump(include={"train_limit", "normalize", "augment"} | drawn)
-    return {"fingerprint": fingerprint, **used}
+    used = dataset.model_dump(include={"train_limit", "normalize"} | drawn)
+    return {"fingerprint": fingerprint, **used, "augment": dataset.augment.effective()}

@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Section
 
-Monitor = Literal["val/accuracy", "val/cross_entropy"]
+Selection = Literal["val/accuracy", "val/cross_entropy"]
+Monitor = Literal[Selection, "train/loss"]
 
 
 def _is_trainable(value: int | str) -> int | str:
@@ -68,7 +69,7 @@ class Training(Section):
     keep: Literal["best", "last"]
     """best: the weights of the best epoch by `monitor`; last: of the last"""
     monitor: Monitor
-    """what the best epoch and early stopping look at, on the validation split"""
+    """what the best epoch and early stopping look at; train/loss sees no validation images"""
     patience: int | None = Field(ge=1)
     """stop after this many epochs without a better one; null: train them all"""
     mixed_precision: bool
