@@ -111,7 +111,8 @@ def test_deviations_of_published_layers(name, init, shape, own, expected):
 
 def test_batch_normalization_counts_as_keras_does():
     """One batch through a layer, against float64: output in train mode, then the moving averages."""
-    network = build({"_target_": "kdsweep.models.layers.Layers", "layers": ["batch_norm", "flatten"], INIT: "keras"}, 2, (3, 4, 4))  # fmt: skip
+    model = {"_target_": "kdsweep.models.layers.Layers", "layers": ["batch_norm", "flatten"], INIT: "keras"}
+    network = build(model, 2, (3, 4, 4))
     images = 0.02 * torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     given = images.double().numpy()
     mean, variance = given.mean((0, 2, 3)), given.var((0, 2, 3))
@@ -165,17 +166,14 @@ def test_any_network_takes_it(student, init):
 
 
 def test_the_default_is_as_if_there_were_no_choice():
-    plain = planned().chain
-    assert {role: stage.key for role, stage in planned("teacher.init=own", "student.init=own").chain.items()} == {
-        role: stage.key for role, stage in plain.items()
-    }  # fmt: skip
-    assert "epsilon" not in plain["student"].describe()["training"]
-    keys = [planned(*overrides).chain["student"].key for overrides in (
-        [], ["student.init=keras"], ["student.init=keras_he"], ["teacher.init=keras"], ["training.epsilon=1e-7"],
-    )]  # fmt: skip
-    assert len(set(keys)) == len(keys)
-    sgd = planned("training=sgd").chain["student"].key
-    assert sgd == planned("training=sgd", "training.epsilon=1e-7").chain["student"].key
+    def keys(*overrides: str) -> list[str]:
+        return [stage.key for stage in planned(*overrides).links().values()]
+
+    assert keys() == keys("teacher.init=own", "student.init=own", "training.epsilon=1e-8")
+    sgd = ("training=sgd",)
+    assert keys(*sgd) == keys(*sgd, "training.epsilon=1e-7")
+    changes = ["student.init=keras", "student.init=keras_he", "teacher.init=keras", "training.epsilon=1e-7"]
+    assert len({keys()[-1], *(keys(change)[-1] for change in changes)}) == 5
 
 
 def test_a_wrong_choice_is_told():
@@ -224,7 +222,7 @@ def test_a_network_without_such_layers_refuses_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check({"_target_": "net_scale.Net"}, 3, (1, 8, 8))
     with pytest.raises(
-        ConfigError, match="^init=keras: the network has no dense layer, convolution or batch"
+        ConfigError, match=r"^init=keras: the network has no dense layer, convolution or batch"
     ):
         check({"_target_": "net_scale.Net", INIT: "keras"}, 3, (1, 8, 8))
 
@@ -244,7 +242,7 @@ def test_a_network_of_the_users_may_have_an_option_of_that_name(tmp_path, monkey
 
 
 def test_what_is_trained_with_it_is_evaluated_with_its_constants(tmp_path):
-    """BatchNorm's epsilon is no weight: a network that is built for stored weights must have it all the same."""
+    """BatchNorm's epsilon is no weight: a network that is built for stored weights must have it too."""
     dataset = make_dataset()
     model = {"_target_": "kdsweep.models.layers.Layers", "layers": ["batch_norm", "flatten"], INIT: "keras"}
     stage = make_stage(model, epochs=2, learning_rate=0.01, keep="last")

@@ -85,9 +85,9 @@ def test_everything_that_shapes_the_weights_is_in_the_key():
 
 FULL = RECIPE.model_copy(update={"optimizer": "sgd", "schedule": "multistep", "milestones": [1]})
 CHANGES = {
-    "epochs": 5, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.1, "epsilon": 1e-7, "weight_decay": 0.1,
-    "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2], "gamma": 0.5,
-    "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False,
+    "epochs": 5, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.1, "epsilon": 1e-7,
+    "weight_decay": 0.1, "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2],
+    "gamma": 0.5, "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": False,
     "trainable": "head", "fine_tuning": FineTuning(epochs=1, learning_rate=1e-5, trainable="all"),
 }  # fmt: skip
 
