@@ -11,6 +11,7 @@ from typing import Any
 
 from kdsweep.config import Assistant, Augment, Config, Dataset, Distillation, Network, Training
 from kdsweep.errors import ConfigError
+from kdsweep.models import INIT
 from kdsweep.stage import Objective, Stage, digest
 
 ALONE = Objective("cross_entropy")
@@ -84,8 +85,10 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
             {key: value for key, value in options.items() if key not in unused}
             for options in (network.model, known.defaults(network))
         )
+        if network.init != "own":
+            model[INIT] = network.init
         if training.total_epochs == 0:  # the weights of a file, whoever would have taught them
-            still = {**data, "augment": Augment().model_dump()}
+            still = {**data, "augment": Augment().effective()}
             return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, network.name)
         training = _effective(training, known)
         return Stage(data, model, training, objective, seed, parents, source, initial, defaults, network.name)
@@ -187,7 +190,7 @@ def _effective(training: Training, known: Known) -> Training:
 def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:
     """What of the data set shapes the weights: not its path, nor the test images."""
     drawn = {"val_fraction", "split_seed"} if known.draws_val else set()
-    used = dataset.model_dump(include={"train_limit", "normalize", "augment"} | drawn)
+    used = dataset.model_dump(include={"train_limit", "normalize"} | drawn)
     if dataset.train_limit is not None and dataset.train_limit >= known.images:
         used["train_limit"] = None
-    return {"fingerprint": fingerprint, **used}
+    return {"fingerprint": fingerprint, **used, "augment": dataset.augment.effective()}

@@ -99,6 +99,6 @@ def make_stage(
     augment: Augment = NO_AUGMENT,
     **recipe: object,
 ) -> Stage:
-    data = {"fingerprint": "made", "augment": augment.model_dump()}
+    data = {"fingerprint": "made", "augment": augment.effective()}
     training = RECIPE.model_copy(update=recipe)
     return Stage(data, model, training, objective or Objective("cross_entropy"), seed, parents)

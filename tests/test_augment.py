@@ -1,9 +1,14 @@
 """Random changes of training images."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.ndimage import affine_transform
 
 from kdsweep.config import Augment
 from kdsweep.data import augment as augment_module
@@ -134,6 +139,35 @@ def test_zoom_is_drawn_in_its_range():
     assert 0.95 < areas.min() < 1.2 and 3.4 < areas.max() < 4.1
 
 
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (20, 33)])
+def test_an_independent_zoom_is_that_of_keras(monkeypatch, height, width):
+    """Against scipy in float64, by the matrix of Keras' apply_affine_transform: rotation times zoom."""
+    draws = iter([30.0, 0.6, 1.4])  # degrees, then the zoom across and the zoom down
+    monkeypatch.setattr(
+        augment_module, "_uniform", lambda low, high, shape, generator: torch.full(shape, next(draws))
+    )
+    image = smooth(1, height, width)[:, :1]
+    changed = augment(image, Augment(rotation=30, zoom=(0.5, 1.5), independent_zoom=True), seeded())[0, 0]
+    cosine, sine = math.cos(math.radians(30)), math.sin(math.radians(30))
+    matrix = np.array([[cosine, sine], [-sine, cosine]]) @ np.diag([1.4, 0.6])  # of (row, column)
+    centre = (np.array([height, width]) - 1) / 2
+    expected = affine_transform(
+        image[0, 0].double().numpy(), matrix, centre - matrix @ centre, order=1, mode="nearest"
+    )
+    np.testing.assert_allclose(changed.numpy(), expected, atol=0.02)
+
+
+def test_independent_zooms_are_drawn_apart():
+    images = torch.zeros(300, 1, 32, 32, dtype=torch.uint8)
+    images[..., 12:20, 12:20] = 200
+    changed = augment(images, Augment(zoom=(0.5, 1.0), independent_zoom=True), seeded())[:, 0]
+    height, width = changed[:, :, 16].sum(1) / (200 * 8), changed[:, 16].sum(1) / (200 * 8)
+    for side in (height, width):
+        assert side.min() > 0.95 and side.max() < 2.05
+        assert stats.kstest(1 / side, "uniform", (0.5, 0.5)).pvalue > 1e-3
+    assert abs(np.corrcoef(height, width)[0, 1]) < 0.2
+
+
 @pytest.mark.parametrize(
     "change",
     [{"rotation": 20}, {"shift": 0.2}, {"zoom": (0.7, 1.3)}, {"brightness": (0.5, 1.5)}],
@@ -171,6 +205,7 @@ def test_brightness_is_a_factor_within_the_range_of_pixels():
         rotation=st.floats(0, 180),
         shift=st.floats(0, 0.9),
         zoom=st.tuples(st.floats(0.1, 1), st.floats(1, 3)),
+        independent_zoom=st.booleans(),
         brightness=st.tuples(st.floats(0.1, 1), st.floats(1, 3)),
     ),
     st.integers(0, 99),

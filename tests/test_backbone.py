@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.models import mobilenet_v2
 
 from kdsweep.errors import ConfigError
 from kdsweep.models import weights
@@ -255,4 +256,28 @@ def test_pretrained_weights_that_cannot_be_downloaded_are_told(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", offline)
     with pytest.raises(ConfigError, match=r"(?s)OSError: Name or .*pretrained=false, or weights=FILE"):
         check({**RESNET, "pretrained": True}, 3, (3, 32, 32))
+    with pytest.raises(ConfigError, match=r"(?s)OSError: Name or .*pretrained=false, or weights=FILE"):
+        check({**RESNET, "pretrained": "IMAGENET1K_V1"}, 3, (3, 32, 32))
     build({**RESNET, "pretrained": True}, 3, (3, 32, 32))  # to be filled with stored weights: none are needed
+
+
+def test_pretrained_weights_are_chosen_by_name(monkeypatch):
+    """Only those that see images as the newest do, for stored weights are loaded without their name."""
+    asked = []
+
+    def given(weights: object, *arguments: object, **options: object) -> dict:
+        asked.append(weights.name)
+        return mobilenet_v2().state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", given)
+    network = {**RESNET, "architecture": "mobilenet_v2"}
+    for pretrained in ("IMAGENET1K_V1", True):
+        build_initial({**network, "pretrained": pretrained}, 3, (3, 32, 32), None)
+    assert asked == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+    with pytest.raises(
+        ConfigError, match="pretrained=V1; allowed: true, false, IMAGENET1K_V1, IMAGENET1K_V2\n"
+    ):
+        build_initial({**network, "pretrained": "V1"}, 3, (3, 32, 32), None)
+    vit = {**RESNET, "architecture": "vit_b_16", "pretrained": "IMAGENET1K_SWAG_E2E_V1"}
+    with pytest.raises(ConfigError, match="false, IMAGENET1K_V1, IMAGENET1K_SWAG_LINEAR_V1\n"):
+        build_initial(vit, 3, (3, 224, 224), None)

@@ -93,6 +93,15 @@ def test_all_mistakes_are_told_together():
             "objective=test/accuracy: allowed: val/accuracy, val/cross_entropy, or a list of these and "
             "cost/parameters, cost/flops, cost/latency_ms, cost/bytes",
         ),
+        (
+            "objective=train/loss",
+            "objective=train/loss: allowed: val/accuracy, val/cross_entropy, or a list of these and "
+            "cost/parameters, cost/flops, cost/latency_ms, cost/bytes",
+        ),
+        (
+            "training.monitor=loss",
+            "training.monitor=loss: allowed: val/accuracy, val/cross_entropy, train/loss",
+        ),
         ("method.loss=dkd", "method.loss=dkd: allowed: kd, logit_mse, cross_entropy"),
         ("+method.betwen=nothing", "method.betwen: no such key; did you mean method.between?"),
         ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),

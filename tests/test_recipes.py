@@ -1,4 +1,7 @@
-"""Every recipe of conf/experiment trains: two epochs, on a few images made in the form of its data set."""
+"""The recipes of conf/experiment: their values are the published ones, and each trains.
+
+That is for two epochs, on a few images made in the form of its data set.
+"""
 
 import csv
 import gzip
@@ -6,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from test_config import CONF, composed
 
 from kdsweep.data.sources import IDX_FILES
 from kdsweep.job import run_job
+from kdsweep.models.build import build, parameter_count
+from kdsweep.parse import parse
 from kdsweep.result import Result
+from kdsweep.training.frozen import freeze
 
 RECIPES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 SHORT = (
@@ -39,7 +46,7 @@ SMALLER = {  # the same networks on smaller images, and nothing downloaded
     ),
     "mhist_transfer": (
         *("dataset.image_size=32", "teacher.model.upsample=1", "student.model.upsample=1", *OFFLINE),
-        *("method=takd", "chain_length=2", "teacher.training.fine_tuning.epochs=1"),
+        *("method=takd", "chain_length=2", "temperature=1", "teacher.training.fine_tuning.epochs=1"),
     ),
     "skin_ban": ("dataset.image_size=16",),
 }
@@ -51,6 +58,68 @@ LAYOUTS = {
     "image_folder": [f"{split}/{name}" for split in ("train", "test") for name in ("cat", "dog", "ship")],
 }
 IMAGES = 12
+KERAS = {
+    "training.epsilon": 1e-7,
+    "teacher.training.epsilon": 1e-7,
+    "teacher.init": "keras",
+    "student.init": "keras",
+}
+BAN = KERAS | {
+    "alpha": 0, "chain_length": 3, "training.batch_size": 32, "training.keep": "best",
+    "training.monitor": "val/cross_entropy", "training.epochs": 100, "training.patience": 12,
+    "teacher.training.monitor": "val/cross_entropy", "teacher.training.epochs": 100,
+    "teacher.training.patience": 8, "dataset.augment.rotation": 20,
+    "dataset.augment.shift": 0.2, "dataset.augment.horizontal_flip": True,
+}  # fmt: skip
+RESNET = KERAS | {
+    "temperature": 7, "alpha": 0.3, "method.scale_by_temperature_squared": True, "training.epochs": 5,
+    "training.batch_size": 32, "training.learning_rate": 1e-3, "dataset.train_limit": 10_000,
+    "dataset.test_limit": 2_000, "teacher.model.pretrained": "IMAGENET1K_V1",
+    "teacher.training.trainable": "head", "student.init": "keras_he",
+}  # fmt: skip
+MNIST = KERAS | {
+    "temperature": 4, "alpha": 0.5, "method.scale_by_temperature_squared": True, "training.epochs": 12,
+    "teacher.training.epochs": 12, "training.batch_size": 256, "training.learning_rate": 1e-3,
+}  # fmt: skip
+VALUES = {  # as the published documents have them
+    "mnist_kd": MNIST,
+    "mnist_takd": MNIST | {"chain_length": 2, "student.assistants.0.init": "keras"},
+    "mhist_transfer": KERAS | {
+        "temperature": 2, "alpha": 0.5, "training.epochs": 25, "training.batch_size": 32,
+        "training.learning_rate": 1e-3, "training.trainable": "head", "teacher.training.learning_rate": 1e-4,
+        "teacher.training.trainable": 3, "student.assistants.0.training.trainable": "head",
+        "student.assistants.0.temperature": 1, "student.assistants.0.init": "keras",
+        "dataset.augment.zoom": [0.5, 1], "dataset.augment.independent_zoom": True,
+        "dataset.augment.brightness": [0.2, 1], "dataset.augment.rotation": 180,
+    },
+    "cifar10_resnet": RESNET,
+    "cifar10_resnet_finetuned": RESNET | {"teacher.training.trainable": "all"},
+    "cats_dogs": KERAS | {
+        "temperature": 5, "alpha": 0.05, "method.scale_by_temperature_squared": False, "training.epochs": 5,
+        "teacher.training.epochs": 8, "training.batch_size": 32, "training.learning_rate": 1e-3,
+    },
+    "cifar10_cnn": KERAS | {
+        "temperature": 10, "method.scale_by_temperature_squared": False, "training.epochs": 20,
+        "teacher.training.epochs": 20, "training.batch_size": 64, "training.learning_rate": 1e-3,
+    },
+    "cifar10_ban": BAN | {"temperature": 1},
+    "cifar10_ban_logits": BAN | {
+        "method.loss": "logit_mse", "chain_length": 2, "training.monitor": "train/loss",
+        "training.patience": 5,
+    },
+    "cifar10_ban_soft": BAN | {
+        "temperature": 3, "method.scale_by_temperature_squared": False, "training.monitor": "train/loss",
+        "training.patience": 8, "training.epochs": 150,
+    },
+    "skin_ban": BAN | {
+        "training.epochs": 150, "training.patience": 15, "teacher.training.epochs": 150,
+        "teacher.training.patience": 15, "dataset.image_size": 256, "dataset.val_fraction": 0.1,
+        "dataset.augment.rotation": 10, "dataset.augment.zoom": [0.9, 1.1],
+        "dataset.augment.independent_zoom": True, "dataset.augment.horizontal_flip": False,
+    },
+    "birds_ban": BAN | {"dataset.image_size": 96, "student.model.width": 2, "teacher.model.width": 2},
+    "birds_cross": BAN | {"dataset.image_size": 96, "chain_length": 1, "student.model.width": 4},
+}  # fmt: skip
 
 
 def write_images(folder: Path, count: int, side: int = 20) -> list[str]:
@@ -90,6 +159,47 @@ def write_data(root: Path, dataset: str) -> None:
     else:
         for folder in LAYOUTS[dataset]:
             write_images(root / folder, IMAGES)
+
+
+def test_only_one_recipe_is_not_of_keras():
+    assert {*RECIPES} - {*VALUES} == {"ants_bees"}
+
+
+@pytest.mark.parametrize("recipe", VALUES)
+def test_values_are_the_published_ones(recipe):
+    config = composed(f"experiment={recipe}")
+    differ = {
+        key: value
+        for key, expected in VALUES[recipe].items()
+        if (value := OmegaConf.select(config, key)) != expected
+    }
+    assert not differ
+    assert parse(config).chain_length == VALUES[recipe].get("chain_length", 1)
+
+
+def test_what_of_the_mhist_teacher_learns():
+    """The last convolution, the normalization after it and the head: with a bias more, Keras' 1,058,818."""
+    config = parse(composed("experiment=mhist_transfer", OFFLINE[0]))
+    network = build({**config.teacher.model}, 2, (3, 224, 224))
+    freeze(network, config.teacher.training.trainable, list(network.parameters()))
+    assert sum(weight.numel() for weight in network.parameters() if weight.requires_grad) == 1_056_770
+
+
+@pytest.mark.parametrize(
+    ("recipe", "role", "classes", "shape", "expected"),
+    [
+        ("skin_ban", "student", 2, (3, 256, 256), 368_978),
+        ("birds_ban", "student", 225, (3, 96, 96), 1_495_345),
+        ("birds_cross", "teacher", 225, (3, 96, 96), 2_512_097),
+        ("birds_cross", "student", 225, (3, 96, 96), 2_804_145),
+        ("cifar10_resnet", "student", 10, (3, 32, 32), 11_181_642),
+    ],
+)
+def test_sizes_of_networks_in_recipes(recipe, role, classes, shape, expected):
+    config = composed(f"experiment={recipe}")
+    assert (
+        parameter_count(OmegaConf.to_container(config[role].model, resolve=True), classes, shape) == expected
+    )
 
 
 @pytest.fixture(scope="module")

@@ -85,17 +85,18 @@ def test_everything_that_shapes_the_weights_is_in_the_key():
 
 FULL = RECIPE.model_copy(update={"optimizer": "sgd", "schedule": "multistep", "milestones": [1]})
 CHANGES = {
-    "epochs": 5, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.1, "weight_decay": 0.1,
-    "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2], "gamma": 0.5,
-    "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": True,
+    "epochs": 5, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.1, "epsilon": 1e-7,
+    "weight_decay": 0.1, "momentum": 0.5, "nesterov": True, "schedule": "cosine", "milestones": [2],
+    "gamma": 0.5, "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": True,
     "trainable": "head", "fine_tuning": FineTuning(epochs=1, learning_rate=1e-5, trainable="all"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", type(RECIPE).model_fields)
 def test_every_part_of_a_training_recipe_is_in_the_key(name):
-    base = replace(make_stage(), training=FULL)
-    changed = replace(base, training=FULL.model_copy(update={name: CHANGES[name]}))
+    full = FULL.model_copy(update={"optimizer": "adam"}) if name == "epsilon" else FULL
+    base = replace(make_stage(), training=full)
+    changed = replace(base, training=full.model_copy(update={name: CHANGES[name]}))
     assert changed.key != base.key
 
 
@@ -104,6 +105,15 @@ def test_what_a_recipe_does_not_use_is_not(name):
     base = make_stage(keep="last")
     changed = replace(base, training=base.training.model_copy(update={name: CHANGES[name]}))
     assert changed.key == base.key
+
+
+def test_an_independent_zoom_is_in_the_key_where_there_is_a_zoom():
+    def key(**augment: object) -> str:
+        return make_stage(augment=Augment(**augment)).key
+
+    assert key() == key(independent_zoom=True)
+    assert key(zoom=(0.5, 1)) != key(zoom=(0.5, 1), independent_zoom=True)
+    assert not Augment(independent_zoom=True).random
 
 
 def test_a_stage_cannot_be_changed():

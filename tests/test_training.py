@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CNN, MLP, make_dataset, make_stage
+from safetensors.torch import save_file
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
@@ -46,6 +47,7 @@ VARIANTS = {
     "adamw, cosine": make_stage(MLP, optimizer="adamw", schedule="cosine", weight_decay=0.1),
     "exponential, last": make_stage(MLP, schedule="exponential", gamma=0.5, keep="last"),
     "patience": make_stage(MLP, epochs=30, patience=3, monitor="val/cross_entropy"),
+    "training loss": make_stage(MLP, epochs=30, patience=2, monitor="train/loss", learning_rate=0.2),
 }
 
 
@@ -138,6 +140,34 @@ def test_early_stopping_waits_for_patience(tmp_path):
     stage = make_stage(epochs=100, patience=3, monitor="val/cross_entropy")
     fitted = fit(stage, wrong, lambda i, x: None, CPU, tmp_path, lambda *event: None)
     assert len(fitted.history) == fitted.best_epoch + 3 < 100
+
+
+def test_the_training_loss_may_choose(tmp_path):
+    """As Keras' `monitor="loss"`: the best and the last epoch are the same whatever validation says."""
+    stage = VARIANTS["training loss"]
+    fitted = train(stage, tmp_path / "a")
+    losses = [epoch["train/loss"] for epoch in fitted.history]
+    assert fitted.best_epoch == 1 + losses.index(min(losses))
+    assert len(losses) == fitted.best_epoch + 2 < 30, "rates this high make it jump"
+    wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
+    other = fit(stage, wrong, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None)
+    assert all(torch.equal(fitted.weights[name], other.weights[name]) for name in fitted.weights)
+
+
+def test_weights_that_are_taken_as_they_are_need_no_training_loss(tmp_path):
+    given = train(make_stage(MLP), tmp_path / "a")
+    save_file(given.weights, tmp_path / "weights.safetensors")
+    stage = make_stage(MLP, epochs=0, monitor="train/loss")
+    taken = fit(
+        stage,
+        DATASET,
+        lambda i, x: None,
+        CPU,
+        tmp_path / "b",
+        lambda *event: None,
+        tmp_path / "weights.safetensors",
+    )
+    assert all(torch.equal(given.weights[name], taken.weights[name]) for name in given.weights)
 
 
 def test_test_images_play_no_part(tmp_path):

@@ -22,13 +22,20 @@ class Augment(Section):
     """share of height and of width, to either side, at most"""
     zoom: Range = (1, 1)
     """share of the image's side that is shown, smallest and largest; below 1 enlarges"""
+    independent_zoom: bool = False
+    """height and width each with a zoom of its own, as Keras draws them; false: one for both"""
     brightness: Range = (1, 1)
     """factor of the pixels, smallest and largest"""
 
     @property
     def random(self) -> bool:
         """Whether an image looks different from epoch to epoch."""
-        return self != Augment()
+        return self.effective() != Augment().effective()
+
+    def effective(self) -> dict[str, Any]:
+        """What is used of it, so that two recipes that train alike are one."""
+        apart = self.independent_zoom and self.zoom != (1, 1)
+        return self.model_dump(exclude=set() if apart else {"independent_zoom"})
 
 
 def _as_written(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,8 @@ class Network(Section):
     """`_target_`: import path of a callable (num_classes, in_channels, image_size, …); and its options"""
     weights: str | None = None
     """begin with a file (safetensors, PyTorch), stage:KEY of the store, or MLflow's runs:/ID/PATH"""
+    init: Literal["own", "keras", "keras_he"] = "own"
+    """own: the network's own initialization; keras: Keras' defaults; keras_he: with He's for convolutions"""
 
     @field_validator("model")
     @classmethod

@@ -6,10 +6,10 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Fraction, Section
-from kdsweep.config.training import Monitor
+from kdsweep.config.training import Selection
 from kdsweep.errors import without_passwords
 
-MONITORS = get_args(Monitor)
+MONITORS = get_args(Selection)
 COSTS = ("cost/parameters", "cost/flops", "cost/latency_ms", "cost/bytes")
 
 

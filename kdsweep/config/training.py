@@ -7,7 +7,8 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Section
 
-Monitor = Literal["val/accuracy", "val/cross_entropy"]
+Selection = Literal["val/accuracy", "val/cross_entropy"]
+Monitor = Literal[Selection, "train/loss"]
 
 
 def _is_trainable(value: int | str) -> int | str:
@@ -51,6 +52,8 @@ class Training(Section):
     """what steps; a fresh one in each phase"""
     learning_rate: float = Field(gt=0)
     """at the start of the schedule"""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """adam and adamw alone; added to the denominator of a step"""
     weight_decay: float = Field(ge=0)
     """as the optimizer means it: decoupled with adamw, else added to the gradient"""
     momentum: float = Field(ge=0, lt=1)
@@ -66,7 +69,7 @@ class Training(Section):
     keep: Literal["best", "last"]
     """best: the weights of the best epoch by `monitor`; last: of the last"""
     monitor: Monitor
-    """what the best epoch and early stopping look at, on the validation split"""
+    """what the best epoch and early stopping look at; train/loss sees no validation images"""
     patience: int | None = Field(ge=1)
     """stop after this many epochs without a better one; null: train them all"""
     mixed_precision: bool
@@ -98,6 +101,8 @@ class Training(Section):
         used |= {"optimizer": "adam" if plain else self.optimizer, "weight_decay": self.weight_decay}
         if self.optimizer == "sgd":
             used |= {"momentum": self.momentum, "nesterov": self.nesterov}
+        elif self.epsilon != Training.model_fields["epsilon"].default:
+            used["epsilon"] = self.epsilon
         used |= self._effective_schedule(max(phase.epochs for phase in phases))
         # a phase cannot go without a better epoch for longer than this; the first epoch of all is better
         longest = max(phase.epochs - (number == 0) for number, phase in enumerate(phases))

@@ -48,16 +48,19 @@ def _draw_moves(recipe: Augment, count: int, aspect: float, generator: torch.Gen
 
     `aspect` is height by width: in such coordinates a rotation that does not shear takes it into account.
     """
-    angles, zooms, shifts = torch.zeros(count), torch.ones(count), torch.zeros(2, count)
+    angles, shifts = torch.zeros(count), torch.zeros(2, count)
+    across_zoom = down_zoom = torch.ones(count)
     if recipe.rotation:
         angles = _uniform(-recipe.rotation, recipe.rotation, (count,), generator) * (math.pi / 180)
     if recipe.shift:
         shifts = _uniform(-recipe.shift, recipe.shift, (2, count), generator) * 2  # the side is 2 long
     if recipe.zoom != (1, 1):
-        zooms = _uniform(*recipe.zoom, (count,), generator)
-    cosines, sines = zooms * angles.cos(), zooms * angles.sin()
-    across = torch.stack((cosines, -sines * aspect, shifts[0]), dim=1)
-    down = torch.stack((sines / aspect, cosines, shifts[1]), dim=1)
+        across_zoom = down_zoom = _uniform(*recipe.zoom, (count,), generator)
+        if recipe.independent_zoom:
+            down_zoom = _uniform(*recipe.zoom, (count,), generator)
+    cosines, sines = angles.cos(), angles.sin()
+    across = torch.stack((across_zoom * cosines, -down_zoom * sines * aspect, shifts[0]), dim=1)
+    down = torch.stack((across_zoom * sines / aspect, down_zoom * cosines, shifts[1]), dim=1)
     return torch.stack((across, down), dim=1)
 
 

@@ -3,3 +3,5 @@
 A network is any callable `(num_classes, in_channels, image_size, **options) -> nn.Module`, `image_size`
 being (height, width); a config names it by import path in `model._target_`.
 """
+
+INIT = "_init_"  # the key of a stage's network under which its initialization is kept, if it is not its own

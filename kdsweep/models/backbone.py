@@ -117,15 +117,20 @@ def torchvision(
     in_channels: int,
     image_size: tuple[int, int],
     architecture: str,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     pooling: Literal["own", "avg", "max"] = "own",
     upsample: Upsample = "own",
     head: dict[str, Any] | None = None,
 ) -> Backbone:
-    """A network of torchvision by name, with its own normalisation and, unless upsampled, image size."""
+    """A network of torchvision by name, with its own normalisation and, unless upsampled, image size.
+
+    `pretrained` may name weights of torchvision's, such as IMAGENET1K_V1; true takes its newest.
+    """
     from torchvision import models
 
-    body = models.get_model(architecture, weights="DEFAULT" if pretrained else None)
+    known = models.get_model_weights(architecture)
+    weights = _named_weights(known, pretrained) if isinstance(pretrained, str) else known.DEFAULT
+    body = models.get_model(architecture, weights=weights if pretrained else None)
     if hasattr(body, "aux_logits"):
         raise ValueError(f"{architecture} gives auxiliary outputs in training; timm has one without")
     classifier = _last_dense(body, architecture)
@@ -134,10 +139,23 @@ def torchvision(
         if not isinstance(getattr(body, "avgpool", None), nn.AdaptiveAvgPool2d):
             raise ValueError(f"pooling={pooling}: {architecture} has no pooling to change; allowed: own")
         body.avgpool = nn.AdaptiveMaxPool2d(1) if pooling == "max" else nn.AdaptiveAvgPool2d(1)
-    trained = models.get_model_weights(architecture).DEFAULT.transforms()
+    trained = known.DEFAULT.transforms()
     size = (int(trained.crop_size[0]), int(trained.crop_size[0]))
     preprocess = _preprocess(trained.mean, trained.std, size, in_channels, image_size, upsample)
     return Backbone(preprocess, body, size, Head(**head or {}), num_classes, classifier)
+
+
+def _named_weights(known: Any, name: str) -> Any:
+    """Weights of torchvision by name, if they see images as its newest do: their name is not stored."""
+
+    def sees(weights: Any) -> Any:
+        preset = weights.transforms()
+        return preset.crop_size, preset.mean, preset.std
+
+    allowed = [weights.name for weights in known if sees(weights) == sees(known.DEFAULT)]
+    if name not in allowed:
+        raise ValueError(f"pretrained={name}; allowed: true, false, {', '.join(allowed)}")
+    return known[name]
 
 
 def _last_dense(network: nn.Module, architecture: str) -> str:

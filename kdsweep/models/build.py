@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import ConfigError
+from kdsweep.models import INIT
 from kdsweep.models.weights import begin_with, load_weights
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
     from torch import nn
 
     channels, *image_size = shape
+    options = dict(model)
+    init = options.pop(INIT, "own")
     import_from_here()
     try:
         network = instantiate(
-            dict(model),
+            options,
             num_classes=num_classes,
             in_channels=channels,
             image_size=tuple(image_size),
@@ -76,7 +79,21 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
         raise ConfigError(
             f"model._target_={model['_target_']}: gave {type(network).__name__}, not an nn.Module"
         )
+    if init != "own":
+        _initialize(network, init)
     return network
+
+
+def _initialize(network: "nn.Module", init: str) -> None:
+    """Keras' defaults for a network, and for the head alone of a backbone, whose body is its library's."""
+    from kdsweep.models.backbone import Backbone
+    from kdsweep.models.keras import as_keras
+
+    fresh = network.head if isinstance(network, Backbone) else network
+    try:
+        as_keras(fresh, "he_normal" if init == "keras_he" else "glorot_uniform")
+    except ValueError as error:
+        raise ConfigError(f"init={init}: the network {error}; allowed: own") from error
 
 
 def check(

@@ -34,7 +34,7 @@ class Progress:
 
     def record(self, metrics: dict[str, float], monitor: str, seconds: float) -> bool:
         """Count an epoch; whether it is the best so far. Equal accuracies are told apart by cross-entropy."""
-        score = [-metrics["val/cross_entropy"]]
+        score = [-metrics["val/cross_entropy" if monitor == "val/accuracy" else monitor]]
         if monitor == "val/accuracy":
             score.insert(0, metrics["val/accuracy"])
         self.epoch += 1

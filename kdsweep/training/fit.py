@@ -88,7 +88,7 @@ def fit(
                 on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
         if not progress.history:  # nothing was to be trained: the weights are as they were given
-            progress.record(selection_metrics(logits(network, val), val.labels), recipe.monitor, 0.0)
+            progress.record(selection_metrics(logits(network, val), val.labels), "val/accuracy", 0.0)
         weights = (recipe.keep == "best" and checkpoint.best()) or network.state_dict()
         chosen = progress.best_epoch if recipe.keep == "best" else progress.epoch
     return Fitted(_plain(weights), progress.history, chosen, progress.seconds)

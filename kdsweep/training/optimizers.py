@@ -13,12 +13,12 @@ from kdsweep.config import Training
 def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Training, rate: float) -> optim.Optimizer:
     """Fused: one pass over all parameters, on the CPU several times faster than one each."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    decay = recipe.weight_decay
+    epsilon, decay = recipe.epsilon, recipe.weight_decay
     match recipe.optimizer:
         case "adam":
-            return optim.Adam(parameters, rate, weight_decay=decay, fused=True)
+            return optim.Adam(parameters, rate, eps=epsilon, weight_decay=decay, fused=True)
         case "adamw":
-            return optim.AdamW(parameters, rate, weight_decay=decay, fused=True)
+            return optim.AdamW(parameters, rate, eps=epsilon, weight_decay=decay, fused=True)
         case "sgd":
             return optim.SGD(
                 parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=True
