@@ -13,6 +13,7 @@ from kdsweep.report.page.figures import (
     plain,
     rounded,
     short,
+    shown,
 )
 from kdsweep.result import Result
 
@@ -33,13 +34,15 @@ def confusion_section(rows: Sequence[Row]) -> Section | None:
     figures = {}
     if len(classes) <= MOST_CLASSES:
         figures = {role.capitalize(): _matrix(matrix, classes) for role, matrix in found.items()}
+    seeds = len(best.recipe.jobs)
     if "teacher" in found:
-        says = _differing(found["teacher"], found["student"], classes)
+        says = _differing(found["teacher"], found["student"], classes, seeds)
     else:
-        says = _weakest(found["student"], classes)
+        says = _weakest(found["student"], classes, seeds)
     explains = (
         "Test images by their true class (rows) and by what the network takes them for (columns), all seeds "
-        "of the best recipe counted together; the colour is the share of the row."
+        "of the best recipe counted together; the colour is the share of the row. ± is what other test "
+        "images may change."
     )
     view = View(numbered(best), says, figures)
     return Section("confusion", "Who confuses what", explains, [view], "Recipe", square=True)
@@ -112,19 +115,28 @@ def _counts(matrix: Matrix) -> dict[str, Any]:
     }
 
 
-def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str]) -> str:
+def _share(matrix: Matrix, i: int) -> float:
+    """Of a class's images, how many are found."""
+    return matrix[i][i] / sum(matrix[i])
+
+
+def _found(matrix: Matrix, i: int, seeds: int) -> str:
+    """The same in percent, with half the 95 % interval of so many images as the class has: Wald's."""
+    share, images = _share(matrix, i), sum(matrix[i]) / seeds
+    return shown(100 * share, half=196 * (share * (1 - share) / images) ** 0.5)
+
+
+def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str], seeds: int) -> str:
     """The classes of which the two find the most different shares."""
-    gaps = []
-    for i, name in enumerate(classes):
-        if sum(teacher[i]) and sum(student[i]):
-            theirs, ours = (100 * matrix[i][i] / sum(matrix[i]) for matrix in (teacher, student))
-            gaps.append((ours - theirs, name, ours, theirs, _taken_for(student[i], i, classes)))
-    gaps = [gap for gap in sorted(gaps, key=lambda gap: -abs(gap[0])) if gap[0]][:DIFFERING]
-    if not gaps:
+    known = [i for i in range(len(classes)) if sum(teacher[i]) and sum(student[i])]
+    gaps = {i: abs(_share(student, i) - _share(teacher, i)) for i in known}
+    most = [i for i in sorted(known, key=lambda i: -gaps[i]) if gaps[i]][:DIFFERING]
+    if not most:
         return "Teacher and student find the same share of every class."
     told = [
-        f"{name}: the student finds {ours:.2f} %, the teacher {theirs:.2f} %{taken}"
-        for _, name, ours, theirs, taken in gaps
+        f"{classes[i]}: the student finds {_found(student, i, seeds)}, the teacher "
+        f"{_found(teacher, i, seeds)}{_taken_for(student[i], i, classes)}"
+        for i in most
     ]
     return f"They differ most on {'; '.join(told)}."
 
@@ -139,7 +151,7 @@ def _taken_for(row: Sequence[int], true: int, classes: Sequence[str]) -> str:
     return f" (mistaken most often for {classes[most[1]]}: {most[0]} of the student's {errors} errors)"
 
 
-def _weakest(matrix: Matrix, classes: Sequence[str]) -> str:
-    shares = {name: 100 * matrix[i][i] / sum(matrix[i]) for i, name in enumerate(classes) if sum(matrix[i])}
-    worst = sorted(shares, key=shares.__getitem__)[:3]
-    return f"Least found are {', '.join(f'{name} ({shares[name]:.2f} %)' for name in worst)}."
+def _weakest(matrix: Matrix, classes: Sequence[str], seeds: int) -> str:
+    known = [i for i in range(len(classes)) if sum(matrix[i])]
+    worst = sorted(known, key=lambda i: _share(matrix, i))[:DIFFERING]
+    return f"Least found are {', '.join(f'{classes[i]} ({_found(matrix, i, seeds)})' for i in worst)}."
