@@ -205,7 +205,8 @@ def test_the_classes_that_differ_most_are_named(tmp_path):
     says = Page(tmp_path, record).charts["confusion"][0]["says"].replace("\u00a0", " ")
     assert says == (
         "They differ most on cow: the student finds 40.00 ± 30.36 %, the teacher 100.00 % (mistaken most "
-        "often for dog: 4 of the student's 6 errors); dog: the student finds 80.00 ± 24.79 %, the teacher 90.00 ± 18.59 %."
+        "often for dog: 4 of the student's 6 errors); dog: the student finds 80.00 ± 24.79 %, the teacher "
+        "90.00 ± 18.59 %."
     )
 
 
