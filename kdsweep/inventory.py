@@ -1,6 +1,7 @@
 """What a store holds, who uses it, and what may go."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ KEY_DIGITS = 32
 # by which an entry of a store that did not describe itself is known
 FILES = {"stage.json": "stage", "logits.safetensors": "logits", "evaluation.json": "evaluation",
          "cost.json": "cost", "images.npy": "pixels", "digests.json": "digests"}  # fmt: skip
-REMOVED = ".removed-"  # folders on their way out
+REMOVED = "removed"  # holds folders on their way out
 
 
 @dataclass(frozen=True)
@@ -192,20 +193,23 @@ def remove(store: Store, key: str, folder: Path) -> bool:
 
 
 def _away(store: Store, folder: Path) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=REMOVED, dir=store.root))
+    (store.root / REMOVED).mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=store.root / REMOVED))
     folder.replace(aside / folder.name)
     shutil.rmtree(aside)
 
 
 def leftovers(store: Store) -> Iterator[Path]:
     """Folders that a killed removal, or a killed maker whom nobody followed, left behind."""
+    yield from (store.root / REMOVED).glob("*")
     for folder in store.root.glob(".*-*"):
-        if folder.name.startswith(REMOVED):
-            yield folder
+        name, _, drawn = folder.name[1:].rpartition("-")
+        if not re.fullmatch("[a-z0-9_]{8}", drawn) or not folder.is_dir() or folder.is_symlink():
+            continue  # no name that tempfile gives
+        if not _is_key(name):
             continue
-        key = folder.name[1:].rpartition("-")[0]
         try:
-            with FileLock(store.root / "locks" / f"{key}.lock", timeout=0):
+            with FileLock(store.root / "locks" / f"{name}.lock", timeout=0):
                 yield folder
         except Timeout:
             continue

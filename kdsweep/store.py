@@ -1,5 +1,6 @@
 """The store: a folder of finished things, each under its content key, each made once.
 
+<root>/kdsweep-store.txt  that it is a store, and nobody's own folder
 <root>/<key>/             files of the entry, what it is (entry.json), their SHA256SUMS (for `sha256sum -c`)
 <root>/unfinished/<key>/  what a maker needs to go on after it was killed
 <root>/damaged/           entries that failed their checksums
@@ -29,7 +30,7 @@ from kdsweep.errors import KdsweepError, disk_is_full
 
 log = logging.getLogger(__name__)
 
-SUMS, ENTRY = "SHA256SUMS", "entry.json"
+SUMS, ENTRY, MARKER = "SHA256SUMS", "entry.json", "kdsweep-store.txt"
 _verified: set[Path] = set()  # entries whose checksums this process has read
 
 
@@ -63,14 +64,30 @@ class Busy(Exception):
 
 
 class Store:
-    """`used` are the keys of what was found or made through this object; `budget` is in GB."""
+    """`used` are the keys of what was found or made through this object; `budget` is in GB.
+
+    The folder is made where it is missing. Raises KdsweepError if it cannot be, or holds what is not a
+    store's: files of a store come and go, and none but its own may.
+    """
 
     def __init__(self, root: str | Path, budget: float | None = None) -> None:
         self.root, self.budget = Path(root).absolute(), budget
         self.used: set[str] = set()
+        folders = [self.root / name for name in ("unfinished", "damaged", "locks")]
         try:
-            for folder in (self.root, self.root / "unfinished", self.root / "damaged", self.root / "locks"):
-                folder.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not (self.root / MARKER).exists():
+                if any(self.root.iterdir()) and not all(folder.is_dir() for folder in folders):
+                    own = Path(root) / "kdsweep-store"
+                    raise KdsweepError(
+                        f"store={root}: holds other files and is no store of kdsweep; give a folder of its "
+                        f"own, such as {own}"
+                    )
+                (self.root / MARKER).write_text(
+                    "A store of kdsweep: `kdsweep-store list` shows what is in it.\n"
+                )
+            for folder in folders:
+                folder.mkdir(exist_ok=True)
         except OSError as error:
             raise KdsweepError(f"store={root}: cannot be made a folder: {error.strerror}") from error
 

@@ -87,12 +87,16 @@ def _days(text: str) -> float:
 
 def _run(options: argparse.Namespace) -> int:
     from kdsweep.errors import KdsweepError
-    from kdsweep.store import Store
+    from kdsweep.store import MARKER, Store
 
     options.tracking_uri = options.tracking_uri or console.configured("tracking.uri")
     root = Path(options.store or console.configured("store"))
     if not root.is_dir():
         raise KdsweepError(f"{root}: no such folder; give --store, or start where kdsweep was started")
+    if not (root / MARKER).exists():
+        raise KdsweepError(
+            f"{root}: is no store of kdsweep; give --store, or start where kdsweep was started"
+        )
     commands = {"list": _list, "show": _show, "verify": _verify, "remove": _remove}
     return commands[options.command](options, Store(root))
 

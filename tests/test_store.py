@@ -73,9 +73,10 @@ def test_damage_is_set_aside_and_made_anew(tmp_path, caplog, damage):
 
 
 def test_what_a_killed_maker_left_is_cleared(tmp_path):
+    store = Store(tmp_path)
     (tmp_path / ".key-left").mkdir(parents=True)
     (tmp_path / ".other-left").mkdir()
-    Store(tmp_path).obtain("key", write("made"), origin=MADE)
+    store.obtain("key", write("made"), origin=MADE)
     assert not (tmp_path / ".key-left").exists()
     assert (tmp_path / ".other-left").exists()
 

@@ -119,8 +119,9 @@ def test_what_is_in_work_stays_and_what_is_left_over_goes(store_tool, tmp_path):
     for key in keys:
         origin = Origin("stage", {}, network="mlp")
         store.obtain(key, lambda folder: (folder / "x").write_text("x"), origin=origin)
-    for name in (f".{'c' * 32}-left", f".{'d' * 32}-made", ".removed-half"):
-        (store.root / name).mkdir()
+    mine = [".venv-3.11", ".removed-photos", f".{'c' * 32}-my_notes_of_it"]
+    for name in (f".{'c' * 32}-1s_left1", f".{'d' * 32}-1s_made1", "removed/half", *mine):
+        (store.root / name).mkdir(parents=True)
     for key in "ef":
         store.unfinished(key * 32).mkdir()
         (store.unfinished(key * 32) / "checkpoint.safetensors").write_bytes(b"." * 100)
@@ -131,7 +132,9 @@ def test_what_is_in_work_stays_and_what_is_left_over_goes(store_tool, tmp_path):
         told = store_tool("remove", "aa", "bb", "--unfinished", "3", "--yes").stdout
     assert "aaaaaaaa stays: a job is at work on it" in told
     assert read_entries(store).keys() == {keys[0]}
-    assert [path.name for path in store.root.glob(".*")] == [f".{'d' * 32}-made"]
+    assert not list((store.root / "removed").iterdir())
+    there = {path.name for path in store.root.glob(".*")}
+    assert there == {f".{'d' * 32}-1s_made1", *mine}, "what no name of kdsweep's has is somebody's"
     assert [path.name for path in (store.root / "unfinished").iterdir()] == ["f" * 32]
 
 
@@ -153,19 +156,35 @@ def test_an_older_store_is_listed_and_kept(kdsweep, store_tool, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["list", "--store", "none"], "none: no such folder; give --store"), (["remove"], "remove what"),
+     (["list", "--store", "."], ".: is no store of kdsweep; give --store"),
+     (["remove", "--unused", "--yes", "--store", "."], ".: is no store of kdsweep; give --store"),
      (["nonsense"], "invalid choice"),
      (["remove", "--unused", "--tracking-uri", "bogus"], "tracking.uri=bogus: MLflow does not"),
      *((["remove", f"--unfinished={days}"], f"--unfinished: {days}: must be a number of days, 0 to 36500")
        for days in ("nan", "1000000", "-1", "x"))],
 )  # fmt: skip
 def test_mistakes_are_told(store_tool, tmp_path, arguments, message):
-    (tmp_path / "kdsweep-store").mkdir()
+    Store(tmp_path / "kdsweep-store")
+    there = set(tmp_path.rglob("*"))
     told = store_tool(*arguments, status=1).stderr
     assert message in told and "Traceback" not in told
+    assert set(tmp_path.rglob("*")) == there, "nothing is made"
+
+
+def test_a_folder_with_other_files_is_no_store(kdsweep, store_tool, tmp_path):
+    """Else files of the user's would be among those that kdsweep removes."""
+    (tmp_path / ".venv-3.11").mkdir()
+    told = kdsweep("store=.", *TINY, status=1).stderr
+    assert "store=.: holds other files and is no store of kdsweep; give a folder of its own" in told
+    assert (tmp_path / ".venv-3.11").is_dir() and not (tmp_path / "locks").exists()
+    earlier = tmp_path / "earlier"
+    for name in ("unfinished", "damaged", "locks"):
+        (earlier / name).mkdir(parents=True)
+    assert Store(earlier).root == earlier, "one that was made before stores had a marker"
 
 
 def test_the_store_is_listed_though_the_tracking_uri_is_none(store_tool, tmp_path):
-    (tmp_path / "kdsweep-store").mkdir()
+    Store(tmp_path / "kdsweep-store")
     told = store_tool("list", "--tracking-uri", "bogus").stderr
     assert "who uses what is not known: tracking.uri=bogus: MLflow does not" in told
     assert "Traceback" not in told
