@@ -37,7 +37,7 @@ class Sweep:
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
     versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
-    whose results it tells too.
+    whose results it tells too. `latency` is what was measured before the first job began (`latency.py`).
     """
 
     run_id: str
@@ -49,6 +49,7 @@ class Sweep:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     earlier: list[str] = field(default_factory=list)
+    latency: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:

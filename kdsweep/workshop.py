@@ -145,21 +145,15 @@ class Workshop:
         return self.store.obtain(digest(description), make, origin=origin)[0]
 
     def cost(self, stage: Stage) -> dict[str, float]:
-        """Parameters, FLOPs and latency of the stage's network, measured once per network."""
+        """Parameters and FLOPs of the stage's network, counted once per network."""
 
         def make(folder: Path) -> None:
-            from kdsweep.models.cost import cost
+            from kdsweep.models.cost import Sized, cost
 
-            figures = cost(stage.model, len(self.dataset.classes), self.dataset.shape)
+            figures = cost(Sized(stage.model, len(self.dataset.classes), self.dataset.shape))
             (folder / "cost.json").write_text(json.dumps(figures))
 
-        description = {
-            "cost": stage.describe()["model"],
-            "source": stage.source,
-            "format": FORMAT,
-            "classes": len(self.dataset.classes),
-            "shape": self.dataset.shape,
-        }
+        description = priced(stage, self.dataset)
         origin = Origin("cost", description, network=stage.name)
         entry, _ = self.store.obtain(digest(description), make, origin=origin)
         figures: dict[str, float] = json.loads((entry / "cost.json").read_text())
@@ -258,6 +252,12 @@ class Workshop:
         torch.set_num_threads(self.hardware.cpu_threads)
         torch.backends.cudnn.allow_tf32 = False  # or a GPU's float32 is another one than the CPU's
         return resolve(self.hardware)
+
+
+def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
+    """What the cost of a stage's network is that of: stages of one network have one."""
+    size = {"classes": len(dataset.classes), "shape": dataset.shape}
+    return {"cost": stage.describe()["model"], "source": stage.source, "format": FORMAT, **size}
 
 
 def _stacked(outputs: "list[Tensor]") -> "Tensor":

@@ -43,6 +43,8 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
         return None
     views = []
     for name, (key, title) in COSTS.items():
+        if not all(key in point.cost for point in points):
+            continue
         front = pareto(points, key)
         told = [f"{each.label} ({_amount(each.cost[key])}: {shown(each.test.mean)})" for each in front]
         says = (
@@ -50,10 +52,11 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
             f"{f' and {len(told) - 6} more' if len(told) > 6 else ''}. It is drawn by means alone."
         )
         views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
-    explains = (
-        "Up and left is better. A multiplication and an addition count as two FLOPs; latency is that of the "
-        "machine that trained."
-    )
+    explains = "Up and left is better. A multiplication and an addition count as two FLOPs; latency is "
+    if "latency" in [view.name for view in views]:
+        explains += "of one thread of the machine that started the sweep, before the first job began."
+    else:
+        explains += "left out: it is not known of every network, as where the machine was busy."
     return Section("cost", "What accuracy costs", explains, views, "Against", toggle="Pareto front")
 
 
@@ -103,7 +106,9 @@ def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
     networks = [job.networks[role] for job in jobs]
     values = [100 * value for job in jobs if (value := job.test(role)) is not None]
     if values and all(network.get("cost") for network in networks):
-        cost = {key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]}
+        costs = [network["cost"] for network in networks]
+        known = [key for key in costs[0] if all(key in cost for cost in costs)]
+        cost = {key: fmean(cost[key] for cost in costs) for key in known}
         yield Point(role, label, cost, interval(values))
 
 
