@@ -9,10 +9,10 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kdsweep.errors import explain
 from kdsweep.stage import FORMAT, digest
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 BUSY = 0.25  # share of the cores at work for others, beyond which nothing is measured
 SECONDS_TO_LOOK = 0.1  # at what others do, before torch is imported for it
+GROUP = 2**30  # bytes of networks that are built at a time
 FILE = "latency.json"
-Done = TypeVar("Done")
 
 
 def latency(networks: Mapping[str, Mapping[str, Any]], store: Store) -> dict[str, Any]:
@@ -40,11 +40,14 @@ def latency(networks: Mapping[str, Mapping[str, Any]], store: Store) -> dict[str
     if entry := store.find(key):
         found: dict[str, Any] = json.loads((entry / FILE).read_text())
         return found
-    _, load = _load_during(lambda: time.sleep(SECONDS_TO_LOOK))
+    before = Load()
+    with before.watched():
+        time.sleep(SECONDS_TO_LOOK)
     measured: dict[str, float] = {}
+    load = before.cores
     if load <= BUSY * cores:
         try:
-            measured, load = _load_during(lambda: _measure(networks))
+            measured, load = _measure(networks)
         except Exception as error:  # such as weights that cannot be downloaded: nothing depends on it
             log.warning("latency is not measured: %s", explain(error))
             return {}
@@ -65,21 +68,42 @@ def busy(taken: Mapping[str, Any]) -> str:
     return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"
 
 
-def _measure(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    from kdsweep.models.cost import Sized, latencies
+def _measure(networks: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, float], float]:
+    """Milliseconds by digest, and the load meanwhile: in turns, unless all together fill too much memory."""
+    from kdsweep.models.cost import Built, Sized, built, latencies
 
-    sized = [Sized(each["cost"], each["classes"], each["shape"]) for each in networks.values()]
-    return dict(zip(networks, latencies(sized), strict=True))
+    load, found, group, size = Load(), [], list[Built](), 0
+    for number, each in enumerate(networks.values(), start=1):
+        group.append(built(Sized(each["cost"], each["classes"], each["shape"])))
+        size += sum(parameter.nbytes for parameter in group[-1][0].parameters())
+        if size > GROUP or number == len(networks):
+            with load.watched():
+                found += latencies(group)
+            group, size = [], 0
+    return dict(zip(networks, found, strict=True)), load.cores
 
 
-def _load_during(action: Callable[[], Done]) -> tuple[Done, float]:
-    """What it gives, and how many cores were busy with anything but this thread meanwhile, on average."""
-    start, own, before = time.perf_counter(), time.thread_time(), _busy_seconds()
-    done = action()
-    own, after = time.thread_time() - own, _busy_seconds()
-    if before is None or after is None:
-        return done, os.getloadavg()[0]  # of the last minute, but all there is
-    return done, max(0.0, (after - before - own) / (time.perf_counter() - start))
+class Load:
+    """How many cores are busy with anything but this thread, on average over the times that are watched."""
+
+    def __init__(self) -> None:
+        self.busy, self.seconds = 0.0, 0.0
+        self.known = True
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        start, own, before = time.perf_counter(), time.thread_time(), _busy_seconds()
+        yield
+        own, after = time.thread_time() - own, _busy_seconds()
+        self.seconds += time.perf_counter() - start
+        if before is None or after is None:
+            self.known = False
+        else:
+            self.busy += max(0.0, after - before - own)
+
+    @property
+    def cores(self) -> float:
+        return self.busy / self.seconds if self.known else os.getloadavg()[0]  # of a minute, but all there is
 
 
 def _busy_seconds() -> float | None:

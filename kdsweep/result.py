@@ -28,7 +28,7 @@ LEFT = (
 )
 INTERRUPTED = "interrupted"
 PRUNED = "pruned"
-PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")  # whose versions are told
+PACKAGES = ("kdsweep", "torch", "torchvision", "timm", "hydra-core", "optuna", "mlflow")  # of a sweep
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ needs no torch.
 
 import json
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import version
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 FIGURES = 3  # counts up with what an evaluation holds: older ones are made anew
+LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
@@ -273,6 +276,7 @@ def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]
     return {
         "kdsweep": __version__,
         "torch": str(torch.__version__),
+        **{name: version(name) for name in LIBRARIES if name in sys.modules},
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": hardware.cpu_threads,

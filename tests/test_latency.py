@@ -18,7 +18,7 @@ from kdsweep import job, latency, sweep
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.export.card import _cost
 from kdsweep.export.chosen import Chosen
-from kdsweep.models.cost import FEWEST_RUNS, LEAST_SECONDS, RUNS, Sized, latencies
+from kdsweep.models.cost import FEWEST_RUNS, LEAST_SECONDS, RUNS, Built, Sized, built, latencies
 from kdsweep.parse import parse
 from kdsweep.report.leaderboard import leaderboard
 from kdsweep.report.summary import costs
@@ -50,8 +50,8 @@ class Timed(torch.nn.Module):
         return images
 
 
-def timed(name: str) -> Sized:
-    return Sized({"_target_": "test_latency.Timed", "name": name}, 3, (3, 8, 8))
+def timed(name: str) -> Built:
+    return built(Sized({"_target_": "test_latency.Timed", "name": name}, 3, (3, 8, 8)))
 
 
 def test_networks_run_in_turns_and_the_least_of_their_runs_counts():
@@ -74,16 +74,15 @@ def test_slow_networks_run_a_few_times(monkeypatch):
 
 
 class Machine:
-    """A machine that is as busy as it is told, look by look."""
+    """A machine that is as busy as it is told, look by look: a share of its cores."""
 
     def __init__(self, monkeypatch, *loads: float) -> None:
-        self.loads = list(loads)
-        self.looks = 0
-        monkeypatch.setattr(latency, "_load_during", self)
+        self.loads, self.looks = list(loads), 0
+        monkeypatch.setattr(latency.Load, "cores", property(lambda load: self.look()))
 
-    def __call__(self, action):
+    def look(self) -> float:
         self.looks += 1
-        return action(), self.loads.pop(0) * CORES
+        return self.loads.pop(0) * CORES
 
 
 def test_a_quiet_machine_is_measured_once(tmp_path, monkeypatch):
@@ -131,21 +130,46 @@ def test_a_network_that_cannot_be_built_costs_the_latency_alone(tmp_path, monkey
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux tells how busy it is")
 def test_the_load_is_what_others_do():
     spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    load = latency.Load()
     try:
         time.sleep(0.2)
-        _, load = latency._load_during(lambda: time.sleep(1))
+        with load.watched():
+            time.sleep(1)
     finally:
         spinning.kill()
         spinning.wait()
-    assert 0.3 < load < CORES + 0.1
+    assert 0.3 < load.cores < CORES + 0.1
 
 
-def test_the_load_leaves_out_this_thread_alone(monkeypatch):
-    clock = iter([10.0, 16.0])
-    monkeypatch.setattr(latency, "_busy_seconds", lambda: next(clock))
-    monkeypatch.setattr(time, "thread_time", iter([1.0, 3.0]).__next__)
-    monkeypatch.setattr(time, "perf_counter", iter([0.0, 4.0]).__next__)
-    assert latency._load_during(lambda: "done") == ("done", (6 - 2) / 4)
+def test_the_load_leaves_out_this_thread_and_what_is_not_watched(monkeypatch):
+    busy = iter([10.0, 16.0, 100.0, 101.0])
+    monkeypatch.setattr(latency, "_busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(time, "thread_time", iter([1.0, 3.0, 50.0, 50.5]).__next__)
+    monkeypatch.setattr(time, "perf_counter", iter([0.0, 4.0, 70.0, 71.0]).__next__)
+    load = latency.Load()
+    for _ in range(2):
+        with load.watched():
+            pass
+    assert load.cores == pytest.approx(((6 - 2) + (1 - 0.5)) / (4 + 1))
+
+
+def test_where_that_is_not_told_the_load_average_is_taken(monkeypatch):
+    monkeypatch.setattr(latency, "_busy_seconds", lambda: None)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.25, 9.0, 9.0))
+    load = latency.Load()
+    with load.watched():
+        pass
+    assert load.cores == 1.25
+
+
+def test_networks_that_fill_the_memory_together_are_measured_in_groups(monkeypatch):
+    groups = []
+    monkeypatch.setattr(latency, "GROUP", 1)
+    monkeypatch.setattr(
+        "kdsweep.models.cost.latencies", lambda group: groups.append(group) or [1.0] * len(group)
+    )
+    measured, _ = latency._measure(NETWORKS)
+    assert measured == dict.fromkeys(NETWORKS, 1.0) and [len(group) for group in groups] == [1, 1]
 
 
 @pytest.mark.parametrize(("at_once", "said"), [(4, "4 jobs"), (None, "several jobs")])
@@ -210,8 +234,8 @@ def test_the_table_of_costs_says_why_there_is_no_latency():
 def test_the_page_leaves_it_out(tmp_path):
     whole, lacking = Page(tmp_path, invented.sweep()), Page(tmp_path, without_latency(invented.sweep()))
     assert len(whole.charts["cost"]) == 3 and len(lacking.charts["cost"]) == 2
-    assert "before the first job began" in whole.text
-    assert "latency is left out" in lacking.text and "before the first job began" not in lacking.text
+    assert "before its first job" in whole.text
+    assert "latency is left out" in lacking.text and "before its first job" not in lacking.text
 
 
 def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):

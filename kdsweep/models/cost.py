@@ -10,7 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdsweep.models.build import build
 
 RUNS, FEWEST_RUNS = 30, 5  # of each network
-SECONDS, LEAST_SECONDS = 2.0, 0.2  # beyond which a few runs are enough; for the load to be seen
+SECONDS, LEAST_SECONDS = 2.0, 0.1  # beyond which a few runs are enough; for the load to be seen
+
+Built = tuple[torch.nn.Module, torch.Tensor]
 
 
 class Sized(NamedTuple):
@@ -26,28 +28,35 @@ def cost(network: Sized) -> dict[str, float]:
 
     FLOPs are those of convolutions and matrix products, a multiplication and an addition being two.
     """
-    module, image = _built(network)
+    module, image = built(network)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(image)
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return {"parameters": parameters, "flops": counter.get_total_flops()}
 
 
-def latencies(networks: Sequence[Sized]) -> list[float]:
-    """Milliseconds that each network takes for one image, on one CPU thread, laid out as in training.
+def built(network: Sized) -> Built:
+    """The network in eval mode, and an empty image, laid out as in training."""
+    with torch.random.fork_rng(devices=[]):
+        module = build(*network).eval()
+    module = module.to(memory_format=torch.channels_last)
+    return module, torch.zeros(1, *network.shape).contiguous(memory_format=torch.channels_last)
+
+
+def latencies(networks: Sequence[Built]) -> list[float]:
+    """Milliseconds that each network takes for its image, on one CPU thread.
 
     They run in turns, so that whatever changes meanwhile meets them all, and the least of the runs counts:
     everything that disturbs a run makes it longer.
     """
-    built = [_built(network) for network in networks]
-    least = [float("inf")] * len(built)
+    least = [float("inf")] * len(networks)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.no_grad():
             begin, rounds, seconds = time.perf_counter(), 0, 0.0
             while rounds < FEWEST_RUNS or seconds < (LEAST_SECONDS if rounds >= RUNS else SECONDS):
-                for i, (module, image) in enumerate(built):
+                for i, (module, image) in enumerate(networks):
                     start = time.perf_counter()
                     module(image)
                     least[i] = min(least[i], time.perf_counter() - start)
@@ -55,11 +64,3 @@ def latencies(networks: Sequence[Sized]) -> list[float]:
     finally:
         torch.set_num_threads(threads)
     return [1000 * each for each in least]
-
-
-def _built(network: Sized) -> tuple[torch.nn.Module, torch.Tensor]:
-    """The network in eval mode and an empty image, channels last."""
-    with torch.random.fork_rng(devices=[]):
-        module = build(*network).eval()
-    module = module.to(memory_format=torch.channels_last)
-    return module, torch.zeros(1, *network.shape).contiguous(memory_format=torch.channels_last)

@@ -52,11 +52,11 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
             f"{f' and {len(told) - 6} more' if len(told) > 6 else ''}. It is drawn by means alone."
         )
         views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
-    explains = "Up and left is better. A multiplication and an addition count as two FLOPs; latency is "
+    explains = "Up and left is better. A multiplication and an addition count as two FLOPs; latency "
     if "latency" in [view.name for view in views]:
-        explains += "of one thread of the machine that started the sweep, before the first job began."
+        explains += "was measured by the machine that started the sweep, before its first job."
     else:
-        explains += "left out: it is not known of every network, as where the machine was busy."
+        explains += "is left out, since it was not measured of every network."
     return Section("cost", "What accuracy costs", explains, views, "Against", toggle="Pareto front")
 
 
