@@ -151,9 +151,9 @@ def kept(entries: Mapping[str, Entry], uses: Iterable[Use]) -> set[str]:
     }
     for entry in entries.values():
         derived = entry.of and keep.issuperset(entry.of)
-        measured = (
-            entry.kind == "cost"
-            and _network({**entry.made_from, "model": entry.made_from.get("cost")}) in networks
+        priced = entry.made_from.get("latency", [entry.made_from])
+        measured = any(
+            "cost" in each and _network({**each, "model": each["cost"]}) in networks for each in priced
         )
         if derived or measured or not entry.described:
             keep.add(entry.key)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,23 @@ from omegaconf import DictConfig
 from kdsweep.config import Config, Network
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
-from kdsweep.errors import ConfigError, Pruned, explain
+from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
+from kdsweep.latency import busy, latency
 from kdsweep.models.build import check, parameter_count
 from kdsweep.models.source import default_options, source_digest
 from kdsweep.models.weights import locate, weights_digest
 from kdsweep.parse import parse
 from kdsweep.plan import Known, Plan, plan
-from kdsweep.report.summary import cost_table, draw_inside, sweep_line, sweep_table
+from kdsweep.report.summary import costs, draw_inside, sweep_line, sweep_table
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
-from kdsweep.stage import Stage
+from kdsweep.stage import Stage, digest
 from kdsweep.store import Store
 from kdsweep.tracking import Run, begin_run, download, log_figures
 from kdsweep.training.device import resolve, uses_cuda
 from kdsweep.training.events import Emit, Event, StageFinished
-from kdsweep.workshop import Workshop
+from kdsweep.workshop import Workshop, priced
+
+ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 5, 2.0  # to measure what an objective needs
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,14 @@ def run_job(
         result.seed, result.recipe = config.seed, _recipe(config)
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)
+        measured = sweep.latency if sweep else measure([job])
         tracked = begin_run(config, job.store, result, sweep)
         if sweep is None:
             alone = Sweep.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
-            tracked.artifact(alone.save(folder))
+            tracked.artifact(replace(alone, latency=measured).save(folder))
         with tracked, display:
             result.run_id = tracked.id
-            _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result)
+            _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result, measured)
             pictures = [] if sweep else draw_inside(result, folder)
             log_figures(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
             model = [] if sweep else _log_model(config, result)
@@ -80,7 +84,7 @@ def run_job(
         if sweep:
             display.console.print(sweep_line(result, sweep.jobs), markup=False)
         elif not result.error:
-            display.console.print("", sweep_table([result], []), "", cost_table(result), sep="\n")
+            display.console.print("", sweep_table([result], []), "", *costs(result, measured), sep="\n")
             display.console.print(*("", *model) if model else (), sep="\n  ")
 
 
@@ -118,6 +122,12 @@ def prepare(config: Config) -> Job:
     return job
 
 
+def measure(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The latency of all networks of jobs that have not begun, by `latency.py`."""
+    networks = [priced(stage, job.dataset) for job in jobs for stage in job.plan.links().values()]
+    return latency({digest(each): each for each in networks}, jobs[0].store)
+
+
 def _check_machine_and_networks(job: Job) -> None:
     """What the store has did fit; other networks are tried on two empty images before anything is trained."""
     untrained = {role: stage for role, stage in job.plan.links().items() if not job.store.find(stage.key)}
@@ -146,7 +156,9 @@ def _reason(error: BaseException) -> str:
     return explain(error) if isinstance(error, Exception) else INTERRUPTED
 
 
-def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], result: Result) -> None:
+def _obtain_and_evaluate(
+    job: Job, tracked: Run, watchers: Sequence[Emit], result: Result, measured: Mapping[str, Any]
+) -> None:
     """Every stage from the store or by training; then the figures of each on the test split."""
 
     def emit(event: Event) -> None:
@@ -157,15 +169,31 @@ def _obtain_and_evaluate(job: Job, tracked: Run, watchers: Sequence[Emit], resul
     remote = None if hardware.shared_store else tracked
     workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
     trained = workshop.obtain_all(job.plan.links())
+    student = job.plan.chain["student"]
+    ms = measured.get("ms", {})
+    if "cost/latency_ms" in job.config.objective and digest(priced(student, job.dataset)) not in ms:
+        ms = _insist(job)
     teachers = job.plan.teachers
     for role, stage in job.plan.links().items():
         # the student alone is compared with those that teach the student: what they add shows
         compared = teachers.get("student" if role == "scratch" else role, ())
         result.networks[role] = _figures(workshop, stage, compared, trained[role])
+        known = ms.get(digest(priced(stage, job.dataset)))
+        result.networks[role]["cost"] |= {} if known is None else {"latency_ms": known}
     if job.plan.ensemble:
         result.networks["ensemble"] = _ensemble(workshop, job.plan, result)
     result.chain = list(job.plan.chain)
     result.objective = _objective(result, job.config.objective)
+
+
+def _insist(job: Job) -> dict[str, float]:
+    """The latencies of a job's networks, which its objective needs: measured once the machine is quiet."""
+    for _ in range(ATTEMPTS):
+        taken = measure([job])
+        if taken.get("ms"):
+            return dict(taken["ms"])
+        time.sleep(SECONDS_BETWEEN_ATTEMPTS)
+    raise KdsweepError(f"objective=cost/latency_ms: {busy(taken)}; take cost/flops, or leave it the machine")
 
 
 def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[float]:
@@ -205,6 +233,7 @@ def _ensemble(workshop: Workshop, plan: Plan, result: Result) -> dict[str, Any]:
     members = plan.ensemble
     evaluation = workshop.evaluation(list(members.values()), [plan.chain["teacher"]])
     costs = [result.networks[role]["cost"] for role in members]
+    known = [name for name in costs[0] if all(name in cost for cost in costs)]
     return {
         "key": evaluation.name,
         "name": "ensemble",
@@ -213,7 +242,7 @@ def _ensemble(workshop: Workshop, plan: Plan, result: Result) -> dict[str, Any]:
         "reused": all(result.networks[role]["reused"] for role in members),
         "seconds": 0.0,
         **json.loads((evaluation / "evaluation.json").read_text()),
-        "cost": {name: sum(cost[name] for cost in costs) for name in costs[0]},
+        "cost": {name: sum(cost[name] for cost in costs) for name in known},
     }
 
 

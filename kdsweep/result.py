@@ -32,7 +32,7 @@ LEFT = (
 )
 INTERRUPTED = "interrupted"
 PRUNED = "pruned"
-PACKAGES = ("kdsweep", "torch", "torchvision", "hydra-core", "optuna", "mlflow")  # whose versions are told
+PACKAGES = ("kdsweep", "torch", "torchvision", "timm", "hydra-core", "optuna", "mlflow")  # of a sweep
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Sweep:
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
     versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
-    whose results it tells too.
+    whose results it tells too. `latency` is what was measured before the first job began (`latency.py`).
     """
 
     run_id: str
@@ -53,6 +53,7 @@ class Sweep:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     earlier: list[str] = field(default_factory=list)
+    latency: dict[str, Any] = field(default_factory=dict)
     confirm_from: int | None = None  # the number of the first job that only confirms
 
     def result(self, number: int, swept: dict[str, Any]) -> "Result":

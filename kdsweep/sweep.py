@@ -154,6 +154,7 @@ class SweepCallback(Callback):
         limit = every if config.get("plan") and "n_trials" not in config.hydra.sweeper else JOBS_CHECKED
         jobs = combinations(overrides, limit)
         prepared = _check(config, jobs)
+        _refuse_disturbed_objective(config, prepared[0].config)
         trials = _check_sweeper(config)
         first = prepared[0].config
         check_confirm(first.confirm, keys)
@@ -168,16 +169,18 @@ class SweepCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         Sweep.clear(folder)
 
+        from kdsweep.job import measure
         from kdsweep.store import Store
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
+        latency = measure(prepared)
         tracker = Tracker(first.tracking, Store(first.store))
         tracker.close_dead_runs()
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
         sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
-        self.run.artifact(sweep.save(folder))
+        self.run.artifact(replace(sweep, latency=latency).save(folder))
         print(f"{count}: {_subject(first)}", flush=True)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
@@ -233,6 +236,15 @@ def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
     tracking = Tracking.model_validate(sweep.config["tracking"])
     for line in log_student(sweep, results, tracking, sweep.config.get("register")):
         print(f"  {line}")
+
+
+def _refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
+    """Raise ConfigError if jobs would measure, for the sweeper, how they disturb each other."""
+    if "cost/latency_ms" in first.objective and (at_once := jobs_at_once(config)) != 1:
+        raise ConfigError(
+            f"objective=cost/latency_ms: it is measured, and {at_once or 'several'} jobs at a time disturb "
+            "each other; take hardware=cpu, which runs one, or cost/flops"
+        )
 
 
 def _count(jobs: int, keys: Sequence[str]) -> str:

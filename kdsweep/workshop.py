@@ -6,11 +6,13 @@ needs no torch.
 
 import json
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import version
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 FIGURES = 3  # counts up with what an evaluation holds: older ones are made anew
+LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
@@ -145,21 +148,15 @@ class Workshop:
         return self.store.obtain(digest(description), make, origin=origin)[0]
 
     def cost(self, stage: Stage) -> dict[str, float]:
-        """Parameters, FLOPs and latency of the stage's network, measured once per network."""
+        """Parameters and FLOPs of the stage's network, counted once per network."""
 
         def make(folder: Path) -> None:
-            from kdsweep.models.cost import cost
+            from kdsweep.models.cost import Sized, cost
 
-            figures = cost(stage.model, len(self.dataset.classes), self.dataset.shape)
+            figures = cost(Sized(stage.model, len(self.dataset.classes), self.dataset.shape))
             (folder / "cost.json").write_text(json.dumps(figures))
 
-        description = {
-            "cost": stage.describe()["model"],
-            "source": stage.source,
-            "format": FORMAT,
-            "classes": len(self.dataset.classes),
-            "shape": self.dataset.shape,
-        }
+        description = priced(stage, self.dataset)
         origin = Origin("cost", description, network=stage.name)
         entry, _ = self.store.obtain(digest(description), make, origin=origin)
         figures: dict[str, float] = json.loads((entry / "cost.json").read_text())
@@ -260,6 +257,12 @@ class Workshop:
         return resolve(self.hardware)
 
 
+def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
+    """What the cost of a stage's network is that of: stages of one network have one."""
+    size = {"classes": len(dataset.classes), "shape": dataset.shape}
+    return {"cost": stage.describe()["model"], "source": stage.source, "format": FORMAT, **size}
+
+
 def _stacked(outputs: "list[Tensor]") -> "Tensor":
     import torch
 
@@ -273,6 +276,7 @@ def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]
     return {
         "kdsweep": __version__,
         "torch": str(torch.__version__),
+        **{name: version(name) for name in LIBRARIES if name in sys.modules},
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": hardware.cpu_threads,

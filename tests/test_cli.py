@@ -86,9 +86,13 @@ def test_one_job(kdsweep: Command, tmp_path):
         *(f"{role}test/{figure}" for role in ("", "teacher/", "scratch/")
           for figure in ("accuracy", "macro_f1", "roc_auc", "cross_entropy", "calibration_error")),
         "test/agreement", "scratch/test/agreement", "teacher/cost/flops",
-        *(f"cost/{figure}" for figure in ("parameters", "flops", "bytes", "latency_ms")),
+        *(f"cost/{figure}" for figure in ("parameters", "flops", "bytes")),
     ):  # fmt: skip
         assert name in metrics, name
+    (told,) = tmp_path.glob("outputs/*/*/sweep.json")
+    measured = set(json.loads(told.read_text())["latency"]["ms"].values())
+    shown = {metrics.get(name) for name in ("cost/latency_ms", "teacher/cost/latency_ms")}
+    assert shown == (measured or {None}), "what the machine was quiet enough to measure"
     history = client(tmp_path).get_metric_history(run.info.run_id, "val/accuracy")
     assert [point.step for point in history] == [1, 2]
     assert artifacts(tmp_path, run) == {
@@ -129,6 +133,8 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
         (c.data.params["temperature"], c.data.params["alpha"], c.data.params["seed"]): c for c in children
     }
     assert len(by_values) == 8
+    measured = json.loads((folder / "sweep.json").read_text())["latency"]["ms"].values()
+    assert {child.data.metrics.get("cost/latency_ms") for child in children} <= (set(measured) or {None})
     for row in rows:
         metrics = by_values[f"{row['temperature']}.0", row["alpha"], row["seed"]].data.metrics
         assert float(row["val_accuracy"]) == metrics["best/val/accuracy"]

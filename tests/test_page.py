@@ -258,6 +258,21 @@ def test_lists_stand_side_by_side_as_text(tmp_path):
     assert {row[1] for row in page.table("Leaderboard")[1:]} == {"[256]", "[784, 784]"}
 
 
+def test_alpha_1_is_one_network_at_all_temperatures_of_the_heat_map(tmp_path):
+    record = invented.sweep({"temperature": (1, 4), "alpha": (0.1, 1), "seed": (0, 1)})
+    for result in record.results:
+        if result.swept["alpha"] == 1:
+            result.networks["student"] = result.networks["scratch"]
+    page = Page(tmp_path, record)
+    heads, *rows = page.table("Leaderboard")
+    temperature, alpha = heads.index("temperature"), heads.index("alpha")
+    assert sorted((row[alpha], row[temperature]) for row in rows) == [("0.1", "1"), ("0.1", "4"), ("1", "")]
+    cells = page.charts["map"][0]["figures"][0]["data"][0]
+    assert (cells["x"], cells["y"]) == (["1", "4"], ["0.1", "1"])
+    low, high = cells["z"]
+    assert high[0] == high[1] and None not in (*low, *high)
+
+
 def test_a_flag_stands_as_a_word(tmp_path):
     page = Page(tmp_path, invented.sweep({"training.nesterov": (False, True), "seed": (0, 1)}))
     assert page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["ticktext"] == ["False", "True"]

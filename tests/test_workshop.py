@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from pathlib import Path
 
+import torch
 from conftest import CNN, MLP, make_dataset, make_stage
 from filelock import FileLock
 
@@ -11,7 +12,7 @@ from kdsweep.config import Hardware
 from kdsweep.stage import Objective
 from kdsweep.store import Store
 from kdsweep.training.events import StageFinished, Waiting
-from kdsweep.workshop import Workshop
+from kdsweep.workshop import Workshop, _provenance
 
 TEACHER = make_stage(CNN)
 ALONE = make_stage(MLP)
@@ -62,3 +63,11 @@ def test_a_job_waits_where_there_is_nothing_else_to_do(tmp_path):
     shop.obtain_all({"scratch": ALONE})
     order = order_while_another_trains(tmp_path, TEACHER.key, until="nothing", most=1)
     assert order == ["scratch", "waits for teacher", "teacher", "student"]
+
+
+def test_a_stage_records_the_versions_of_the_libraries_whose_networks_it_may_be():
+    import torchvision
+
+    made = _provenance(torch.device("cpu"), Hardware(device="cpu", threads=1))
+    assert made["torchvision"].partition("+")[0] == torchvision.__version__.partition("+")[0]
+    assert made["torch"] == str(torch.__version__)

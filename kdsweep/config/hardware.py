@@ -16,7 +16,7 @@ def cores() -> int:
 
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """auto: the GPU if there is one, else the cores; where jobs are given GPUs, as given"""
+    """auto: the GPU if there is one, else the cores; with gpus_per_job a GPU, unless that is 0"""
     threads: int | None = Field(ge=1)
     """CPU threads of a job; null: the cores, shared between the jobs at work"""
     minutes: int | None = Field(default=None, ge=3)  # the last two are for leaving it

@@ -83,7 +83,8 @@ class Recipe:
     def cost(self, role: str) -> dict[str, float]:
         """A network's costs, means over the seeds; empty where no job has such a network."""
         costs = [job.networks[role]["cost"] for job in self.jobs if role in job.networks]
-        return {name: fmean(cost[name] for cost in costs) for name in (costs[0] if costs else ())}
+        names = [name for name in (costs[0] if costs else ()) if all(name in cost for cost in costs)]
+        return {name: fmean(cost[name] for cost in costs) for name in names}
 
     def take(self, other: "Recipe") -> None:
         """Become one with a recipe whose swept values made no difference."""

@@ -11,7 +11,7 @@ from kdsweep.display import console
 from kdsweep.inventory import Entry, Use, damaged, kept, read_entries, read_unfinished, with_derived
 from kdsweep.store import Store, size_of
 
-DERIVED = ("logits", "evaluation", "cost")  # folded into their stages
+DERIVED = ("logits", "evaluation", "cost", "latency")  # folded into their stages
 UNITS = (("d", 24 * 3600), ("h", 3600), ("min", 60))
 
 

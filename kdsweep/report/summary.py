@@ -2,9 +2,10 @@
 
 import csv
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from kdsweep.display import console, seconds
 from kdsweep.errors import KdsweepError, explain
+from kdsweep.latency import busy
 from kdsweep.records import Record
 from kdsweep.report.answer import answer
 from kdsweep.report.chain import draw_chain, draw_curves, has_links
@@ -100,8 +102,9 @@ def _write_tables(record: Record, file: Path) -> None:
         Console(file=stream, width=200).print(*_tables(record), sep="\n")
 
 
-def _tables(record: Record) -> tuple[Table, str, Table]:
-    return sweep_table(record.finished, record.sweep.keys), "", cost_table(_best(record))
+def _tables(record: Record) -> list[Table | str]:
+    table = sweep_table(record.finished, record.sweep.keys)
+    return [table, "", *costs(_best(record), record.sweep.latency)]
 
 
 def _best(record: Record) -> Result:
@@ -201,6 +204,12 @@ def _down_the_table(role: str) -> tuple[int, str]:
     return last.get(role, 1), role
 
 
+def costs(result: Result, latency: Mapping[str, Any]) -> list[Table | str]:
+    """The table of costs and, if there is no latency in it, why."""
+    lacking = any("latency_ms" not in network["cost"] for network in result.networks.values())
+    return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
+
+
 def cost_table(result: Result) -> Table:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -216,9 +225,13 @@ def cost_table(result: Result) -> Table:
     for role in (*result.chain, *({"ensemble"} & result.networks.keys())):
         cost, cells = result.networks[role]["cost"], []
         for name, form in formats.items():
-            cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
+            if name in cost:
+                cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
+            else:
+                cells.append("–")
             if teacher:
-                cells.append("" if role == "teacher" else f"{teacher[name] / max(cost[name], 1e-9):.2f}×")
+                both = role != "teacher" and name in cost and name in teacher
+                cells.append(f"{teacher[name] / max(cost[name], 1e-9):.2f}×" if both else "")
         table.add_row(link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}")
     return table
 

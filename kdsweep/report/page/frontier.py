@@ -44,6 +44,8 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
         return None
     views = []
     for name, (key, title) in COSTS.items():
+        if not all(key in point.cost for point in points):
+            continue
         front = pareto(points, key)
         told = [f"{each.label} ({_amount(each.cost[key])}: {with_interval(each.test)})" for each in front]
         says = (
@@ -52,10 +54,11 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
             "within each other's intervals may change places with other seeds or test images."
         )
         views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
-    explains = (
-        "Up and left is better. A multiplication and an addition count as two FLOPs; latency is that of the "
-        "machine that trained."
-    )
+    explains = "Up and left is better. A multiplication and an addition count as two FLOPs; latency "
+    if "latency" in [view.name for view in views]:
+        explains += "was measured by the machine that started the sweep, before its first job."
+    else:
+        explains += "is left out, since it was not measured of every network."
     return Section("cost", "What accuracy costs", explains, views, "Against", toggle="Pareto front")
 
 
@@ -105,7 +108,9 @@ def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
     networks = [job.networks[role] for job in jobs]
     found = tested(jobs, role)
     if found and all(network.get("cost") for network in networks):
-        cost = {key: fmean(network["cost"][key] for network in networks) for key in networks[0]["cost"]}
+        costs = [network["cost"] for network in networks]
+        known = [key for key in costs[0] if all(key in cost for cost in costs)]
+        cost = {key: fmean(cost[key] for cost in costs) for key in known}
         yield Point(role, label, cost, accuracy(found).interval().times(100))
 
 

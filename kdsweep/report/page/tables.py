@@ -73,7 +73,8 @@ def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:
         ("parameters", "", "parameters", 1),
         ("latency ms", "of one image on one thread", "latency_ms", 1),
     ):
-        if len(rows) == 1 or len({row.cost.get(name) for row in rows}) > 1:
+        known = {row.cost.get(name) for row in rows}
+        if len(known) > 1 or (len(rows) == 1 and known != {None}):
             yield head, remark, [_cost(row.cost, name, unit) for row in rows]
 
 
@@ -113,7 +114,7 @@ def _difference(each: Difference | None) -> Cell:
 
 def _cost(cost: dict[str, float], name: str, unit: float) -> Cell:
     if name not in cost:
-        return Cell("")
+        return Cell("–", remark="not measured")
     value = cost[name] / unit
     return Cell(f"{value:,.0f}" if name == "parameters" else f"{value:.2f}", value)
 
