@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kdsweep.display import console, seconds
 from kdsweep.errors import KdsweepError, explain
@@ -19,12 +17,14 @@ from kdsweep.report.leaderboard import best_job, leaderboard
 from kdsweep.report.picture import draw_sweep, has_values
 from kdsweep.report.recipes import tested_on
 from kdsweep.report.style import link_name
+from kdsweep.report.table import Column, Fitting
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 log = logging.getLogger(__name__)
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
+EVERY_COLUMN = 10_000  # characters, beyond any table
 Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
 
 
@@ -97,11 +97,14 @@ def _shown(record: Record) -> Files:
 
 def _write_tables(record: Record, file: Path) -> None:
     with file.open("w") as stream:
-        Console(file=stream, width=200).print(*_tables(record), sep="\n")
+        Console(file=stream, width=EVERY_COLUMN).print(*_tables(record), sep="\n")
 
 
-def _tables(record: Record) -> tuple[Table, str, Table]:
-    return sweep_table(record.finished, record.sweep.keys), "", cost_table(_best(record))
+def _tables(record: Record) -> tuple[Fitting, str, Fitting]:
+    shown = sweep_table(record.finished, record.sweep.keys), cost_table(_best(record))
+    for table in shown:
+        table.elsewhere = "sweep.txt"
+    return shown[0], "", shown[1]
 
 
 def _best(record: Record) -> Result:
@@ -151,30 +154,28 @@ def ranked(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
 
 
-def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
+def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
     """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
 
     Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
     the student of a shorter chain has its row above.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    versus = {"scratch": "vs alone", "teacher": "vs teacher"}
-    versus = {role: head for role, head in versus.items() if any(role in each.networks for each in results)}
-    table.add_column("")
-    for head in (*swept, "val %", "test %", *versus.values(), "time", ""):
-        table.add_column(Text(head), justify="right")
+    versus = {"scratch": Column("vs alone", worth=4), "teacher": Column("vs teacher", worth=2)}
+    versus = {role: each for role, each in versus.items() if any(role in one.networks for one in results)}
+    figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
+    table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
 
     def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
         result = sharing[0]
         values = [{each.shown(key) for each in sharing} for key in swept]
-        table.add_row(
+        cells = (
             label,
-            *(Text(value.pop() if len(value) == 1 else "") for value in values),  # no markup in them
+            *(value.pop() if len(value) == 1 else "" for value in values),
             *_accuracies(result, role),
             *(_difference(result, role, other) for other in versus),
             *(("", "") if role == "ensemble" else _made(sharing, role)),
-            style=style,
         )
+        table.add(cells, style)
 
     for i, result in enumerate(ranked(results)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
@@ -200,15 +201,13 @@ def _down_the_table(role: str) -> tuple[int, str]:
     return last.get(role, 1), role
 
 
-def cost_table(result: Result) -> Table:
+def cost_table(result: Result) -> Fitting:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(Text(result.name))
-    for column in ("parameters", "MFLOPs", "size, MB", "latency, ms"):
-        table.add_column(column, justify="right")
-        if "teacher" in result.networks:
-            table.add_column("", justify="right", style="dim")
-    table.add_column("test %", justify="right")
+    ratio = "teacher" in result.networks
+    columns = [Column(result.name, right=False)]
+    for worth, head in ((3, "parameters"), (2, "MFLOPs"), (0, "size, MB"), (1, "latency, ms")):
+        columns += [Column(head, worth=worth), *([Column("", worth=worth, style="dim")] if ratio else [])]
+    table = Fitting([*columns, Column("test %")])
     formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
     units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
     teacher = result.networks.get("teacher", {}).get("cost")
@@ -218,7 +217,7 @@ def cost_table(result: Result) -> Table:
             cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
             if teacher:
                 cells.append("" if role == "teacher" else f"{teacher[name] / max(cost[name], 1e-9):.2f}×")
-        table.add_row(link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}")
+        table.add([link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}"])
     return table
 
 
