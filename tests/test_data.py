@@ -79,7 +79,7 @@ def test_digits_are_scikit_learns(load):
 
 
 def test_no_sheet_of_digits_both_trains_and_tests(load):
-    """A sheet begins with 0 to 9, three times; of the eighth, the first of the test split, the 0 is missing."""
+    """A sheet begins with 0 to 9, three times; of the eighth, which is tested on, the first 0 is missing."""
     data = load(recipe())
     assert "".join(map(str, data.test.labels)).startswith("123456789" + "0123456789" * 2)
     rows = np.concatenate([data.train.rows, data.val.rows])
