@@ -36,7 +36,7 @@ INTRODUCTIONS = {
     "teacher": "The network that teaches; its `model` has the keys of the [student](#student) of its name.",
     "student": "The network that is taught. [Your own](your-own.md#4-a-student-of-your-own).",
     "method": "The loss and the shape of the chain: [methods](methods.md).",
-    "training": "The student's recipe, and everyone's who says nothing else.",
+    "training": "The student's recipe, and everyone's who says nothing else. Digits have their own.",
     "hardware": "Where jobs run and how many at a time: [scaling](scaling.md).",
     "search": "Optuna in place of a grid, with `-m`: [search](search.md).",
     "experiment": "Files of differences, each a published experiment: [recipes](recipes.md).",
@@ -93,8 +93,8 @@ def _keys(group: str) -> Iterator[str]:
         tables.setdefault(of, {})[key] = [form[key] for form in having]
     for of, keys in sorted(tables.items(), key=lambda each: -len(each[0]) if each[0] else -99):
         defaults = composed(f"{group}={of[-1]}") if group == "dataset" and of else composed()
-        if group == "search":
-            defaults = composed("search=optuna")
+        if group in ("search", "training"):
+            defaults = composed("search=optuna", "training=default")
         if of:
             yield f"With `{group}.{tag}` " + ", ".join(f"`{value}`" for value in of) + ":"
         merged = {f"{group}.{key}": _merged(each) for key, each in keys.items()}
@@ -238,7 +238,8 @@ def _sets(group: str, file: Path) -> str:
         return ""
     mine = dict(_flat(composed(f"{group}={file.stem}")[group]))
     form = mine.get("source")  # told of a data set is how it differs from others of its form
-    base = composed(f"dataset={form}") if group == "dataset" and form != file.stem else composed()
+    other_form = group == "dataset" and form != file.stem
+    base = composed(f"dataset={form}" if other_form else "training=default")
     usual = dict(_flat(base[group]))
     if form == file.stem:
         mine = {key: value for key, value in mine.items() if key in usual}  # the rest is in the tables

@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kdsweep import __version__
 from kdsweep.console import FAILED, INTERRUPTED, reader_left
@@ -49,6 +49,16 @@ def main() -> None:
         sys.exit(FAILED)
     finally:
         gc.freeze()  # Python would look through it all once more before it ends
+
+
+def _help(part: str, *, _root_: DictConfig) -> str:
+    """A part of --help, for its template in conf/config.yaml."""
+    from kdsweep.help import explained
+
+    return explained(part, _root_)
+
+
+OmegaConf.register_resolver("kdsweep.help", _help)
 
 
 @hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from kdsweep import __version__
 
@@ -44,13 +46,27 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
     except OSError as error:
         named = Path(error.filename) if error.filename else None
         told = f"{named}: {error.strerror}" if named else str(error)
-        print(f"{made.prog}: {disk_is_full(error, (named or Path()).parent) or told}", file=sys.stderr)
+        say(f"{made.prog}: {disk_is_full(error, (named or Path()).parent) or told}", sys.stderr)
         sys.exit(FAILED)
     except KdsweepError as error:
-        print(f"{made.prog}: {error}", file=sys.stderr)
+        say(f"{made.prog}: {error}", sys.stderr)
         sys.exit(FAILED)
     except SystemExit as stop:  # argparse leaves by 2, which is another thing here
         sys.exit(FAILED if stop.code == 2 else stop.code)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print a sentence or several; on a terminal lines are broken at words, and words stay whole."""
+    if stream.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [
+            textwrap.fill(
+                line, width, replace_whitespace=False, break_long_words=False, break_on_hyphens=False
+            )
+            for line in text.splitlines()
+        ]
+        text = "\n".join(lines)
+    print(text, file=stream)
 
 
 def configured(key: str) -> str:

@@ -1,6 +1,7 @@
 """What a person sees while a job runs: one live line on a terminal, plain lines elsewhere."""
 
 import logging
+import os
 import sys
 import time
 from multiprocessing import current_process
@@ -25,8 +26,11 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """The console of now; a terminal's width, or one that no table needs to be broken for."""
-    return _Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
+    """The console of now: a terminal's width, where sentences are broken at words. Elsewhere lines stay
+    whole, and tables are as wide as COLUMNS says, or 120."""
+    terminal = sys.stdout.isatty()
+    width = None if terminal or "COLUMNS" in os.environ else 120
+    return _Console(highlight=False, width=width, soft_wrap=not terminal)
 
 
 class Display:

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdsweep.console import say
+
 # Read before the command sets the variable for its own purpose.
 _TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
 
@@ -72,7 +74,7 @@ def tell(error: Exception, debug: bool | None = None) -> None:
     """Say on stderr what a person needs to know of `error`; with debug=true, its traceback too."""
     if wants_traceback(debug):
         traceback.print_exception(error)
-    print(f"kdsweep: {explain(error)}", file=sys.stderr)
+    say(f"kdsweep: {explain(error)}", sys.stderr)
 
 
 def explain(error: BaseException) -> str:

@@ -7,6 +7,7 @@ every start: keep it light.
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -19,9 +20,12 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from kdsweep.compose import QuickSweeper, compose
 from kdsweep.confirm import check_confirm, confirm
+from kdsweep.console import say
+from kdsweep.database import begin_database
 from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
 from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
 from kdsweep.overrides import choices, combinations, key_of, read_overrides, swept_values
@@ -113,6 +117,7 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
+            _say_what_begins("the sweep", config)
             self._start(config)
         except Exception as error:  # which Hydra would turn into a warning
             tell(error, config.get("debug"))
@@ -120,6 +125,7 @@ class SweepCallback(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Of one job alone, before Hydra makes its folder."""
+        _say_what_begins("the job", config)
         if not config.get("plan"):
             return
         try:
@@ -199,13 +205,22 @@ class SweepCallback(Callback):
         log_best(sweep, results)
         failed = [result for result in results if result.failed and result.run_id not in sweep.earlier]
         for result in failed:
-            print(f"job {result.number} ({result.name}) failed: {result.error}", file=sys.stderr)
+            say(f"job {result.number} ({result.name}) failed: {result.error}", sys.stderr)
         if not failed or (config.get("search") and not error):  # a search goes on without some
             return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
         run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
         if isinstance(error, Exception) and (config.get("search") or wants_traceback(config.debug)):
             return None  # Hydra raises it
         raise SystemExit(1)
+
+
+def _say_what_begins(what: str, config: DictConfig) -> None:
+    """At once, for imports and checks take seconds. A database that is not there takes more: it begins."""
+    begun = None
+    with suppress(OmegaConfBaseException):  # the checks tell it
+        uri = OmegaConf.select(config, "tracking.uri")
+        begun = begin_database(uri) if isinstance(uri, str) and not config.get("plan") else None
+    print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
 
 
 def _report(run: "Run", record: Record, folder: Path) -> None:
@@ -225,7 +240,7 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
             run.note(note(record, leaderboard(record)), folder / "sweep.png")
     except Exception as error:
         told = f"the report is not whole: {explain(error)}"
-        print(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", file=sys.stderr)
+        say(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", sys.stderr)
 
 
 def log_best(sweep: Sweep, results: Sequence[Result]) -> None:

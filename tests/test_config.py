@@ -63,6 +63,25 @@ def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
     assert config.teacher.training.model_copy(update={"epochs": 7}) == config.training
 
 
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "rate"),
+    [
+        ([], 60, 0.01),
+        (["student=wrn"], 60, 0.01),
+        (["training=default"], 30, 0.001),
+        (["training=sgd", "training.epochs=7"], 7, 0.05),
+        (["dataset=mnist"], 30, 0.001),
+        (["dataset=image_folder", "teacher=wrn", "student=small_cnn"], 30, 0.001),
+        (["experiment=mnist_kd"], 12, 0.001),
+        (["experiment=mnist_kd", "dataset=digits"], 12, 0.01),
+    ],
+)
+def test_digits_bring_a_recipe_that_no_other_data_set_has(overrides, epochs, rate):
+    config = parse(composed(*overrides))
+    assert (config.training.epochs, config.training.learning_rate) == (epochs, rate)
+    assert config.teacher.training == config.training
+
+
 KEYS = {field.alias or name for name, field in Config.model_fields.items()}
 
 

@@ -5,12 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-
 from kdsweep.config import Hardware
 from kdsweep.display import console, seconds
 from kdsweep.forecast import Need, makespan, needs
 from kdsweep.report.style import link_name
+from kdsweep.report.table import Column, Fitting
 from kdsweep.result import Result
 from kdsweep.stage import Stage
 from kdsweep.store import Store
@@ -44,7 +43,7 @@ def show_plan(
     needed = every = needs([job.links for job in jobs], store, hardware)
     screen = console()
     screen.print(f"plan of {title}", markup=False)
-    parts: list[Table | str]
+    parts: list[Fitting | str]
     if trials is None:
         parts = [_shared_table(needed), _job_table(jobs, needed)] if len(jobs) > 1 else [_stage_table(needed)]
         parts += [_sum(jobs, needed, min(at_once or 1, len(jobs)))]
@@ -56,7 +55,7 @@ def show_plan(
     if confirm:
         parts += [_confirm_sum(jobs, every, confirm)]
     for part in parts:
-        if isinstance(part, str) or part.row_count:
+        if isinstance(part, str) or part.rows:
             screen.print("", part, sep="\n", markup=False)
     screen.print("nothing was trained", markup=False)
 
@@ -66,50 +65,43 @@ def _known(jobs: Sequence[Planned]) -> set[str]:
     return set.intersection(*({stage.key for stage in job.links.values()} for job in jobs))
 
 
-def _table(*heads: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i < 2 else "right")
-    return table
-
-
-def _shared_table(needed: Mapping[str, Need]) -> Table:
+def _shared_table(needed: Mapping[str, Need]) -> Fitting:
     return _stage_table({key: need for key, need in needed.items() if len(need.jobs) > 1}, jobs=True)
 
 
-def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Table:
+def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Fitting:
     """A row per stage, with the number of `jobs` that need it."""
-    table = _table("network" if not jobs else "networks of several jobs", "", "epochs", "time")
-    if jobs:
-        table.add_column("jobs", justify="right")
-    table.add_column("")
+    columns = [
+        Column("networks of several jobs" if jobs else "network", right=False),
+        Column("", right=False, wraps=True),
+        Column("epochs", worth=1),
+        Column("time"),
+        *([Column("jobs", worth=0)] if jobs else []),
+        Column("", right=False, wraps=True),
+    ]
+    table = Fitting(columns)
     for need in needed.values():
         state = (
             "in the store" if need.there else f"goes on from epoch {need.done}" if need.done else "to train"
         )
-        table.add_row(
+        cells = (
             link_name(need.role),
             need.stage.name,
             str(need.epochs or ""),
             "" if need.there else _time(need.seconds),
             *([str(len(need.jobs))] if jobs else []),
             state,
-            style="dim" if need.there else None,
         )
+        table.add(cells, "dim" if need.there else None)
     return table
 
 
-def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Table:
+def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Fitting:
     """A row per job: which of its stages it trains, finds in the store, or has from another job."""
     roles = list(dict.fromkeys(role for job in jobs for role in job.links))
     roles.sort(key=lambda role: (role == "student", role == "scratch"))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("job", justify="right")
-    for key in jobs[0].swept:
-        table.add_column(key, justify="right")
-    for role in roles:
-        table.add_column(link_name(role))
-    table.add_column("time", justify="right")
+    links = [Column(link_name(role), right=False, worth=worth) for worth, role in enumerate(roles)]
+    table = Fitting([Column("job"), *map(Column, jobs[0].swept), *links, Column("time")])
     for number, job in enumerate(jobs):
         own = [need for need in _of(job, needed) if need.jobs[0] == number and not need.there]
         cells = [_cell(needed[job.links[role].key], number) if role in job.links else "" for role in roles]
@@ -117,7 +109,7 @@ def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Table:
         time = seconds(sum(known)) if len(known) == len(own) else "?"
         values = Result(number, job.swept)
         swept = [values.shown(key) for key in job.swept]
-        table.add_row(str(number + 1), *swept, *cells, time if own else "", style=None if own else "dim")
+        table.add([str(number + 1), *swept, *cells, time if own else ""], None if own else "dim")
     return table
 
 

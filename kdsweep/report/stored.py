@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.table import Table
-
 from kdsweep.display import console
 from kdsweep.inventory import Entry, Use, damaged, kept, read_entries, read_unfinished, with_derived
+from kdsweep.report.table import Column, Fitting
 from kdsweep.store import Store, size_of
 
 DERIVED = ("logits", "evaluation", "cost", "latency")  # folded into their stages
@@ -19,9 +18,17 @@ def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> 
     """The table of stages and decoded images, each with what was computed of it; of `everything` apart."""
     entries = read_entries(store)
     keep = None if uses is None else kept(entries, uses)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in ("key", "kind", "role", "network", "size", "age", "used by"):
-        table.add_column(head, justify="right" if head in ("size", "age") else "left")
+    table = Fitting(
+        [
+            Column("key", right=False),
+            Column("kind", right=False),
+            Column("role", right=False, worth=1),
+            Column("network", right=False, wraps=True),
+            Column("size"),
+            Column("age", worth=0),
+            Column("used by", right=False, wraps=True),
+        ]
+    )
     for key, entry in entries.items():
         if entry.kind in DERIVED and entry.described and not everything:
             continue
@@ -29,15 +36,15 @@ def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> 
         bytes_of = sum(entries[each].bytes for each in with_it)
         cells = (key[:8], entry.kind, entry.role, entry.network, size(bytes_of), age(entry.made))
         style = "dim" if keep is not None and key not in keep else None
-        table.add_row(*cells, _used(entry, uses, keep), style=style)
+        table.add([*cells, _used(entry, uses, keep)], style)
     for each in read_unfinished(store):
         cells = (each.key[:8], "unfinished", "", f"{each.epochs} epochs", size(each.bytes), age(each.changed))
-        table.add_row(*cells)
+        table.add([*cells, ""])
     for folder in damaged(store):
         changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        table.add_row(folder.name[:8], "damaged", "", "", size(size_of(folder)), age(changed))
+        table.add([folder.name[:8], "damaged", "", "", size(size_of(folder)), age(changed), ""])
     screen = console()
-    if table.row_count:
+    if table.rows:
         screen.print(table, "", sep="\n", markup=False)
     unused = [] if keep is None else [entry for key, entry in entries.items() if key not in keep]
     total = f"{len(entries)} entries, {size(size_of(store.root))} in {store.root}"

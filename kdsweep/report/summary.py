@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kdsweep.display import console, seconds
 from kdsweep.errors import KdsweepError, explain
@@ -21,12 +19,14 @@ from kdsweep.report.leaderboard import best_job, leaderboard
 from kdsweep.report.measured import tested_on
 from kdsweep.report.picture import draw_sweep, has_values
 from kdsweep.report.style import link_name
+from kdsweep.report.table import Column, Fitting
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 log = logging.getLogger(__name__)
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
+EVERY_COLUMN = 10_000  # characters, beyond any table
 Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
 
 
@@ -99,12 +99,16 @@ def _shown(record: Record) -> Files:
 
 def _write_tables(record: Record, file: Path) -> None:
     with file.open("w") as stream:
-        Console(file=stream, width=200).print(*_tables(record), sep="\n")
+        Console(file=stream, width=EVERY_COLUMN).print(*_tables(record), sep="\n")
 
 
-def _tables(record: Record) -> list[Table | str]:
+def _tables(record: Record) -> list[Fitting | str]:
     table = sweep_table(record.finished, record.sweep.keys)
-    return [table, "", *costs(_best(record), record.sweep.latency)]
+    tables = [table, "", *costs(_best(record), record.sweep.latency)]
+    for each in tables:
+        if isinstance(each, Fitting):
+            each.elsewhere = "sweep.txt"
+    return tables
 
 
 def _best(record: Record) -> Result:
@@ -155,30 +159,28 @@ def ranked(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
 
 
-def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Table:
+def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
     """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
 
     Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
     the student of a shorter chain has its row above.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    versus = {"scratch": "vs alone", "teacher": "vs teacher"}
-    versus = {role: head for role, head in versus.items() if any(role in each.networks for each in results)}
-    table.add_column("")
-    for head in (*swept, "val %", "test %", *versus.values(), "time", ""):
-        table.add_column(Text(head), justify="right")
+    versus = {"scratch": Column("vs alone", worth=4), "teacher": Column("vs teacher", worth=2)}
+    versus = {role: each for role, each in versus.items() if any(role in one.networks for one in results)}
+    figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
+    table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
 
     def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
         result = sharing[0]
         values = [{each.shown(key) for each in sharing} for key in swept]
-        table.add_row(
+        cells = (
             label,
-            *(Text(value.pop() if len(value) == 1 else "") for value in values),  # no markup in them
+            *(value.pop() if len(value) == 1 else "" for value in values),
             *_accuracies(result, role),
             *(_difference(result, role, other) for other in versus),
             *(("", "") if role == "ensemble" else _made(sharing, role)),
-            style=style,
         )
+        table.add(cells, style)
 
     for i, result in enumerate(ranked(results)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
@@ -204,21 +206,19 @@ def _down_the_table(role: str) -> tuple[int, str]:
     return last.get(role, 1), role
 
 
-def costs(result: Result, latency: Mapping[str, Any]) -> list[Table | str]:
+def costs(result: Result, latency: Mapping[str, Any]) -> list[Fitting | str]:
     """The table of costs and, if there is no latency in it, why."""
     lacking = any("latency_ms" not in network["cost"] for network in result.networks.values())
     return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
 
 
-def cost_table(result: Result) -> Table:
+def cost_table(result: Result) -> Fitting:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(Text(result.name))
-    for column in ("parameters", "MFLOPs", "size, MB", "latency, ms"):
-        table.add_column(column, justify="right")
-        if "teacher" in result.networks:
-            table.add_column("", justify="right", style="dim")
-    table.add_column("test %", justify="right")
+    ratio = "teacher" in result.networks
+    columns = [Column(result.name, right=False)]
+    for worth, head in ((3, "parameters"), (2, "MFLOPs"), (0, "size, MB"), (1, "latency, ms")):
+        columns += [Column(head, worth=worth), *([Column("", worth=worth, style="dim")] if ratio else [])]
+    table = Fitting([*columns, Column("test %")])
     formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
     units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
     teacher = result.networks.get("teacher", {}).get("cost")
@@ -232,7 +232,7 @@ def cost_table(result: Result) -> Table:
             if teacher:
                 both = role != "teacher" and name in cost and name in teacher
                 cells.append(f"{teacher[name] / max(cost[name], 1e-9):.2f}×" if both else "")
-        table.add_row(link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}")
+        table.add([link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}"])
     return table
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from kdsweep.database import database_file
 from kdsweep.errors import KdsweepError
 from kdsweep.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
 from kdsweep.tracking.client import connect, silent
@@ -52,8 +53,8 @@ def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
 
 def _existing(uri: str) -> "MlflowClient":
     """A client of what is there: a database that is not there is not made."""
-    file = uri.removeprefix("sqlite:///").split("?")[0]
-    if file != uri and not Path(file).exists():
+    file = database_file(uri)
+    if file and not file.exists():
         raise KdsweepError(f"tracking.uri={uri}: no such database; give --tracking-uri")
     return connect(uri)
 

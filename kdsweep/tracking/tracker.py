@@ -7,6 +7,7 @@ from filelock import FileLock
 
 from kdsweep.alive import left_behind
 from kdsweep.config import Tracking
+from kdsweep.database import place_database
 from kdsweep.interrupts import uninterrupted
 from kdsweep.store import Store
 from kdsweep.tracking.client import connect, silent
@@ -16,16 +17,20 @@ from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 class Tracker:
     """The experiment of one tracking server or database. Raises KdsweepError if it does not answer."""
 
-    @uninterrupted()
     def __init__(self, config: Tracking, store: Store) -> None:
         self.uri = config.uri
         self.locks = store.root / "locks"
+        place_database(self.uri)
+        self._open(config.experiment)
+
+    @uninterrupted()
+    def _open(self, experiment: str) -> None:
         try:
             with FileLock(self.locks / "database.lock"):  # processes would race on its migrations
                 self.client = connect(self.uri)
-                self.experiment_id = self._experiment(config.experiment)
+                self.experiment_id = self._experiment(experiment)
         except Exception as error:
-            raise silent(config.uri, error) from error
+            raise silent(self.uri, error) from error
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)

@@ -1,0 +1,113 @@
+"""What `kdsweep --help` says of groups and keys, explained by the schema's docstrings.
+
+Hydra asks for it by the resolver `kdsweep.help` in conf/config.yaml, for a template, in which $ is doubled.
+"""
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
+
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import OmegaConfBaseException
+from pydantic.fields import FieldInfo
+
+from kdsweep.config import Config, Section
+
+COLUMN = 36  # where explanations begin
+MOST = 110  # characters of a line
+RECIPE = "teacher.training"  # of an assistant there is none in a composed config
+EXPERIMENTS = "differences, each a published experiment"
+
+
+def explained(part: str, config: DictConfig) -> str:
+    """The `part` of the help, "groups" or "keys", for a composed config."""
+    lines = _groups(config) if part == "groups" else _keys(config, "", [Config])
+    return "\n".join(_folded(*line) for line in lines).replace("$", "$$")
+
+
+def _folded(given: str, words: str) -> str:
+    """What one may give and, beside it or below, what it means."""
+    width = min(shutil.get_terminal_size().columns, MOST)
+    beside = f"  {given}".ljust(COLUMN - 1) + " "
+    first = beside if len(beside) == COLUMN else " " * COLUMN
+    if not words:
+        return f"  {given}"
+    told = textwrap.fill(
+        words, width, initial_indent=first, subsequent_indent=" " * COLUMN, break_long_words=False
+    )
+    return told if first == beside else f"  {given}\n{told}"
+
+
+def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
+    loader = GlobalHydra.instance().config_loader()
+    for group in sorted(set(loader.list_groups("")) - {"hydra"}):
+        field = _field([Config], group)
+        words = field.description if field else EXPERIMENTS
+        chosen = config.hydra.runtime.choices.get(group)
+        options = ", ".join(loader.get_group_options(group))
+        yield f"{group}={chosen or 'null'}", f"{words} ({options})"
+
+
+def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
+    """Each key with its value and what it means: first those that are no sections."""
+    for name in sorted(map(str, config), key=lambda name: isinstance(config._get_node(name), DictConfig)):
+        key = f"{prefix}{name}"
+        field, value = _field(sections, name), _value(config, name)
+        if key == RECIPE:
+            yield f"{key}.*", _words(field) if field else ""
+        if key == "hydra" or _is_the_students(config, name, prefix):
+            continue
+        if name == "model" and field:
+            yield f"{key}.*", _words(field)
+        if isinstance(value, DictConfig):
+            yield from _keys(value, f"{key}.", _sections(field.annotation) if field else [])
+        else:
+            yield f"{key}={_written(value)}", _words(field) if field else ""
+
+
+def _value(config: DictConfig, name: str) -> Any:
+    try:
+        return config[name]
+    except OmegaConfBaseException:  # it leads nowhere; a job's checks say so
+        return "???"
+
+
+def _is_the_students(config: DictConfig, name: str, prefix: str) -> bool:
+    """Whether a key of a teacher's recipe is the student's, as most are."""
+    raw = config._get_node(name)
+    return prefix.startswith(RECIPE) and "${training." in str(getattr(raw, "_value", lambda: "")())
+
+
+def _field(sections: list[type[Section]], name: str) -> FieldInfo | None:
+    for section in sections:
+        for known, field in section.model_fields.items():
+            if name == (field.alias or known):
+                return field
+    return None
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The sections that a key's value may be."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _words(field: FieldInfo) -> str:
+    """What a key means, and the words that it takes if these are few and not told."""
+    words = field.description or ""
+    allowed = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    untold = [each for each in allowed if each not in words]
+    return f"{words} ({', '.join(allowed)})" if untold else words
+
+
+def _written(value: Any) -> str:
+    """A value as a command gives it."""
+    if isinstance(value, ListConfig | list):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, DictConfig | dict):
+        return "{" + ",".join(f"{key!s}:{_written(each)}" for key, each in value.items()) + "}"
+    named = {None: "null", True: "true", False: "false"}
+    return named[value] if value is None or isinstance(value, bool) else str(value)
