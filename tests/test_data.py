@@ -174,7 +174,9 @@ def test_missing_files_are_named(load, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"not idx at all", gzip.compress(b"abc")[:10], gzip.compress(b"a" * 99)[:15] + b"x" * 30]
+    "damage",
+    [b"", b"not idx at all", gzip.compress(b"abc")[:10], gzip.compress(b"a" * 99)[:15] + b"x" * 30],
+    ids=["empty", "text", "cut", "garbage"],  # the bytes tell the time, and each test process its own
 )
 def test_damaged_files_are_named(load, tmp_path, damage):
     folder = tmp_path / "MNIST" / "raw"
