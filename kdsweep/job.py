@@ -193,7 +193,7 @@ def _insist(job: Job) -> dict[str, float]:
         if taken.get("ms"):
             return dict(taken["ms"])
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
-    raise KdsweepError(f"objective=cost/latency_ms: {busy(taken)}; take cost/flops, or leave it the machine")
+    raise KdsweepError(f"objective=cost/latency_ms: {busy(taken)}; run it on a quiet machine, or take cost/flops")
 
 
 def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[float]:

@@ -246,7 +246,9 @@ def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):
     column = heads.index("latency ms")
     assert sorted(row[column] for row in rows) == ["0.15", "–"]
     assert len(page.charts["cost"]) == 2
-    assert {"latency_ms" in row.cost for row in leaderboard(together([widths]))} == {True, False}
+    rows = leaderboard(together([widths]))
+    assert {"latency_ms" in row.cost for row in rows} == {True, False}
+    assert {row.told()["cost"]["latency_ms"] for row in rows} == {0.15, None}
 
 
 def test_the_model_card_has_it_only_where_it_was_measured():

@@ -58,7 +58,7 @@ class Row:
     versus_alone: Difference | None
     versus_teacher: Difference | None
     versus_best: Difference | None
-    cost: dict[str, float]  # parameters, flops, bytes, latency_ms
+    cost: dict[str, float]  # parameters, flops, bytes, latency_ms if it was measured
     teacher_cost: dict[str, float]
     seconds: float  # of training the student
     reused: bool  # nothing of the students was trained in this sweep
@@ -72,6 +72,8 @@ class Row:
             difference: Difference | None = getattr(self, name)
             if difference is not None:
                 shown[name]["claimed"] = difference.claimed
+        for cost in filter(None, (shown["cost"], shown["teacher_cost"])):
+            cost.setdefault("latency_ms", None)
         return {name: value for name, value in shown.items() if name != "recipe"}
 
 
