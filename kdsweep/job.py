@@ -124,8 +124,12 @@ def prepare(config: Config) -> Job:
 
 def measure(jobs: Sequence[Job]) -> dict[str, Any]:
     """The latency of all networks of jobs that have not begun, by `latency.py`."""
-    networks = [priced(stage, job.dataset) for job in jobs for stage in job.plan.links().values()]
-    return latency({digest(each): each for each in networks}, jobs[0].store)
+    networks, models = {}, {}
+    for job in jobs:
+        for stage in job.plan.links().values():
+            described = priced(stage, job.dataset)
+            networks[digest(described)], models[digest(described)] = described, stage.model
+    return latency(networks, models, jobs[0].store)
 
 
 def _check_machine_and_networks(job: Job) -> None:
@@ -193,7 +197,9 @@ def _insist(job: Job) -> dict[str, float]:
         if taken.get("ms"):
             return dict(taken["ms"])
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
-    raise KdsweepError(f"objective=cost/latency_ms: {busy(taken)}; take cost/flops, or leave it the machine")
+    raise KdsweepError(
+        f"objective=cost/latency_ms: {busy(taken)}; run it on a quiet machine, or take cost/flops"
+    )
 
 
 def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[float]:

@@ -26,8 +26,10 @@ GROUP = 2**30  # bytes of networks that are built at a time
 FILE = "latency.json"
 
 
-def latency(networks: Mapping[str, Mapping[str, Any]], store: Store) -> dict[str, Any]:
-    """Of `networks`, described by their digests as `workshop.priced` does.
+def latency(
+    networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]], store: Store
+) -> dict[str, Any]:
+    """Of `networks`, described by their digests as `workshop.priced` does, and built from `models`.
 
     Gives `ms` of each by its digest, none if the machine is busy; `load`, how many cores worked for others
     meanwhile, on average; how many `cores` there are; and the `machine`. What was measured on such a machine
@@ -47,7 +49,7 @@ def latency(networks: Mapping[str, Mapping[str, Any]], store: Store) -> dict[str
     load = before.cores
     if load <= BUSY * cores:
         try:
-            measured, load = _measure(networks)
+            measured, load = _measure(networks, models)
         except Exception as error:  # such as weights that cannot be downloaded: nothing depends on it
             log.warning("latency is not measured: %s", explain(error))
             return {}
@@ -68,13 +70,15 @@ def busy(taken: Mapping[str, Any]) -> str:
     return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"
 
 
-def _measure(networks: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, float], float]:
+def _measure(
+    networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, float], float]:
     """Milliseconds by digest, and the load meanwhile: in turns, unless all together fill too much memory."""
     from kdsweep.models.cost import Built, Sized, built, latencies
 
     load, found, group, size = Load(), [], list[Built](), 0
-    for number, each in enumerate(networks.values(), start=1):
-        group.append(built(Sized(each["cost"], each["classes"], each["shape"])))
+    for number, (key, each) in enumerate(networks.items(), start=1):
+        group.append(built(Sized(models[key], each["classes"], each["shape"])))
         size += sum(parameter.nbytes for parameter in group[-1][0].parameters())
         if size > GROUP or number == len(networks):
             with load.watched():

@@ -29,6 +29,7 @@ from kdsweep.workshop import priced
 
 DATASET = make_dataset()
 NETWORKS = {digest(each): each for each in (priced(make_stage(model), DATASET) for model in (CNN, MLP))}
+MODELS = dict(zip(NETWORKS, (CNN, MLP), strict=True))
 CORES = os.cpu_count() or 1
 
 
@@ -87,34 +88,34 @@ class Machine:
 
 def test_a_quiet_machine_is_measured_once(tmp_path, monkeypatch):
     machine = Machine(monkeypatch, 0.0, 0.1)
-    taken = latency.latency(NETWORKS, Store(tmp_path))
+    taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
     assert taken["ms"].keys() == NETWORKS.keys() and all(0 < ms < 1000 for ms in taken["ms"].values())
     assert (taken["load"], taken["cores"]) == (pytest.approx(0.1 * CORES, abs=0.01), CORES)
-    again = latency.latency(dict(reversed(NETWORKS.items())), Store(tmp_path))
+    again = latency.latency(dict(reversed(NETWORKS.items())), MODELS, Store(tmp_path))
     assert again == taken and machine.looks == 2, "found in the store, in whatever order they come"
 
 
 def test_the_same_networks_are_not_found_on_another_kind_of_machine(tmp_path, monkeypatch):
     machine = Machine(monkeypatch, 0, 0, 0, 0)
-    latency.latency(NETWORKS, Store(tmp_path))
+    latency.latency(NETWORKS, MODELS, Store(tmp_path))
     monkeypatch.setattr(latency, "_processor", lambda: "another")
-    taken = latency.latency(NETWORKS, Store(tmp_path))
+    taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
     assert machine.looks == 4 and taken["machine"] == f"another, {CORES} cores"
 
 
 @pytest.mark.parametrize("loads", [(0.5,), (0.0, 0.5)], ids=["before", "meanwhile"])
 def test_a_busy_machine_is_not_and_is_tried_again(tmp_path, monkeypatch, loads):
     Machine(monkeypatch, *loads, 0.0, 0.0)
-    taken = latency.latency(NETWORKS, Store(tmp_path))
+    taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
     assert taken["ms"] == {} and taken["load"] == 0.5 * CORES
     assert latency.busy(taken) == f"{0.5 * CORES:.1f} of {CORES} cores were busy with something else"
-    assert latency.latency(NETWORKS, Store(tmp_path))["ms"], "the busy measurement was not kept"
+    assert latency.latency(NETWORKS, MODELS, Store(tmp_path))["ms"], "the busy measurement was not kept"
 
 
 def test_torch_is_not_imported_to_see_that_a_machine_is_busy(tmp_path):
     code = (
         "import sys; from kdsweep import latency; from kdsweep.store import Store;"
-        f"latency.BUSY = -1; latency.latency({NETWORKS!r}, Store({str(tmp_path)!r}));"
+        f"latency.BUSY = -1; latency.latency({NETWORKS!r}, {MODELS!r}, Store({str(tmp_path)!r}));"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -122,8 +123,9 @@ def test_torch_is_not_imported_to_see_that_a_machine_is_busy(tmp_path):
 
 def test_a_network_that_cannot_be_built_costs_the_latency_alone(tmp_path, monkeypatch, caplog):
     Machine(monkeypatch, 0.0)
-    broken = {"key": {"cost": {"_target_": "nowhere.Network"}, "classes": 3, "shape": (1, 8, 8)}}
-    assert latency.latency(broken, Store(tmp_path)) == {}
+    broken = {"key": {"_target_": "nowhere.Network"}}
+    described = {"key": {"cost": broken["key"], "classes": 3, "shape": (1, 8, 8)}}
+    assert latency.latency(described, broken, Store(tmp_path)) == {}
     assert "latency is not measured" in caplog.text
 
 
@@ -168,7 +170,7 @@ def test_networks_that_fill_the_memory_together_are_measured_in_groups(monkeypat
     monkeypatch.setattr(
         "kdsweep.models.cost.latencies", lambda group: groups.append(group) or [1.0] * len(group)
     )
-    measured, _ = latency._measure(NETWORKS)
+    measured, _ = latency._measure(NETWORKS, MODELS)
     assert measured == dict.fromkeys(NETWORKS, 1.0) and [len(group) for group in groups] == [1, 1]
 
 
@@ -246,7 +248,9 @@ def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):
     column = heads.index("latency ms")
     assert sorted(row[column] for row in rows) == ["0.15", "–"]
     assert len(page.charts["cost"]) == 2
-    assert {"latency_ms" in row.cost for row in leaderboard(together([widths]))} == {True, False}
+    rows = leaderboard(together([widths]))
+    assert {"latency_ms" in row.cost for row in rows} == {True, False}
+    assert {row.told()["cost"]["latency_ms"] for row in rows} == {0.15, None}
 
 
 def test_the_model_card_has_it_only_where_it_was_measured():

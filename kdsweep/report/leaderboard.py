@@ -36,7 +36,7 @@ class Row:
     test: Interval
     alone: Interval | None
     teacher_test: Interval | None
-    cost: dict[str, float]  # parameters, flops, bytes, latency_ms
+    cost: dict[str, float]  # parameters, flops, bytes, latency_ms if it was measured
     teacher_cost: dict[str, float]
     seconds: float  # of training the student
     reused: bool  # nothing of the students was trained in this sweep
@@ -54,6 +54,8 @@ class Row:
             difference: Difference | None = getattr(self, name)
             if difference is not None:
                 shown[name]["claimed"] = difference.claimed
+        for cost in filter(None, (shown["cost"], shown["teacher_cost"])):
+            cost.setdefault("latency_ms", None)
         return {name: value for name, value in shown.items() if name != "recipe"}
 
 
