@@ -1,5 +1,6 @@
 """Composition and schema: every option of every group, and every mistake told at once."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def one_of(word: str) -> str:
     """The first value of a swept one, the lower end of an interval."""
     if "interval(" in word:
         return f"{word.split('=')[0]}={word.split('interval(')[1].split(',')[0]}"
-    return word.replace("range(3)", "0").split(",")[0] if "=[" not in word else word
+    return re.sub(r"range\(\d\)", "0", word).split(",")[0] if "=[" not in word else word
 
 
 def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
