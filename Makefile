@@ -10,8 +10,8 @@ help: ## list the targets
 
 install: $(VENV)/installed ## make .venv and install kdsweep into it
 
-sweep: $(VENV)/installed ## run the six-temperature sweep on scikit-learn's digits
-	$(BIN)/kdsweep -m temperature=1,2,4,16,32,64
+sweep: $(VENV)/installed ## run four temperatures over eight seeds on scikit-learn's digits
+	$(BIN)/kdsweep -m hardware=cpu_parallel temperature=1,2,8,32 'seed=range(8)'
 
 test: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/pytest -n 2 -m "not long and not slow and not slurm and not ray and not browser"

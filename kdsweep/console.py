@@ -1,6 +1,7 @@
 """What the console scripts have in common: their help, how they end, and what they print on."""
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -57,16 +58,26 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
 
 def say(text: str, stream: TextIO) -> None:
     """Print a sentence or several; on a terminal lines are broken at words, and words stay whole."""
-    if stream.isatty():
-        width = shutil.get_terminal_size().columns
-        lines = [
-            textwrap.fill(
-                line, width, replace_whitespace=False, break_long_words=False, break_on_hyphens=False
-            )
-            for line in text.splitlines()
-        ]
-        text = "\n".join(lines)
-    print(text, file=stream)
+    print(_at_words(text, stream), file=stream)
+
+
+class Warnings(logging.Formatter):
+    """Of the log's handler that writes to stderr (conf/config.yaml): broken at words, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _at_words(super().format(record), sys.stderr)
+
+
+def _at_words(text: str, stream: TextIO) -> str:
+    if not stream.isatty():
+        return text
+    wrapper = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(wrapper.fill(line) for line in text.splitlines())
 
 
 def configured(key: str) -> str:

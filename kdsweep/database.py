@@ -62,6 +62,7 @@ def place_database(uri: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(made, new)
         os.link(new, file)
-    new.unlink(missing_ok=True)
+    with suppress(OSError):
+        new.unlink()
     maker.stdin.close()
     maker.stdout.close()

@@ -17,8 +17,9 @@ from kdsweep.config import Config, Section
 
 COLUMN = 36  # where explanations begin
 MOST = 110  # characters of a line
+LONGEST = 48  # of a value, such as a network written down layer by layer
 RECIPE = "teacher.training"  # of an assistant there is none in a composed config
-EXPERIMENTS = "differences, each a published experiment"
+OTHER_GROUPS = {"experiment": "differences, each a published experiment"}
 
 
 def explained(part: str, config: DictConfig) -> str:
@@ -44,10 +45,10 @@ def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
     loader = GlobalHydra.instance().config_loader()
     for group in sorted(set(loader.list_groups("")) - {"hydra"}):
         field = _field([Config], group)
-        words = field.description if field else EXPERIMENTS
+        words = field.description if field else OTHER_GROUPS.get(group, "")
         chosen = config.hydra.runtime.choices.get(group)
         options = ", ".join(loader.get_group_options(group))
-        yield f"{group}={chosen or 'null'}", f"{words} ({options})"
+        yield f"{group}={chosen or 'null'}", f"{words} ({options})".strip()
 
 
 def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
@@ -64,7 +65,7 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
         if isinstance(value, DictConfig):
             yield from _keys(value, f"{key}.", _sections(field.annotation) if field else [])
         else:
-            yield f"{key}={_written(value)}", _words(field) if field else ""
+            yield f"{key}={_shortened(_written(value))}", _words(field) if field else ""
 
 
 def _value(config: DictConfig, name: str) -> Any:
@@ -101,6 +102,10 @@ def _words(field: FieldInfo) -> str:
     allowed = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     untold = [each for each in allowed if each not in words]
     return f"{words} ({', '.join(allowed)})" if untold else words
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
 
 
 def _written(value: Any) -> str:

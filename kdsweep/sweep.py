@@ -217,7 +217,7 @@ class SweepCallback(Callback):
 def _say_what_begins(what: str, config: DictConfig) -> None:
     """At once, for imports and checks take seconds. A database that is not there takes more: it begins."""
     begun = None
-    with suppress(OmegaConfBaseException):  # the checks tell it
+    with suppress(OmegaConfBaseException, OSError):  # which the checks tell
         uri = OmegaConf.select(config, "tracking.uri")
         begun = begin_database(uri) if isinstance(uri, str) and not config.get("plan") else None
     print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)

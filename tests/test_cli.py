@@ -3,11 +3,15 @@
 import csv
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import mlflow
 import pytest
 from conftest import TINY, Command
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
+from test_config import CONF, composed
 
 
 def client(folder) -> MlflowClient:
@@ -29,12 +33,43 @@ def artifacts(folder, run: mlflow.entities.Run) -> set[str]:
     return {each.path for each in client(folder).list_artifacts(run.info.run_id)}
 
 
-def test_help_names_groups_and_examples(kdsweep: Command):
-    shown = kdsweep("--help").stdout
-    assert "kdsweep -m temperature=1,2,4,16,32,64" in shown
-    for group in ("dataset: ants_bees, birds, ", "method: ban, dgkd, kd, ", "student: cats_dogs_cnn, "):
-        assert group in shown
+@pytest.mark.parametrize("overrides", [[], ["experiment=mhist_transfer", "hardware=slurm", "search=optuna"]])
+def test_help_explains_every_group_and_every_key(kdsweep: Command, overrides):
+    shown = kdsweep("--help", *overrides, COLUMNS="80").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    words = " ".join(shown.split())
+    for group in CONF.iterdir():
+        if group.is_dir() and group.name != "__pycache__":
+            assert re.search(rf" {group.name}=\w+ [^=]+ \({', '.join(options(group))}\)", words), group
+    keys = dict(leaves(OmegaConf.to_container(composed(*overrides))))
+    recipe = [key for key, value in keys.items() if str(value).startswith("${training.")]
+    assert recipe and "${" not in shown
+    explained = dict(re.findall(r"^  ([\w.]+)=\S+(?:\n {9,}| +)(\S.*)", shown, re.M))
+    of_networks = {key for key in keys if ".model." in key}
+    assert keys.keys() - explained.keys() <= {*recipe, *of_networks}
+    assert not set(recipe) & explained.keys()
+    assert all(f"  {key}=" in shown for key in of_networks)
+    assert explained["alpha"].startswith("weight of the labels' cross-entropy")
+
+
+def test_help_is_of_what_is_chosen_and_quick(kdsweep: Command):
+    shown = kdsweep("--help", "student=wrn", "teacher.training.epochs=9", "temperature=7").stdout
+    assert "  temperature=7 " in shown and "  student.model.depth=28\n" in shown
+    assert re.findall(r"teacher\.training\.\S+", shown) == ["teacher.training.*", "teacher.training.epochs=9"]
+    assert "  kdsweep -m temperature=" in shown
     assert 'eval "$(kdsweep --shell-completion install=bash)"' in shown
+
+
+def options(group: Path) -> list[str]:
+    return sorted(file.stem for file in group.glob("*.yaml"))
+
+
+def leaves(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--shell-completion", "query=bash"]])
@@ -76,7 +111,13 @@ def test_one_job(kdsweep: Command, tmp_path):
     (run,) = runs(tmp_path)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"temperature": "4.0", "alpha": "0.5", "chain_length": "1", "seed": "0"}
-    tags = {"role": "job", "dataset": "digits", "teacher": "mnist_cnn", "student": "mlp", "method": "kd"}
+    tags = {
+        "role": "job",
+        "dataset": "digits",
+        "teacher": "mnist_cnn",
+        "student": "small_mlp",
+        "method": "kd",
+    }
     assert {name: run.data.tags[f"kdsweep.{name}"] for name in tags} == tags
     (used,) = run.inputs.dataset_inputs
     assert (used.dataset.name, json.loads(used.dataset.profile)["test"]) == ("digits", 100)
@@ -104,7 +145,7 @@ def test_one_job(kdsweep: Command, tmp_path):
 def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     sweep = ("-m", "temperature=1,4", "alpha=0.1,0.5", "seed=range(2)", *TINY)
     first = kdsweep(*sweep).stdout
-    assert "8 jobs over temperature, alpha, seed: mlp taught by mnist_cnn, digits" in first
+    assert "8 jobs over temperature, alpha, seed: small_mlp taught by mnist_cnn, digits" in first
     assert re.search(r"\[1/8\] T=1 α=0.1 seed=0 .* trained in .*, after teacher and student alone", first)
     assert len(re.findall(r"^\[\d/8\]", first, re.M)) == 8
     folder = sweep_folder(tmp_path)

@@ -1,5 +1,6 @@
 """Composition and schema: every option of every group, and every mistake told at once."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -53,33 +54,41 @@ def one_of(word: str) -> str:
     """The first value of a swept one, the lower end of an interval."""
     if "interval(" in word:
         return f"{word.split('=')[0]}={word.split('interval(')[1].split(',')[0]}"
-    return word.replace("range(3)", "0").split(",")[0] if "=[" not in word else word
+    return re.sub(r"range\(\d\)", "0", word).split(",")[0] if "=[" not in word else word
 
 
 def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
-    config = parse(composed("training.epochs=7", "training.batch_size=32", "teacher.training.epochs=9"))
+    given = ("training.epochs=7", "training.batch_size=32", "teacher.training.epochs=9")
+    config = parse(composed("dataset=mnist", *given))
     assert (config.training.epochs, config.teacher.training.epochs) == (7, 9)
     assert config.teacher.training.batch_size == 32
     assert config.teacher.training.model_copy(update={"epochs": 7}) == config.training
 
 
 @pytest.mark.parametrize(
-    ("overrides", "epochs", "rate"),
+    ("overrides", "epochs", "rate", "teachers"),
     [
-        ([], 60, 0.01),
-        (["student=wrn"], 60, 0.01),
-        (["training=default"], 30, 0.001),
-        (["training=sgd", "training.epochs=7"], 7, 0.05),
-        (["dataset=mnist"], 30, 0.001),
-        (["dataset=image_folder", "teacher=wrn", "student=small_cnn"], 30, 0.001),
-        (["experiment=mnist_kd"], 12, 0.001),
-        (["experiment=mnist_kd", "dataset=digits"], 12, 0.01),
+        ([], 60, 0.01, 0.001),
+        (["teacher=wrn", "student=wrn"], 60, 0.01, 0.001),
+        (["training.epochs=7", "teacher.training.learning_rate=0.2"], 7, 0.01, 0.2),
+        (["training=default"], 30, 0.001, 0.001),
+        (["teacher/training=same"], 60, 0.01, 0.01),
+        (["training=sgd"], 240, 0.05, 0.001),
+        (["dataset=mnist", "training=sgd"], 240, 0.05, 0.05),
+        (["dataset=mnist"], 30, 0.001, 0.001),
+        (["dataset=image_folder", "teacher=wrn", "student=small_cnn"], 30, 0.001, 0.001),
+        (["experiment=mnist_kd"], 12, 0.001, 0.001),
     ],
 )
-def test_digits_bring_a_recipe_that_no_other_data_set_has(overrides, epochs, rate):
+def test_digits_bring_recipes_that_no_other_data_set_has(overrides, epochs, rate, teachers):
     config = parse(composed(*overrides))
     assert (config.training.epochs, config.training.learning_rate) == (epochs, rate)
-    assert config.teacher.training == config.training
+    teacher = config.teacher.training
+    assert (teacher.epochs, teacher.learning_rate) == (epochs, teachers)
+    if rate == teachers:
+        assert teacher == config.training
+    else:
+        assert (teacher.optimizer, teacher.schedule) == ("adam", "constant")
 
 
 KEYS = {field.alias or name for name, field in Config.model_fields.items()}

@@ -1,6 +1,7 @@
 """What the console scripts have in common: help, version, exit status, JSON; colour on terminals alone."""
 
 import json
+import logging
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ import pytest
 from conftest import COMMAND, TINY, environment
 
 from kdsweep import __version__
+from kdsweep.console import Warnings, say
 from kdsweep.store import Origin, Store
 
 BIN = Path(sys.executable).parent
@@ -150,6 +152,20 @@ def test_colour_is_for_terminals_without_no_color(store, tmp_path):
     assert "\x1b" not in run(*listing, folder=tmp_path).stdout
     assert "\x1b[1m" in on_a_terminal(*listing, folder=tmp_path), "a bold head"
     assert not COLOUR.search(on_a_terminal(*listing, folder=tmp_path, NO_COLOR="1"))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_mistake_on_a_terminal_is_broken_at_words(monkeypatch, capsys, terminal):
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    text = "kdsweep: no such folder\n/a/path/that/is/longer/than/the/terminal does not exist"
+    say(text, sys.stderr)
+    told = capsys.readouterr().err.splitlines()
+    broken = ["kdsweep: no such folder", "/a/path/that/is/longer/than/the/terminal", "does not exist"]
+    assert told == (broken if terminal else text.splitlines())
+    record = logging.LogRecord("", logging.WARNING, "", 0, text, (), None)
+    warned = Warnings("%(message)s").format(record).splitlines()
+    assert warned == told
 
 
 @pytest.mark.long

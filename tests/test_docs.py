@@ -101,7 +101,7 @@ def run(kdsweep: Command, line: str, folder: Path) -> None:
     if set(SHOWS) & set(arguments):
         assert kdsweep(*arguments).stdout
         return
-    arguments = [each.replace("range(3)", "range(1)") for each in arguments]
+    arguments = [re.sub(r"range\(\d\)", "range(1)", each) for each in arguments]
     searches = any(each.startswith("search=") for each in arguments)
     trials = ("search.n_trials=2",) if searches else ()
     shown = kdsweep(*arguments, *QUICK, *trials).stdout

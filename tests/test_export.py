@@ -86,7 +86,7 @@ def test_the_best_student_in_every_format(swept, out, tool):
     shown = tool("sweep", "--to", *kinds, "--quantize", "static", "--out", str(out)).stdout
     result = best(swept)
     network = result.networks["student"]
-    assert f"mlp, student of {result.name}: val {network['val']['val/accuracy']:.2%}" in shown
+    assert f"small_mlp, student of {result.name}: val {network['val']['val/accuracy']:.2%}" in shown
     models = {"model.onnx", "model.int8.onnx", "model.pt2", "model.torchscript.pt", "model.safetensors"}
     told = {"preprocessing.json", "network.json", "README.md"}
     assert {file.name for file in out.iterdir()} == models | told

@@ -19,12 +19,12 @@ from kdsweep.training.unfinished import epochs_done
 def test_a_plan_then_its_sweep_then_the_plan_again(kdsweep: Command, tmp_path):
     sweep = ("-m", "method=ban", "chain_length=1,2", "alpha=0,0.5", "seed=range(2)", *TINY)
     planned = kdsweep(*sweep, "plan=true").stdout
-    assert planned.startswith(
-        "plan of 8 jobs over chain_length, alpha, seed: mlp taught by mnist_cnn, digits"
-    )
+    checking, title, *_ = planned.splitlines()
+    assert checking == "checking the sweep"
+    assert title == "plan of 8 jobs over chain_length, alpha, seed: small_mlp taught by mnist_cnn, digits"
     # teachers and students alone by seed; students of one step are the first generations of those of two
     assert "to train: 12 networks (2 teachers, 2 students alone, 8 students)" in planned
-    assert "not in the sum: 12 networks" in planned and "mnist_cnn, mlp never trained" in planned
+    assert "not in the sum: 12 networks" in planned and "mnist_cnn, small_mlp never trained" in planned
     assert len(re.findall(r"^ +\d ", planned, re.M)) == 8
     assert {path.name for path in tmp_path.iterdir()} == {"kdsweep-store"}  # no run, no folder of a sweep
     assert not list(tmp_path.glob("kdsweep-store/*/stage.json"))

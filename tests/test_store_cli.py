@@ -88,7 +88,7 @@ def test_list_show_verify_and_remove(kdsweep: Command, store_tool: Command, tmp_
     (weights,) = (tmp_path / "kdsweep-store" / student["key"]).glob("weights*")
     weights.write_bytes(b"changed")
     told = store_tool("verify", status=1).stdout
-    assert f"damaged: {student['key']} (stage mlp): checksum of weights.safetensors" in told
+    assert f"damaged: {student['key']} (stage small_mlp): checksum of weights.safetensors" in told
     assert "1 of" in told and "makes it anew" in told
 
 

@@ -73,7 +73,7 @@ def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Fitting:
     """A row per stage, with the number of `jobs` that need it."""
     columns = [
         Column("networks of several jobs" if jobs else "network", right=False),
-        Column("", right=False, wraps=True),
+        Column("", right=False),
         Column("epochs", worth=1),
         Column("time"),
         *([Column("jobs", worth=0)] if jobs else []),

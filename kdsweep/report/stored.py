@@ -21,10 +21,10 @@ def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> 
     table = Fitting(
         [
             Column("key", right=False),
-            Column("kind", right=False),
+            Column("kind", right=False, worth=3),
             Column("role", right=False, worth=1),
-            Column("network", right=False, wraps=True),
-            Column("size"),
+            Column("network", right=False),
+            Column("size", worth=2),
             Column("age", worth=0),
             Column("used by", right=False, wraps=True),
         ]

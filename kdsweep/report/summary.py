@@ -215,7 +215,7 @@ def costs(result: Result, latency: Mapping[str, Any]) -> list[Fitting | str]:
 def cost_table(result: Result) -> Fitting:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
     ratio = "teacher" in result.networks
-    columns = [Column(result.name, right=False)]
+    columns = [Column(result.name, right=False, wraps=True)]
     for worth, head in ((3, "parameters"), (2, "MFLOPs"), (0, "size, MB"), (1, "latency, ms")):
         columns += [Column(head, worth=worth), *([Column("", worth=worth, style="dim")] if ratio else [])]
     table = Fitting([*columns, Column("test %")])

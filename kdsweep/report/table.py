@@ -11,8 +11,11 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class Column:
-    """A column by its head. Of a too wide table the columns with the lowest `worth` go first, together with
-    those of the same worth; those without stay. `wraps` if its cells are text that may take several lines."""
+    """A column by its head.
+
+    Of a table that is too wide the columns of the lowest `worth` are left out first, those without never.
+    `wraps` if head and cells are text that may take several lines.
+    """
 
     head: str
     right: bool = True
@@ -34,36 +37,38 @@ class Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown = list(range(len(self.columns)))
-        while self._width(shown) > options.max_width:
+        heads = [column.head for column in self.columns]
+        if self._width(shown, heads) > options.max_width:
+            heads = [each.head if each.wraps else each.head.replace(".", ".\n") for each in self.columns]
+        while self._width(shown, heads) > options.max_width:
             worths = [worth for i in shown if (worth := self.columns[i].worth) is not None]
             if not worths:
-                break
+                break  # what is too long still is broken where it must be
             shown = [i for i in shown if self.columns[i].worth != min(worths)]
-        yield self._table(shown, narrow=self._width(shown) > options.max_width)
+        yield self._table(shown, heads, self._width(shown, heads) <= options.max_width)
         left = [column.head for i, column in enumerate(self.columns) if i not in shown and column.head]
         if left:
-            yield Text(f"more columns in {self.elsewhere}: {', '.join(left)}", style="dim")
+            yield Text(f"more columns in {self.elsewhere}: {'; '.join(left)}", style="dim")
 
-    def _width(self, shown: Sequence[int]) -> int:
+    def _width(self, shown: Sequence[int], heads: Sequence[str]) -> int:
         """What the columns at these places need, in characters of a terminal."""
         widths = []
         for i in shown:
-            texts = [self.columns[i].head, *(cells[i] for cells, _ in self.rows)]
+            texts = [*heads[i].splitlines(), *(cells[i] for cells, _ in self.rows)]
             if self.columns[i].wraps:
                 texts = [word for text in texts for word in text.split()]
             widths.append(max(map(cell_len, texts), default=0))
         return sum(widths) + 2 * (len(widths) - 1)
 
-    def _table(self, shown: Sequence[int], narrow: bool = False) -> Table:
-        """With the columns at these places; a `narrow` one breaks heads at dots, or where it must."""
+    def _table(self, shown: Sequence[int], heads: Sequence[str], fits: bool) -> Table:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for i in shown:
             column = self.columns[i]
             table.add_column(
-                Text(column.head.replace(".", ".\n") if narrow else column.head),  # no markup in it
+                Text(heads[i]),  # no markup in it
                 justify="right" if column.right else "left",
                 style=column.style,
-                no_wrap=not (narrow or column.wraps),
+                no_wrap=fits and not column.wraps,
                 overflow="fold",
             )
         for cells, style in self.rows:

@@ -1,0 +1,103 @@
+"""MLflow's database of a new folder is made beside the checks, and is there as a whole or not at all."""
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import COMMAND, TINY, Command, environment
+from mlflow import MlflowClient
+
+from kdsweep.database import begin_database, database_file, place_database
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made; the test's own folder is the working directory."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def wait_until_gone(folder: Path) -> None:
+    end = time.monotonic() + 60
+    while any(folder.glob("kdsweep-*")):
+        assert time.monotonic() < end, "the process that makes the database outlives the command"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:///mlflow.db", "mlflow.db"),
+        ("sqlite:////tmp/a.db?timeout=9", "/tmp/a.db"),
+        ("sqlite://", None),
+        ("sqlite:///:memory:", None),
+        ("http://127.0.0.1:5000", None),
+        ("postgresql://host/mlflow", None),
+    ],
+)
+def test_a_database_that_is_a_file(uri, file):
+    assert database_file(uri) == (Path(file) if file else None)
+
+
+def test_it_is_as_mlflow_itself_makes_it(temporary):
+    uri = "sqlite:///runs/mlflow.db"
+    assert begin_database(uri) == Path("runs/mlflow.db")
+    assert not Path("runs").exists(), "it is put there when it is needed"
+    place_database(uri)
+    (made,) = MlflowClient(uri).search_experiments()
+    (own,) = MlflowClient("sqlite:///own.db").search_experiments()
+    assert (made.name, made.artifact_location) == (own.name, own.artifact_location)
+    assert [file.name for file in Path("runs").iterdir()] == ["mlflow.db"]
+    assert begin_database(uri) is None
+    place_database(uri)
+    wait_until_gone(temporary)
+
+
+def test_what_came_meanwhile_stays(temporary):
+    begin_database("sqlite:///mlflow.db")
+    Path("mlflow.db").write_text("another's")
+    place_database("sqlite:///mlflow.db")
+    assert Path("mlflow.db").read_text() == "another's"
+    assert not list(Path().glob(".mlflow.db*"))
+
+
+def test_if_it_cannot_be_made_mlflow_says_why(kdsweep: Command, tmp_path):
+    (tmp_path / "file").touch()
+    told = kdsweep("tracking.uri=sqlite:///file/mlflow.db", "plan=false", *TINY, status=1).stderr
+    assert told.startswith("kdsweep: tracking.uri=sqlite:///file/mlflow.db: MLflow does not answer: ")
+
+
+@pytest.mark.parametrize("end", [None, signal.SIGINT, signal.SIGKILL])
+def test_a_command_that_ends_early_leaves_none(temporary, tmp_path, end):
+    """Whether by a mistake, by Ctrl-C or killed; and the next one is as if nothing had been."""
+    wrong = ["temperature=-1"] if end is None else []
+    with subprocess.Popen(
+        [COMMAND, *TINY, *wrong], env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == "checking the job, making mlflow.db\n"
+        if end:
+            process.send_signal(end)
+        process.communicate()
+    assert process.returncode == {None: 1, signal.SIGINT: 2, signal.SIGKILL: -9}[end]
+    assert not list(tmp_path.glob("*mlflow.db*"))
+    wait_until_gone(temporary)
+    shown = subprocess.run(
+        [COMMAND, "method=scratch", *TINY], env=environment(), capture_output=True, text=True
+    )
+    assert shown.returncode == 0 and shown.stdout.startswith("checking the job, making mlflow.db\n")
+
+
+def test_the_first_line_comes_once_and_only_where_jobs_begin(kdsweep: Command):
+    parallel = ("-m", "hardware=cpu_parallel", "hardware.jobs=2", "temperature=1,4", "method=scratch")
+    shown = kdsweep(*parallel, *TINY).stdout
+    assert shown.startswith("checking the sweep, making mlflow.db\n2 jobs over temperature")
+    assert shown.count("checking") == 1
+    assert kdsweep("plan=true").stdout.startswith("checking the job\nplan of one job")
+    assert "checking" not in kdsweep("--cfg", "job").stdout + kdsweep("--help").stdout
+    assert not re.search(r"^checking", kdsweep("-m", "temperature=-1", status=1).stderr, re.M)
