@@ -226,8 +226,8 @@ def _say_what_begins(what: str, config: DictConfig) -> None:
 def _report(run: "Run", record: Record, folder: Path) -> None:
     """Show what came of the sweep, write it, log it. The sweep does not depend on it."""
     from kdsweep.display import relative
-    from kdsweep.report.answer import note
     from kdsweep.report.leaderboard import leaderboard
+    from kdsweep.report.note import note
     from kdsweep.report.summary import show, write_report
 
     try:

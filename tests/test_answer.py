@@ -5,8 +5,9 @@ from scipy import stats
 from test_report import IMAGES, network
 
 from kdsweep.records import Record
-from kdsweep.report.answer import answer, note
+from kdsweep.report.answer import answer
 from kdsweep.report.leaderboard import Row, best_job, leaderboard
+from kdsweep.report.note import note
 from kdsweep.report.recipes import recipes
 from kdsweep.report.together import together
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep

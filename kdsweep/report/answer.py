@@ -16,8 +16,6 @@ from kdsweep.result import INTERRUPTED, PRUNED, Result
 
 LEAST_LUCK = 0.0005  # of accuracy; less is not worth a sentence
 NAMED = 3  # recipes or failed jobs that a sentence names; of more it tells the number
-NOTE_ROWS = 20
-NOTE_LENGTH = 7800  # of 8000 that a tag has in MLflow; a picture's link comes after
 
 
 def answer(record: Record, rows: Sequence[Row]) -> list[str]:
@@ -293,50 +291,3 @@ def _told(job: Result) -> str:
     first = (job.error or "").strip().splitlines()[:1]
     why = first[0].rstrip(".") if first else "no reason is known"
     return f"{job.name or 'the job'} ({why[:120]})"
-
-
-def note(record: Record, rows: Sequence[Row]) -> str:
-    """The sweep's note in MLflow's pages, in Markdown: the answer and the head of the leaderboard."""
-    told = "\n\n".join(_escaped(sentence) for sentence in answer(record, rows))
-    report = (
-        "**report.html**, among the artifacts, has every recipe, the pictures and where it all comes from."
-    )
-    for count in range(min(len(rows), NOTE_ROWS), -1, -1):
-        more = len(rows) - count
-        rest = f"\n\nand {more} more" if more and count else ""
-        text = "\n\n".join(filter(None, [told, _markdown(rows[:count]) + rest, report]))
-        if len(text) <= NOTE_LENGTH:
-            return text
-    return report
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    if not rows:
-        return ""
-    head = ["recipe", "seeds", "val %", "test %", "vs alone", "vs teacher"]
-    cells = [
-        [
-            _escaped(row.label),
-            str(len(row.seeds)),
-            f"{100 * row.val.mean:.2f}",
-            percent(row.test),
-            short(row.versus_alone),
-            short(row.versus_teacher),
-        ]
-        for row in rows
-    ]
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *cells))
-
-
-def short(difference: Difference | None) -> str:
-    """A difference for a table: +0.61 ± 0.21; a star where it is more than chance."""
-    if difference is None:
-        return ""
-    mean = points(difference.interval.mean, signed=True)
-    return f"{mean}{spread(difference.interval)}{' *' if difference.claimed else ''}"
-
-
-def _escaped(text: str) -> str:
-    """For Markdown and its tables."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|" else sign for sign in text)
