@@ -64,8 +64,8 @@ def run_job(
         result.seed, result.recipe = config.seed, _recipe(config)
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)
-        measured = sweep.latency if sweep else measure([job])
         tracked = begin_run(config, job.store, result, sweep)
+        measured = sweep.latency if sweep else measure([job])  # once the database is made
         if sweep is None:
             alone = Sweep.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
             tracked.artifact(replace(alone, latency=measured).save(folder))

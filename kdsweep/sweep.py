@@ -179,9 +179,9 @@ class SweepCallback(Callback):
         from kdsweep.store import Store
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
-        latency = measure(prepared)
         tracker = Tracker(first.tracking, Store(first.store))
         tracker.close_dead_runs()
+        latency = measure(prepared)  # once the database is made, which would disturb it
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials

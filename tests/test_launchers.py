@@ -183,3 +183,25 @@ def test_hardware_slurm_says_what_it_lacks(kdsweep: Command, tmp_path):
     assert told.splitlines()[-1] == "kdsweep: hardware=slurm needs submitit: pip install 'kdsweep[slurm]'"
     assert "'slurm'" not in told  # warnings are about the hidden plugin's own entry points alone
     assert not (tmp_path / "mlflow.db").exists()
+
+
+MISSING = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith(("hydra_plugins.hydra_ray_launcher", "hydra_plugins.hydra_submitit_launcher")):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_workers_are_silent_where_other_launchers_are_not_installed(kdsweep: Command, tmp_path):
+    """As in a plain install: Hydra finds the plugins of kdsweep in every worker anew, stand-ins among them."""
+    (tmp_path / "missing").mkdir()
+    (tmp_path / "missing" / "sitecustomize.py").write_text(MISSING)
+    done = kdsweep(*PARALLEL, "temperature=1,4", *TINY, PYTHONPATH=str(tmp_path / "missing"))
+    assert "is already registered" not in done.stderr, done.stderr
+    refused = kdsweep("-m", "hardware=ray", *TINY, PYTHONPATH=str(tmp_path / "missing"), status=1)
+    assert "pip install" in refused.stderr and "Traceback" not in refused.stderr

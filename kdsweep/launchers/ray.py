@@ -47,7 +47,7 @@ try:
 except ImportError:  # then hardware=gpus composes all the same, and `check` says what it needs
     INSTALLED = False
     NODE = {"_target_": "???", "ray": {"init": {}, "remote": {}}}
-    ConfigStore.instance().store("ray", NODE, group="hydra/launcher", provider="kdsweep")
+    ConfigStore.instance().store("ray", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
 
     class HydraRayLauncher(Launcher):  # type: ignore[no-redef]
         def setup(self, **context: Any) -> None: ...

@@ -26,7 +26,9 @@ try:
     INSTALLED = True
 except ImportError:  # then hardware=slurm composes all the same, and `check` says what it needs
     INSTALLED = False
-    ConfigStore.instance().store("submitit_slurm", {}, group="hydra/launcher", provider="kdsweep")
+    ConfigStore.instance().store(
+        "submitit_slurm", {}, group="hydra/launcher", provider="kdsweep", replace=True
+    )
 
     class HydraSlurmLauncher(Launcher):  # type: ignore[no-redef]
         def setup(self, **context: Any) -> None: ...
