@@ -190,7 +190,7 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.startswith(("hydra_plugins.hydra_ray_launcher", "hydra_plugins.hydra_submitit_launcher")):
+        if "hydra_ray_launcher" in name or "hydra_submitit_launcher" in name:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Missing())
