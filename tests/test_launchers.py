@@ -198,7 +198,7 @@ sys.meta_path.insert(0, Missing())
 
 
 def test_workers_are_silent_where_other_launchers_are_not_installed(kdsweep: Command, tmp_path):
-    """As in a plain install: Hydra finds the plugins of kdsweep in every worker anew, stand-ins among them."""
+    """As in a plain install: Hydra finds the plugins of kdsweep anew in every worker, stand-ins too."""
     (tmp_path / "missing").mkdir()
     (tmp_path / "missing" / "sitecustomize.py").write_text(MISSING)
     done = kdsweep(*PARALLEL, "temperature=1,4", *TINY, PYTHONPATH=str(tmp_path / "missing"))
