@@ -170,7 +170,7 @@ def test_the_default_is_as_if_there_were_no_choice():
         return [stage.key for stage in planned(*overrides).links().values()]
 
     assert keys() == keys("teacher.init=own", "student.init=own", "training.epsilon=1e-8")
-    sgd = ("training=sgd",)
+    sgd = ("training=sgd", "method=scratch")
     assert keys(*sgd) == keys(*sgd, "training.epsilon=1e-7")
     changes = ["student.init=keras", "student.init=keras_he", "teacher.init=keras", "training.epsilon=1e-7"]
     assert len({keys()[-1], *(keys(change)[-1] for change in changes)}) == 5
@@ -249,7 +249,7 @@ def test_what_is_trained_with_it_is_evaluated_with_its_constants(tmp_path):
     hardware = Hardware(device="cpu", threads=1)
     workshop = Workshop(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)
     trained = workshop.obtain("student", stage)
-    evaluated = json.loads((workshop.evaluation([stage], None) / "evaluation.json").read_text())
+    evaluated = json.loads((workshop.evaluation([stage], []) / "evaluation.json").read_text())
     assert evaluated["val"] == pytest.approx(
         {name: value for name, value in trained.history[-1].items() if name.startswith("val/")}
     )

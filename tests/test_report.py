@@ -213,11 +213,12 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
     assert shown["student, alpha=0.1"][1] == pytest.approx([81])
     assert shown["student, alpha=0.5"][1] == pytest.approx([92])
     assert shown["student alone (71.00)"][1] == pytest.approx([71, 71])
-    assert axes[0].get_title() == "mean and 95 % interval of 2 seeds"
-    # differing by 2, deviation √2, t(1) = 12.7062
-    assert bars(axes[0])["student, alpha=0.1"] == pytest.approx([12.7062])
+    assert axes[0].get_title() == "mean and 95 % interval over 2 seeds and test images"
+    # differing by 2, deviation √2, t(1) = 12.7062; and a little for the images
+    (bar,) = bars(axes[0])["student, alpha=0.1"]
+    assert 12.7062 < bar < 14
     band = axes[0].patches[-1].get_extents().transformed(axes[0].transData.inverted())
-    assert (band.y0, band.y1) == pytest.approx((71 - 12.7062, 71 + 12.7062), rel=1e-4)
+    assert (band.y0 + band.y1) / 2 == pytest.approx(71) and 12.7062 < (band.y1 - band.y0) / 2 < 14
 
 
 def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
@@ -312,9 +313,9 @@ def test_seeds_of_a_chain_are_averaged(tmp_path, axes):
     assert lines(axes[0])["chain_length=2"][1] == pytest.approx([70.5, 72.5, 74.5])
     ticks = [text.get_text() for text in axes[0].get_xticklabels()]
     assert ticks == ["teacher", "generation 1", "student"]
-    # differing by 1
-    assert bars(axes[0])["chain_length=2"] == pytest.approx([6.3531] * 3, rel=1e-4)
-    assert axes[0].get_title() == "mean and 95 % interval of 2 seeds"
+    # differing by 1; and a little for the images
+    assert all(6.3531 < bar < 9 for bar in bars(axes[0])["chain_length=2"])
+    assert axes[0].get_title() == "mean and 95 % interval over 2 seeds and test images"
 
 
 def test_a_student_alone_is_no_chain(tmp_path, axes):
