@@ -11,8 +11,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-# Makes the database in a folder of its own, says so, and clears up once nobody holds its standard input. It does
-# not wait for the disk after each of a hundred migrations, which takes longer than all the rest: the copy does.
+# Makes the database in a folder of its own, says so, and clears up once nobody holds its standard input. It
+# does not wait for the disk after each migration, which takes longer than all the rest: the copy does.
 MAKE = """
 import os, sys, tempfile
 with tempfile.TemporaryDirectory(prefix="kdsweep-") as folder:
