@@ -16,7 +16,7 @@ from kdsweep.errors import ConfigError
 from kdsweep.parse import parse
 from kdsweep.plan import Known, Plan, evenly_spaced, plan
 
-SIZES = {"mnist_cnn": 1_000_000, "mlp": 100}
+SIZES = {"mnist_cnn": 1_000_000, "small_mlp": 100}
 MLP = {"_target_": "kdsweep.models.mlp.MLP"}
 KNOWN = Known(lambda network: None, lambda network: network.weights, lambda network: size(network))
 
@@ -92,7 +92,7 @@ def test_an_assistant_may_have_its_own_recipe_temperature_and_alpha():
     listed = [{"name": "n9", "model": {**MLP, "hidden": [9]}, "training": {"epochs": 3}, "temperature": 1.0}]
     made = planned("method=takd", "chain_length=2", f"student.assistants={literal(listed)}")
     assistant, student = made.chain["assistant1"], made.chain["student"]
-    assert (assistant.training.epochs, student.training.epochs) == (3, 30)
+    assert (assistant.training.epochs, student.training.epochs) == (3, 60)
     assert (assistant.objective.options["temperature"], assistant.objective.options["alpha"]) == (1.0, 0.5)
     assert student.objective.options["temperature"] == 4.0
 
