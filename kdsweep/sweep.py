@@ -175,6 +175,7 @@ class SweepCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         Sweep.clear(folder)
 
+        from kdsweep.display import console
         from kdsweep.job import measure
         from kdsweep.store import Store
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
@@ -187,7 +188,7 @@ class SweepCallback(Callback):
         number = every if trials is None else trials
         sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
         self.run.artifact(replace(sweep, latency=latency).save(folder))
-        print(f"{count}: {_subject(first)}", flush=True)
+        console().print(f"{count}: {_subject(first)}", markup=False)
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -53,7 +53,9 @@ def test_help_explains_every_group_and_every_key(kdsweep: Command, overrides):
 
 
 def test_help_is_of_what_is_chosen_and_quick(kdsweep: Command):
-    shown = kdsweep("--help", "student=wrn", "teacher.training.epochs=9", "temperature=7").stdout
+    shown = kdsweep(
+        "--help", "dataset=mnist", "student=wrn", "teacher.training.epochs=9", "temperature=7"
+    ).stdout
     assert "  temperature=7 " in shown and "  student.model.depth=28\n" in shown
     assert re.findall(r"teacher\.training\.\S+", shown) == ["teacher.training.*", "teacher.training.epochs=9"]
     assert "  kdsweep -m temperature=" in shown

@@ -75,7 +75,7 @@ def test_if_it_cannot_be_made_mlflow_says_why(kdsweep: Command, tmp_path):
 
 @pytest.mark.parametrize("end", [None, signal.SIGINT, signal.SIGKILL])
 def test_a_command_that_ends_early_leaves_none(temporary, tmp_path, end):
-    """Whether by a mistake, by Ctrl-C or killed; and the next one is as if nothing had been."""
+    """Whether by a mistake, by Ctrl-C or killed, after which the next one is as if nothing had been."""
     wrong = ["temperature=-1"] if end is None else []
     with subprocess.Popen(
         [COMMAND, *TINY, *wrong], env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

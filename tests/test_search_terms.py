@@ -91,7 +91,10 @@ def test_cmaes_needs_its_package_and_takes_one_objective(composed: Composed, mon
 
 
 def test_a_glob_is_the_choice_of_what_it_matches(composed: Composed):
-    assert terms(composed("search=optuna", "student=glob(*mlp*)")).space["student"].choices == ("mlp", "small_mlp")
+    assert terms(composed("search=optuna", "student=glob(*mlp*)")).space["student"].choices == (
+        "mlp",
+        "small_mlp",
+    )
 
 
 def test_a_grid_has_no_more_trials_than_combinations(composed: Composed):

@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def connect(uri: str) -> "MlflowClient":
-    """MLflow's client, which would try for minutes (whoever set the variables knows better) and chat.
-
-    Raises KdsweepError for an address that MLflow does not take.
-    """
+def import_mlflow() -> None:
+    """Import what would try for minutes (whoever set the variables knows better) and chat."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401
 
     for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own
         logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def connect(uri: str) -> "MlflowClient":
+    """MLflow's client. Raises KdsweepError for an address that MLflow does not take."""
+    import_mlflow()
+    from mlflow import MlflowClient
+
     try:
         return MlflowClient(uri)
     except Exception as error:

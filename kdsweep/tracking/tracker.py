@@ -10,7 +10,7 @@ from kdsweep.config import Tracking
 from kdsweep.database import place_database
 from kdsweep.interrupts import uninterrupted
 from kdsweep.store import Store
-from kdsweep.tracking.client import connect, silent
+from kdsweep.tracking.client import connect, import_mlflow, silent
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 
 
@@ -20,6 +20,7 @@ class Tracker:
     def __init__(self, config: Tracking, store: Store) -> None:
         self.uri = config.uri
         self.locks = store.root / "locks"
+        import_mlflow()  # while the database is made
         place_database(self.uri)
         self._open(config.experiment)
 
