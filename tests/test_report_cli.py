@@ -117,7 +117,7 @@ def test_the_numbers_are_those_of_mlflow(kdsweep: Command, report: Command, tmp_
 
 @pytest.mark.long
 def test_several_sweeps_and_a_failed_job(kdsweep: Command, report: Command, tmp_path):
-    kdsweep("-m", "hydra.sweep.dir=a", "temperature=1,4", *TINY)
+    kdsweep("-m", "hydra.sweep.dir=a", "temperature=1,4", "training.learning_rate=0.001", *TINY)
     rates = "training.learning_rate=0.01,0.001,1e30"
     kdsweep("-m", "hydra.sweep.dir=b", rates, "temperature=1", *TINY, status=1)
     shown = report("a", "b").stdout
