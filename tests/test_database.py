@@ -2,8 +2,10 @@
 
 import re
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,9 +55,11 @@ def test_it_is_as_mlflow_itself_makes_it(temporary):
     (made,) = MlflowClient(uri).search_experiments()
     (own,) = MlflowClient("sqlite:///own.db").search_experiments()
     assert (made.name, made.artifact_location) == (own.name, own.artifact_location)
-    assert [file.name for file in Path("runs").iterdir()] == ["mlflow.db"]
-    assert begin_database(uri) is None
+    assert {file.name for file in Path("runs").iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+    there = Path("runs/mlflow.db").stat()
+    assert begin_database(uri) == Path("runs/mlflow.db"), "it has no run: its maker may have been killed"
     place_database(uri)
+    assert Path("runs/mlflow.db").stat() == there
     wait_until_gone(temporary)
 
 
@@ -64,7 +68,7 @@ def test_what_came_meanwhile_stays(temporary):
     Path("mlflow.db").write_text("another's")
     place_database("sqlite:///mlflow.db")
     assert Path("mlflow.db").read_text() == "another's"
-    assert not list(Path().glob(".mlflow.db*"))
+    assert not list(Path().glob(".mlflow.db-*"))
 
 
 def test_if_it_cannot_be_made_mlflow_says_why(kdsweep: Command, tmp_path):
@@ -101,3 +105,39 @@ def test_the_first_line_comes_once_and_only_where_jobs_begin(kdsweep: Command):
     assert kdsweep("plan=true").stdout.startswith("checking the job\nplan of one job")
     assert "checking" not in kdsweep("--cfg", "job").stdout + kdsweep("--help").stdout
     assert not re.search(r"^checking", kdsweep("-m", "temperature=-1", status=1).stderr, re.M)
+
+
+@pytest.mark.parametrize("damage", ["DROP TABLE runs", "DELETE FROM alembic_version"])
+def test_one_that_a_killed_maker_left_is_set_aside(kdsweep: Command, tmp_path, damage):
+    """Such as `mlflow ui` of the same moment."""
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client.search_experiments()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(damage)
+    told = kdsweep("method=scratch", *TINY).stderr
+    assert "mlflow.db was left unfinished" in told and "set aside as mlflow.db.unfinished-1" in told
+    assert (tmp_path / "mlflow.db.unfinished-1").is_file()
+    assert "mlflow.db" not in kdsweep("method=scratch", *TINY).stderr
+
+
+def test_one_with_runs_is_never_set_aside(kdsweep: Command, tmp_path):
+    """An older MLflow's: the line says which command upgrades it."""
+    kdsweep("method=scratch", *TINY)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
+    told = kdsweep("method=scratch", *TINY, status=1).stderr
+    assert told.startswith("kdsweep: tracking.uri=sqlite:///mlflow.db: of another version of MLflow")
+    assert "mlflow db upgrade sqlite:///mlflow.db" in told
+    assert "(unexpected" not in told
+    assert not list(tmp_path.glob("mlflow.db.*"))
+
+
+def test_two_stores_at_once_make_one(tmp_path):
+    """Each holds locks in its own store, of which the other knows nothing."""
+    job = (COMMAND, "method=scratch", *TINY)
+    settings = {"cwd": tmp_path, "env": environment(), "text": True, "stderr": subprocess.PIPE}
+    jobs = [subprocess.Popen([*job, f"store={name}"], **settings) for name in ("one", "two", "three")]
+    assert [(job.communicate()[1], job.returncode) for job in jobs] == [("", 0)] * 3
+    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3

@@ -20,7 +20,6 @@ def experiment_file(config: DictConfig, head: str) -> str:
     for group in chosen:
         if not _has_all(wanted.get(group), plain.get(group)):
             chosen[group] = None
-    chosen = _with_their_own(chosen)
     defaults = [{f"override /{group}": choice} for group, choice in chosen.items()]
     body = {"defaults": defaults, **_differences(_composed(config, chosen), wanted)}
     return f"# @package _global_\n{head}\n{OmegaConf.to_yaml(OmegaConf.create(body))}"
@@ -34,14 +33,7 @@ def _chosen(config: DictConfig) -> dict[str, str | None]:
         if group in usual and group not in (*APART, "experiment") and "hydra" not in group:
             ours = files("kdsweep.conf").joinpath(group, f"{choice}.yaml").is_file()
             chosen[group] = choice if ours else None
-    return _with_their_own(chosen)
-
-
-def _with_their_own(chosen: dict[str, str | None]) -> dict[str, str | None]:
-    """Without what a file chooses (teacher/training) that is not chosen."""
-    return {
-        group: choice for group, choice in chosen.items() if "/" not in group or chosen[group.split("/")[0]]
-    }
+    return chosen
 
 
 def _composed(config: DictConfig, chosen: dict[str, str | None]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 
 from kdsweep.alive import is_dead
+from kdsweep.database import make_whole
 from kdsweep.errors import ConfigError, without_passwords
 from kdsweep.interrupts import uninterrupted
 
@@ -173,9 +174,12 @@ def _file(url: str) -> Path | None:
 
 
 def _storage(url: str) -> BaseStorage:
-    if url.startswith("sqlite"):
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
-    return get_storage(url)
+    file = _file(url)
+    if file is None:
+        return get_storage(url)
+    if not file.exists():  # whole, or workers and dashboards that come meanwhile would make its tables too
+        make_whole(file, lambda new: RDBStorage(f"sqlite:///{new}").engine.dispose())
+    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
 
 
 def _running(study: Study) -> Iterable[FrozenTrial]:

@@ -51,6 +51,11 @@ def silent(uri: str, error: Exception) -> KdsweepError:
     """What is told of MLflow's `error`; one that tells it already is left as it is."""
     if isinstance(error, KdsweepError):
         return error
+    if "out-of-date database schema" in str(error) or "Can't locate revision" in str(error):
+        return KdsweepError(
+            f"tracking.uri={uri}: of another version of MLflow; make a copy of it, then "
+            f"`mlflow db upgrade {uri}` brings it to the installed one's"
+        )
     return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {reason(error)}")
 
 

@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from kdsweep.alive import left_behind
 from kdsweep.config import Tracking
-from kdsweep.database import place_database
+from kdsweep.database import database_file, database_lock, place_database
 from kdsweep.interrupts import uninterrupted
 from kdsweep.store import Store
 from kdsweep.tracking.client import connect, import_mlflow, silent
@@ -22,16 +22,18 @@ class Tracker:
         self.locks = store.root / "locks"
         import_mlflow()  # while the database is made
         place_database(self.uri)
-        self._open(config.experiment)
+        file = database_file(self.uri)
+        lock = database_lock(file) if file else FileLock(self.locks / "database.lock")
+        try:
+            with lock:  # or processes would race on its migrations
+                self._open(config.experiment)
+        except Exception as error:
+            raise silent(self.uri, error) from error
 
     @uninterrupted()
     def _open(self, experiment: str) -> None:
-        try:
-            with FileLock(self.locks / "database.lock"):  # processes would race on its migrations
-                self.client = connect(self.uri)
-                self.experiment_id = self._experiment(experiment)
-        except Exception as error:
-            raise silent(self.uri, error) from error
+        self.client = connect(self.uri)
+        self.experiment_id = self._experiment(experiment)
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
