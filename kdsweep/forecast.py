@@ -95,7 +95,7 @@ class Paces:
 
 
 def _records(store: Store) -> Iterator[dict[str, Any]]:
-    for file in store.root.glob("*/stage.json"):
+    for file in (file for folder in store.folders for file in folder.glob("*/stage.json")):
         try:
             record = json.loads(file.read_text())
             if record["history"]:

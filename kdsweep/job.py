@@ -22,7 +22,7 @@ from kdsweep.plan import Known, Plan, plan
 from kdsweep.report.summary import costs, draw_inside, sweep_line, sweep_table
 from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage, digest
-from kdsweep.store import Store
+from kdsweep.store import Store, open_store
 from kdsweep.tracking import Run, begin_run, download, log_figures
 from kdsweep.training.device import resolve, uses_cuda
 from kdsweep.training.events import Emit, Event, StageFinished
@@ -90,7 +90,7 @@ def run_job(
 
 def prepare(config: Config) -> Job:
     """Load the data and plan the stages. Raises DataError or ConfigError for what cannot be run here."""
-    store = Store(config.store, config.store_budget)
+    store = open_store(config.store, config.store_budget)
     dataset = load(config.dataset, store)
     initial: dict[str, Path] = {}
 

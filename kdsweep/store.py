@@ -5,10 +5,11 @@
 <root>/unfinished/<key>/  what a maker needs to go on after it was killed
 <root>/damaged/           entries that failed their checksums
 <root>/locks/             one lock per key: whoever else needs it waits, then finds it
+
+A store that its user may only read is a source: what it has is used, what is new goes to a store beside.
 """
 
 import getpass
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Protocol
@@ -27,10 +29,12 @@ from filelock import FileLock, Timeout
 
 from kdsweep import __version__
 from kdsweep.errors import KdsweepError, disk_is_full
+from kdsweep.seal import damage, seal
 
 log = logging.getLogger(__name__)
 
-SUMS, ENTRY, MARKER = "SHA256SUMS", "entry.json", "kdsweep-store.txt"
+ENTRY, MARKER = "entry.json", "kdsweep-store.txt"
+OWN = "kdsweep-store"  # the usual folder, in the working directory
 _verified: set[Path] = set()  # entries whose checksums this process has read
 
 
@@ -64,14 +68,18 @@ class Busy(Exception):
 
 
 class Store:
-    """`used` are the keys of what was found or made through this object; `budget` is in GB.
+    """`used` are the keys of what was found or made through this object; `budget` is in GB; `source` is
+    another store, which is only read.
 
     The folder is made where it is missing. Raises KdsweepError if it cannot be, or holds what is not a
     store's: files of a store come and go, and none but its own may.
     """
 
-    def __init__(self, root: str | Path, budget: float | None = None) -> None:
+    def __init__(
+        self, root: str | Path, budget: float | None = None, source: str | Path | None = None
+    ) -> None:
         self.root, self.budget = Path(root).absolute(), budget
+        self.source = Path(source).absolute() if source is not None else None
         self.used: set[str] = set()
         folders = [self.root / name for name in ("unfinished", "damaged", "locks")]
         try:
@@ -91,14 +99,22 @@ class Store:
         except OSError as error:
             raise KdsweepError(f"store={root}: cannot be made a folder: {error.strerror}") from error
 
+    @property
+    def folders(self) -> list[Path]:
+        """Where entries are looked for."""
+        return [self.root, self.source] if self.source else [self.root]
+
     def find(self, key: str) -> Path | None:
-        """The finished entry of `key`, its checksums verified; None if there is none or it is damaged."""
-        entry = self.root / key
-        if not entry.is_dir() or (entry not in _verified and _damage(entry)):
-            return None
-        _verified.add(entry)
-        self.used.add(key)
-        return entry
+        """The finished entry of `key`, its checksums verified; None if there is none or it is damaged.
+
+        Raises KdsweepError if it is there and cannot be read.
+        """
+        for entry in (folder / key for folder in self.folders):
+            if _is_there(entry) and (entry in _verified or not _damage(entry)):
+                _verified.add(entry)
+                self.used.add(key)
+                return entry
+        return None
 
     def obtain(
         self,
@@ -133,9 +149,9 @@ class Store:
                     start = time.perf_counter()
                     make(made)
                     _sign(made, key, origin, time.perf_counter() - start)
-                _seal(made)
+                seal(made)
                 made.replace(self.root / key)
-            shutil.rmtree(self.unfinished(key), ignore_errors=True)
+            _discard(self.unfinished(key))
             _verified.add(self.root / key)
             self.used.add(key)
             if remote and not fetched:
@@ -144,7 +160,10 @@ class Store:
 
     def damage(self, key: str) -> str | None:
         """What is wrong with an entry, all of whose files are read; None if nothing is."""
-        return _damage(self.root / key)
+        try:
+            return damage(self.root / key)
+        except PermissionError as error:
+            return f"cannot be read: {error.strerror}"
 
     def unfinished(self, key: str) -> Path:
         """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
@@ -172,7 +191,8 @@ class Store:
 
     @contextmanager
     def _lock(self, key: str, waiting: Callable[[], None], wait: bool) -> Iterator[None]:
-        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        file = self.root / "locks" / f"{key}.lock"
+        lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -180,6 +200,8 @@ class Store:
                 raise Busy from None
             waiting()
             lock.acquire()
+        except PermissionError as error:
+            raise _not_permitted(file) from error
         try:
             yield
         finally:
@@ -188,14 +210,74 @@ class Store:
     def _clear(self, key: str) -> None:
         """Under the key's lock: put a damaged entry aside, and away what a killed maker left."""
         for left in self.root.glob(f".{key}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            _discard(left)
         entry = self.root / key
-        if entry.is_dir():
+        if _is_there(entry):
             aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
             log.warning(
                 "store: %s is damaged (%s); set aside in %s, made anew", key[:8], _damage(entry), aside
             )
             entry.replace(aside / key)
+
+
+def open_store(root: str | Path, budget: float | None = None) -> Store:
+    """The store of a config. One that this user may not write to is a source beside a store in the working
+    directory, which gets what is new.
+
+    Raises KdsweepError as Store does.
+    """
+    folder = Path(root).absolute()
+    if not (folder / MARKER).is_file() or all(map(_is_writable, (folder, folder / "locks"))):
+        return Store(root, budget)
+    own = Path(OWN).absolute()
+    if own == folder or not _is_writable(own if own.exists() else own.parent):
+        raise KdsweepError(
+            f"store={root}: may be read and not written to, and the working directory has no room for one "
+            "beside; start where you may write"
+        )
+    _say_source(root)
+    return Store(own, budget, folder)
+
+
+@cache
+def _say_source(root: str | Path) -> None:
+    """Once per process, whatever the number of jobs."""
+    log.warning("store=%s: may be read and not written to; what is new goes to %s", root, OWN)
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _is_there(entry: Path) -> bool:
+    return entry.is_symlink() or entry.exists()
+
+
+def _damage(entry: Path) -> str | None:
+    try:
+        return damage(entry)
+    except PermissionError as error:
+        raise _not_permitted(Path(error.filename or entry)) from error
+
+
+def _not_permitted(file: Path) -> KdsweepError:
+    """What a user is told of a file that belongs to another."""
+    try:
+        owner = f", which belongs to {file.owner()},"
+    except (KeyError, OSError):
+        owner = ""
+    return KdsweepError(
+        f"store: {file}{owner} is not for you to read and write; its owner's umask should allow it, as 002 "
+        "does for a group: chmod -R g+rwX mends what is there"
+    )
+
+
+def _discard(path: Path) -> None:
+    """Remove whatever is there, as far as it can be."""
+    with suppress(OSError):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def size_of(folder: Path) -> int:
@@ -219,41 +301,14 @@ def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
     (folder / ENTRY).write_text(json.dumps({**asdict(origin), **made, "by": by}, indent=1))
 
 
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _fetch(remote: Remote, key: str, folder: Path) -> bool:
     """Whether the entry came, and came whole; else the folder is empty."""
-    damage = _damage(folder) if remote.fetch(key, folder) else None
-    if (folder / SUMS).exists() and not damage:
+    came = remote.fetch(key, folder)
+    wrong = damage(folder) if came else None
+    if came and not wrong:
         return True
-    if damage:
-        log.warning("store: %s came damaged from elsewhere (%s); made anew", key[:8], damage)
+    if wrong:
+        log.warning("store: %s came damaged from elsewhere (%s); made anew", key[:8], wrong)
     shutil.rmtree(folder)
     folder.mkdir()
     return False
-
-
-def _seal(folder: Path) -> None:
-    """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
-    lines = "".join(f"{_checksum(file)}  {file.name}\n" for file in files)
-    (folder / SUMS).write_text(lines)
-    for path in (*files, folder / SUMS, folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-
-
-def _damage(entry: Path) -> str | None:
-    """What is wrong with an entry, or None."""
-    try:
-        sums = [line.split("  ", 1) for line in (entry / SUMS).read_text().splitlines()]
-        wrong = [name for checksum, name in sums if _checksum(entry / name) != checksum]
-    except (OSError, ValueError) as error:
-        return str(error)
-    if not sums:
-        return "no files"
-    return f"checksum of {', '.join(wrong)}" if wrong else None

@@ -177,10 +177,10 @@ class SweepCallback(Callback):
 
         from kdsweep.display import console
         from kdsweep.job import measure
-        from kdsweep.store import Store
+        from kdsweep.store import open_store
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
-        tracker = Tracker(first.tracking, Store(first.store))
+        tracker = Tracker(first.tracking, open_store(first.store))
         tracker.close_dead_runs()
         latency = measure(prepared)  # once the database is made, which would disturb it
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())

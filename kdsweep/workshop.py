@@ -109,7 +109,9 @@ class Workshop:
 
     def weights(self, stage: Stage) -> Path:
         """The safetensors file of a trained stage."""
-        return self.store.root / stage.key / WEIGHTS
+        entry = self.store.find(stage.key)
+        assert entry is not None
+        return entry / WEIGHTS
 
     def evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
         """A folder with the figures of a trained stage, or of the averaged outputs of several, on the

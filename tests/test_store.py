@@ -4,7 +4,12 @@ import errno
 import json
 import logging
 import multiprocessing
+import os
+import subprocess
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +17,8 @@ import pytest
 
 from kdsweep import store as store_module
 from kdsweep.errors import KdsweepError
-from kdsweep.store import ENTRY, SUMS, Busy, Origin, Store, size_of
+from kdsweep.seal import SUMS, seal
+from kdsweep.store import ENTRY, Busy, Origin, Store, open_store, size_of
 
 MADE = Origin("made", {"a": 1})
 
@@ -50,12 +56,42 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path):
     assert store.obtain("key", write("whole"), origin=MADE)[1] is False
 
 
-@pytest.mark.parametrize("damage", ["changed", "cut", "removed", "no sums", "empty sums", "nonsense sums"])
+def _lines(sums: Path, change: Callable[[list[str]], list[str]]) -> None:
+    sums.write_text("".join(change(sums.read_text().splitlines(keepends=True))))
+
+
+def _outside(entry: Path) -> None:
+    """The list names a file elsewhere, whose checksum is right."""
+    (entry.parent / "elsewhere").write_text("right")
+    _lines(entry / SUMS, lambda lines: [line.replace("  file", "  ../elsewhere") for line in lines])
+
+
+def _replace(entry: Path, by: Callable[[Path], object]) -> None:
+    entry.rename(entry.parent / "moved")
+    by(entry)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["changed", "cut", "removed", "no sums", "empty sums", "nonsense sums", "no UTF-8", "a line less",
+     "a line less and its file", "no first line", "a file elsewhere", "a flipped digit", "a file", "a link",
+     "a broken link", "a folder for a file"],
+)  # fmt: skip
 def test_damage_is_set_aside_and_made_anew(tmp_path, caplog, damage):
     store = Store(tmp_path)
     entry, _ = store.obtain("key", write("right"), origin=MADE)
     file, sums = entry / "file", entry / SUMS
     {
+        "no UTF-8": lambda: sums.write_bytes(b"\xff" + sums.read_bytes()),
+        "a line less": lambda: _lines(sums, lambda lines: lines[:-1]),
+        "a line less and its file": lambda: (_lines(sums, lambda lines: lines[:-1]), file.unlink()),
+        "no first line": lambda: _lines(sums, lambda lines: lines[1:]),
+        "a file elsewhere": lambda: _outside(entry),
+        "a flipped digit": lambda: _lines(sums, lambda lines: [lines[0].replace(": ", ":0"), *lines[1:]]),
+        "a file": lambda: _replace(entry, Path.touch),
+        "a link": lambda: _replace(entry, lambda path: path.symlink_to("moved")),
+        "a broken link": lambda: _replace(entry, lambda path: path.symlink_to("nowhere")),
+        "a folder for a file": lambda: (file.unlink(), file.mkdir()),
         "changed": lambda: file.write_text("wrong"),
         "cut": lambda: file.write_text("rig"),
         "removed": file.unlink,
@@ -84,8 +120,10 @@ def test_what_a_killed_maker_left_is_cleared(tmp_path):
 def test_sums_are_those_of_sha256sum(tmp_path):
     entry, _ = Store(tmp_path).obtain("key", write("abc"), origin=MADE)
     sums = (entry / SUMS).read_text().splitlines()
-    assert sums[1] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  file"
-    assert [line.split()[1] for line in sums] == ["entry.json", "file"]
+    assert sums[2] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  file"
+    assert [line.split()[1] for line in sums[1:]] == ["entry.json", "file"]
+    checked = subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=entry, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "entry.json: OK\nfile: OK\n", "")
 
 
 def test_an_entry_says_what_it_is(tmp_path):
@@ -96,15 +134,6 @@ def test_an_entry_says_what_it_is(tmp_path):
     assert told["made_from"] == {"logits": "a", "split": "val"}
     assert told["by"]["host"] and told["seconds"] >= 0
     assert datetime.now(UTC) - datetime.fromisoformat(told["made"]) < timedelta(minutes=5)
-
-
-def test_an_entry_of_an_older_store_is_found(tmp_path):
-    store = Store(tmp_path)
-    entry, _ = store.obtain("key", write("abc"), origin=MADE)
-    (entry / ENTRY).unlink()
-    (entry / SUMS).write_text("".join((entry / SUMS).read_text().splitlines(keepends=True)[1:]))
-    forget()
-    assert store.obtain("key", write("other"), origin=MADE) == (entry, True)
 
 
 def test_who_does_not_want_to_wait_is_told(tmp_path):
@@ -188,3 +217,107 @@ def test_a_store_that_cannot_be_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KdsweepError, match="store="):
         Store(tmp_path / "file")
+
+
+NOBODY = 65534
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Whoever runs the tests may be root, whom no mode of a file stops."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that others come to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_files_have_the_mode_of_the_umask(tmp_path):
+    """Whatever made them: safetensors makes files for their owner alone."""
+
+    def make(folder: Path) -> None:
+        (folder / "private").touch(mode=0o600)
+        (folder / "plain").touch()
+
+    entry, _ = Store(tmp_path).obtain("key", make, origin=MADE)
+    assert {file.stat().st_mode for file in entry.iterdir()} == {(entry / "plain").stat().st_mode}
+
+
+def test_what_cannot_be_read_is_not_damaged(shared, caplog):
+    store = Store(shared / "store")
+    entry, _ = store.obtain("key", write("right"), origin=MADE)
+    (entry / "file").chmod(0)
+    for folder in (store.root, *store.root.iterdir()):
+        folder.chmod(0o777)
+    forget()
+    with (
+        another_user(),
+        pytest.raises(KdsweepError, match=r"key/file, which belongs to .* not for you to read"),
+    ):
+        store.obtain("key", write("another's"), origin=MADE)
+    assert not caplog.text and not list((store.root / "damaged").iterdir())
+    (entry / "file").chmod(0o644)
+    assert store.obtain("key", write("another's"), origin=MADE) == (entry, True)
+
+
+def test_a_store_that_may_only_be_read_is_a_source(shared, monkeypatch, caplog):
+    theirs = Store(shared / "theirs")
+    entry, _ = theirs.obtain("key", write("theirs"), origin=MADE)
+    spoilt, _ = theirs.obtain("spoilt", write("theirs"), origin=MADE)
+    (spoilt / "file").write_text("thei")
+    before = sorted(theirs.root.rglob("*"))
+    for folder in (theirs.root, *(path for path in before if path.is_dir())):
+        folder.chmod(0o555)
+    forget()
+    monkeypatch.chdir(shared)
+    with another_user():
+        for _ in range(2):
+            mine = open_store("theirs")
+        assert mine.obtain("key", write("mine"), origin=MADE) == (entry, True)
+        made, there = mine.obtain("new", write("mine"), origin=MADE)
+        assert not there and made == shared / "kdsweep-store" / "new"
+        again, there = mine.obtain("spoilt", write("mine"), origin=MADE)
+        assert not there and (again / "file").read_text() == "mine"
+        assert open_store("theirs").find("new") == made
+    assert sorted(theirs.root.rglob("*")) == before
+    assert caplog.text.count("store=theirs: may be read and not written to") == 1
+
+
+def test_where_nothing_may_be_written_is_told(shared, monkeypatch):
+    theirs = Store(shared / "kdsweep-store")
+    for folder in (theirs.root, theirs.root / "locks"):
+        folder.chmod(0o555)
+    monkeypatch.chdir(shared)
+    with (
+        another_user(),
+        pytest.raises(KdsweepError, match="store=kdsweep-store: may be read and not written"),
+    ):
+        open_store("kdsweep-store")
+
+
+def test_a_remote_entry_without_its_list_is_made(tmp_path):
+    class Remote:
+        def fetch(self, key: str, folder: Path) -> bool:
+            (folder / "file").write_text("theirs")
+            if key == "whole":
+                seal(folder)
+            return True
+
+        def keep(self, key: str, entry: Path) -> None: ...
+
+    store = Store(tmp_path)
+    assert store.obtain("whole", write("mine"), remote=Remote(), origin=MADE)[1] is True
+    assert store.obtain("cut", write("mine"), remote=Remote(), origin=MADE)[1] is False

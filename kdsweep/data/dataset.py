@@ -55,12 +55,12 @@ def load(recipe: config.Dataset, store: Store) -> Dataset:
 
     Raises DataError for files that are missing or are not what they should be.
     """
-    return _load(recipe, store.root)
+    return _load(recipe, *store.folders)
 
 
 @lru_cache(maxsize=2)
-def _load(recipe: config.Dataset, store: Path) -> Dataset:
-    kept = Store(store)
+def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Dataset:
+    kept = Store(store, source=source)
     if isinstance(recipe, config.ArrayDataset):
         contents = read_arrays(recipe.source, recipe.root)
     else:

@@ -18,7 +18,7 @@ from kdsweep.records import Record
 from kdsweep.report.leaderboard import best_job, leaderboard
 from kdsweep.report.together import together
 from kdsweep.result import Result, Sweep
-from kdsweep.store import Store
+from kdsweep.store import Store, open_store
 from kdsweep.tracking import download
 
 
@@ -142,7 +142,7 @@ def images_of(chosen: Chosen) -> Iterator[Dataset]:
             raise DataError(f"{recipe.root}: has no {absent[0]}")
     store = Path(chosen.network["weights"]).parent.parent
     with TemporaryDirectory(prefix="kdsweep-") as aside:  # for decoded images, where the store is gone
-        dataset = load(recipe, Store(store if store.is_dir() else aside))
+        dataset = load(recipe, open_store(store if store.is_dir() else aside))
         if dataset.test_fingerprint != described["test_fingerprint"]:
             raise DataError(f"{recipe.root}: has other images now than when the network was trained")
         yield dataset

@@ -34,7 +34,7 @@ from kdsweep.overrides import sweep_arguments
 from kdsweep.search.best import APART
 from kdsweep.search.trials import Search
 from kdsweep.stage import FORMAT, digest
-from kdsweep.store import Store
+from kdsweep.store import open_store
 
 SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
 DIRECTIONS = ("minimize", "maximize")
@@ -129,7 +129,7 @@ def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
             storage=str(sweeper.storage),
             pruner=sweeper.pruner,
             sweep=str(config.hydra.sweep.dir),
-            locks=Store(base.store).root / "locks",
+            locks=open_store(base.store).root / "locks",
             n_trials=min(sweeper.n_trials, math.prod(map(len, grid.values()))) if grid else sweeper.n_trials,
             max_failure_rate=sweeper.max_failure_rate,
         ),
