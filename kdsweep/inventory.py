@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, BaseModel
 
 from kdsweep.errors import KdsweepError
+from kdsweep.files import exists
 from kdsweep.result import RESULT
 from kdsweep.stage import canonical
 from kdsweep.store import ENTRY, Store, size_of
 from kdsweep.training.unfinished import epochs_done
 
 KEY_DIGITS = 32
-# by which an entry of a store that did not describe itself is known
+# by which an entry that cannot describe itself is known
 FILES = {"stage.json": "stage", "logits.safetensors": "logits", "evaluation.json": "evaluation",
          "cost.json": "cost", "images.npy": "pixels", "digests.json": "digests"}  # fmt: skip
 REMOVED = "removed"  # holds folders on their way out
@@ -27,7 +29,7 @@ REMOVED = "removed"  # holds folders on their way out
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished entry; one of an older store is not `described`, it does not say where it is from."""
+    """A finished entry; one whose description is damaged is not `described`."""
 
     key: str
     folder: Path
@@ -46,7 +48,8 @@ class Entry:
         """The stages that it tells about, and without which it is of no use; none for a stage itself."""
         if self.kind == "logits":
             return list(self.parents)
-        return list(self.made_from.get("evaluation", []))
+        members = self.made_from.get("evaluation")
+        return list(members) if isinstance(members, list) else []
 
 
 @dataclass(frozen=True)
@@ -80,33 +83,30 @@ def _is_key(name: str) -> bool:
 
 def _entry(folder: Path) -> Entry:
     size, changed = size_of(folder), datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-    told = _read(folder / ENTRY)
-    if told:
-        made = datetime.fromisoformat(told["made"])
-        names = {name: told[name] for name in ("kind", "network", "role", "seconds", "made_from")}
-        return Entry(folder.name, folder, bytes=size, made=made, parents=tuple(told["parents"]), **names)
-    kind = next((kind for file, kind in FILES.items() if (folder / file).exists()), "unknown")
-    record = _read(folder / "stage.json")
-    if not record:
-        return Entry(folder.name, folder, kind, size, changed, described=False)
-    parents, seconds = tuple(record["stage"]["parents"]), record["seconds"]
-    return Entry(
-        folder.name, folder, kind, size, changed, seconds=seconds, parents=parents, made_from=record["stage"]
-    )
-
-
-def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        told = _Description.model_validate_json((folder / ENTRY).read_bytes())
     except (OSError, ValueError):  # there is none, or it is damaged
-        return {}
-    return content if isinstance(content, dict) else {}
+        kind = next((kind for file, kind in FILES.items() if (folder / file).exists()), "unknown")
+        return Entry(folder.name, folder, kind, size, changed, described=False)
+    return Entry(folder.name, folder, bytes=size, **dict(told))
+
+
+class _Description(BaseModel, extra="ignore"):
+    """What entry.json says of an entry."""
+
+    kind: str
+    made: AwareDatetime
+    network: str
+    role: str
+    seconds: float
+    parents: tuple[str, ...]
+    made_from: dict[str, Any]
 
 
 def read_unfinished(store: Store) -> list[Unfinished]:
     found = []
     for folder in sorted((store.root / "unfinished").iterdir()):
-        times = [file.stat().st_mtime for file in folder.iterdir()] or [folder.stat().st_mtime]
+        times = [file.lstat().st_mtime for file in list(folder.glob("*")) or [folder]]
         changed = datetime.fromtimestamp(max(times), UTC)
         found.append(Unfinished(folder.name, folder, size_of(folder), epochs_done(folder), changed))
     return found
@@ -126,11 +126,22 @@ def read_uses(runs: Iterable[tuple[str, str, Sequence[str], bool]], folders: Seq
         if keys and not deleted:
             uses.append(Use(f"run {name} ({run_id[:8]})", tuple(keys)))
     for file in sorted(file for folder in folders for file in folder.rglob(RESULT)):
-        result = _read(file)
-        if result and result.get("run_id") not in known:
-            keys = [*result.get("entries", []), *(each["key"] for each in result["networks"].values())]
-            uses.append(Use(str(file.parent), tuple(dict.fromkeys(keys))))
+        run, needed = _needed(file)
+        if run not in known:
+            uses.append(Use(str(file.parent), needed))
     return uses
+
+
+def _needed(file: Path) -> tuple[str | None, tuple[str, ...]]:
+    """The run of a job's result, and the keys of what it needs. Raises KdsweepError if it is damaged."""
+    try:
+        result = json.loads(file.read_bytes())
+        keys = [*result["entries"], *(each["key"] for each in result["networks"].values())]
+        return result["run_id"], tuple(dict.fromkeys(keys))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise KdsweepError(
+            f"{file}: is damaged, so what its job needs is not known; remove it, or give other --results"
+        ) from error
 
 
 def kept(entries: Mapping[str, Entry], uses: Iterable[Use]) -> set[str]:
@@ -152,8 +163,11 @@ def kept(entries: Mapping[str, Entry], uses: Iterable[Use]) -> set[str]:
     for entry in entries.values():
         derived = entry.of and keep.issuperset(entry.of)
         priced = entry.made_from.get("latency", [entry.made_from])
-        measured = any(
-            "cost" in each and _network({**each, "model": each["cost"]}) in networks for each in priced
+        measured = isinstance(priced, list) and any(
+            isinstance(each, dict)
+            and "cost" in each
+            and _network({**each, "model": each["cost"]}) in networks
+            for each in priced
         )
         if derived or measured or not entry.described:
             keep.add(entry.key)
@@ -185,7 +199,7 @@ def remove(store: Store, key: str, folder: Path) -> bool:
     """Remove the entry or checkpoint `folder` of `key`, for others in one step; False if it is in work."""
     try:
         with FileLock(store.root / "locks" / f"{key}.lock", timeout=0):
-            if folder.exists():
+            if exists(folder):
                 _away(store, folder)
     except Timeout:
         return False

@@ -2,23 +2,12 @@
 
 import hashlib
 import os
-from functools import cache
 from pathlib import Path
+
+from kdsweep.files import share
 
 SUMS = "SHA256SUMS"
 BOUND = "# sha256 of the lines below: "
-
-
-@cache
-def _umask() -> int:
-    mask = os.umask(0o022)  # there is no other way to know it
-    os.umask(mask)
-    return mask
-
-
-def share(file: Path) -> None:
-    """Give a file the mode of the umask: safetensors makes files that their owner alone can read."""
-    file.chmod(0o666 & ~_umask())
 
 
 def seal(folder: Path) -> None:

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from kdsweep import __version__
 from kdsweep.errors import KdsweepError, disk_is_full
+from kdsweep.files import discard, exists, is_writable, owner
 from kdsweep.seal import damage, seal
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not (self.root / MARKER).exists():
-                if any(self.root.iterdir()) and not all(folder.is_dir() for folder in folders):
+                if any(self.root.iterdir()):
                     own = Path(root) / "kdsweep-store"
                     raise KdsweepError(
                         f"store={root}: holds other files and is no store of kdsweep; give a folder of its "
@@ -110,7 +111,7 @@ class Store:
         Raises KdsweepError if it is there and cannot be read.
         """
         for entry in (folder / key for folder in self.folders):
-            if _is_there(entry) and (entry in _verified or not _damage(entry)):
+            if exists(entry) and (entry in _verified or not _damage(entry)):
                 _verified.add(entry)
                 self.used.add(key)
                 return entry
@@ -151,7 +152,7 @@ class Store:
                     _sign(made, key, origin, time.perf_counter() - start)
                 seal(made)
                 made.replace(self.root / key)
-            _discard(self.unfinished(key))
+            discard(self.unfinished(key))
             _verified.add(self.root / key)
             self.used.add(key)
             if remote and not fetched:
@@ -210,9 +211,9 @@ class Store:
     def _clear(self, key: str) -> None:
         """Under the key's lock: put a damaged entry aside, and away what a killed maker left."""
         for left in self.root.glob(f".{key}-*"):
-            _discard(left)
+            discard(left)
         entry = self.root / key
-        if _is_there(entry):
+        if exists(entry):
             aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
             log.warning(
                 "store: %s is damaged (%s); set aside in %s, made anew", key[:8], _damage(entry), aside
@@ -227,10 +228,10 @@ def open_store(root: str | Path, budget: float | None = None) -> Store:
     Raises KdsweepError as Store does.
     """
     folder = Path(root).absolute()
-    if not (folder / MARKER).is_file() or all(map(_is_writable, (folder, folder / "locks"))):
+    if not (folder / MARKER).is_file() or all(map(is_writable, (folder, folder / "locks"))):
         return Store(root, budget)
     own = Path(OWN).absolute()
-    if own == folder or not _is_writable(own if own.exists() else own.parent):
+    if own == folder or not is_writable(own if own.exists() else own.parent):
         raise KdsweepError(
             f"store={root}: may be read and not written to, and the working directory has no room for one "
             "beside; start where you may write"
@@ -245,14 +246,6 @@ def _say_source(root: str | Path) -> None:
     log.warning("store=%s: may be read and not written to; what is new goes to %s", root, OWN)
 
 
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _is_there(entry: Path) -> bool:
-    return entry.is_symlink() or entry.exists()
-
-
 def _damage(entry: Path) -> str | None:
     try:
         return damage(entry)
@@ -261,23 +254,10 @@ def _damage(entry: Path) -> str | None:
 
 
 def _not_permitted(file: Path) -> KdsweepError:
-    """What a user is told of a file that belongs to another."""
-    try:
-        owner = f", which belongs to {file.owner()},"
-    except (KeyError, OSError):
-        owner = ""
     return KdsweepError(
-        f"store: {file}{owner} is not for you to read and write; its owner's umask should allow it, as 002 "
-        "does for a group: chmod -R g+rwX mends what is there"
+        f"store: {file}, which belongs to {owner(file)}, is not for you to read and write; its owner's umask "
+        "should allow it, as 002 does for a group: chmod -R g+rwX mends what is there"
     )
-
-
-def _discard(path: Path) -> None:
-    """Remove whatever is there, as far as it can be."""
-    with suppress(OSError):
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def size_of(folder: Path) -> int:

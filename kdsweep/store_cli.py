@@ -130,11 +130,16 @@ def _list(options: argparse.Namespace, store: "Store") -> int:
 
 
 def _show(options: argparse.Namespace, store: "Store") -> int:
+    from kdsweep.errors import KdsweepError
     from kdsweep.inventory import find, read_entries
     from kdsweep.report.stored import entry_as_json, show_entry
 
     entries, uses = read_entries(store), _uses_if_known(options)
     entry = find(options.key, entries)
+    if damage := store.damage(entry.key):
+        raise KdsweepError(
+            f"{entry.key[:8]}: is damaged ({damage}); the next job that needs it makes it anew"
+        )
     if options.json:
         print(entry_as_json(entry, entries, uses))
     else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import resource
 import subprocess
@@ -13,8 +14,10 @@ from conftest import COMMAND, TINY, Command, environment
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from kdsweep.inventory import read_entries
-from kdsweep.store import ENTRY, SUMS, Origin, Store
+from kdsweep.errors import KdsweepError
+from kdsweep.inventory import Use, kept, read_entries, read_uses
+from kdsweep.report.stored import entries_as_json, show_entries
+from kdsweep.store import ENTRY, Origin, Store
 
 
 @pytest.fixture
@@ -138,19 +141,72 @@ def test_what_is_in_work_stays_and_what_is_left_over_goes(store_tool, tmp_path):
     assert [path.name for path in (store.root / "unfinished").iterdir()] == ["f" * 32]
 
 
-def test_an_older_store_is_listed_and_kept(kdsweep, store_tool, tmp_path):
-    """Before entries described themselves."""
-    kdsweep("method=scratch", *TINY)
-    for entry in tmp_path.glob(f"kdsweep-store/*/{ENTRY}"):
-        sums = entry.with_name(SUMS)
-        sums.write_text("".join(line for line in sums.read_text().splitlines(True) if ENTRY not in line))
-        entry.unlink()
-    entries = listed(store_tool)
-    kinds = sorted(entry["kind"] for entry in entries.values())
-    assert kinds == ["cost", "evaluation", "logits", "logits", "stage"]
-    assert all(entry["kept"] for entry in entries.values())
+def _described(store: Store) -> list[Path]:
+    """An entry of each kind, and their descriptions; two of the entries hang together."""
+    stage = {"model": {"_target_": "a.b"}, "source": None, "parents": []}
+    kinds = {
+        "a": Origin("stage", stage, [], "mlp", "student"),
+        "b": Origin("logits", {"logits": "a" * 32, "split": "val"}, ["a" * 32], "mlp"),
+        "c": Origin("evaluation", {"evaluation": ["a" * 32], "teachers": []}, ["a" * 32], "mlp"),
+        "d": Origin("cost", {"cost": {"_target_": "a.b"}, "source": None}),
+        "e": Origin("latency", {"latency": [{"cost": {"_target_": "a.b"}, "source": None}]}),
+    }
+    for name, origin in kinds.items():
+        store.obtain(name * 32, lambda folder: (folder / "x").touch(), origin=origin)
+    return [store.root / (name * 32) / ENTRY for name in kinds]
+
+
+def test_no_flipped_bit_of_a_description_stops_who_reads_it(tmp_path, capsys):
+    store, draw = Store(tmp_path / "store"), random.Random(3)
+    descriptions = _described(store)
+    uses = [Use("a job", ("a" * 32,))]
+    assert kept(read_entries(store), uses) == {name * 32 for name in "abcde"}
+    for number in range(400):
+        file = descriptions[number % len(descriptions)]
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        file.write_bytes(flipped)
+        entries = read_entries(store)
+        assert len(entries) == 5 and "a" * 32 in kept(entries, uses)
+        assert "checksum of entry.json" in store.damage(file.parent.name)
+        show_entries(store, uses, everything=True)
+        assert len(json.loads(entries_as_json(store, uses))["entries"]) == 5
+        file.write_bytes(whole)
+
+
+def test_a_damaged_description_is_told_and_removed(store_tool, tmp_path):
+    store = Store(tmp_path / "kdsweep-store")
+    for file in _described(store)[:2]:
+        file.write_text("[]")
+    assert store_tool("list").stdout.count("not known") == 0, "without MLflow nobody knows who uses what"
+    assert (
+        "aaaaaaaa: is damaged (checksum of entry.json); the next job"
+        in store_tool("show", "aa", status=1).stderr
+    )
+    assert "2 of 5 entries are damaged" in store_tool("verify", status=1).stdout
+    store_tool("remove", "aa", "bb", "--yes")
+    assert len(read_entries(store)) == 3
+
+
+@pytest.mark.parametrize(
+    "content", ["", "null", "[1]", "{}", '{"networks": 3', '{"networks": {"a": 1}, "entries": []}']
+)
+def test_what_a_damaged_result_needs_is_not_known(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(
+        KdsweepError, match=r"result.json: is damaged, so what its job needs is not known; rem"
+    ):
+        read_uses([], [tmp_path])
+
+
+def test_a_damaged_result_removes_nothing(store_tool, tmp_path):
+    _described(Store(tmp_path / "kdsweep-store"))
+    MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("kdsweep")
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "result.json").write_text("null")
+    assert "outputs/result.json: is damaged" in store_tool("remove", "--unused", "--yes", status=1).stderr
     assert "5 entries are whole" in store_tool("verify").stdout
-    assert "reused" in kdsweep("method=scratch", *TINY).stdout
 
 
 @pytest.mark.parametrize(
@@ -177,10 +233,6 @@ def test_a_folder_with_other_files_is_no_store(kdsweep, store_tool, tmp_path):
     told = kdsweep("store=.", *TINY, status=1).stderr
     assert "store=.: holds other files and is no store of kdsweep; give a folder of its own" in told
     assert (tmp_path / ".venv-3.11").is_dir() and not (tmp_path / "locks").exists()
-    earlier = tmp_path / "earlier"
-    for name in ("unfinished", "damaged", "locks"):
-        (earlier / name).mkdir(parents=True)
-    assert Store(earlier).root == earlier, "one that was made before stores had a marker"
 
 
 def test_the_store_is_listed_though_the_tracking_uri_is_none(store_tool, tmp_path):

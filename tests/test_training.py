@@ -110,15 +110,6 @@ def test_another_seed_gives_other_weights(tmp_path):
     assert not torch.equal(one.weights["1.weight"], other.weights["1.weight"])
 
 
-def test_a_damaged_checkpoint_is_left_aside(tmp_path, caplog):
-    stage = make_stage()
-    whole = train(stage, tmp_path / "whole")
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "checkpoint.safetensors").write_bytes(b"nonsense")
-    assert_same(whole, train(stage, tmp_path / "bad"))
-    assert "cannot be read" in caplog.text
-
-
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):
     stage = make_stage(CNN, learning_rate=0.02, epochs=8)
     fitted = train(stage, tmp_path)

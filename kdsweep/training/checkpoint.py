@@ -1,5 +1,9 @@
-"""What a training needs to go on after it was killed, written between epochs."""
+"""What a training needs to go on after it was killed, written between epochs.
 
+A checksum of all that is read says whether it is what was written; whatever is wrong, training starts anew.
+"""
+
+import hashlib
 import json
 import logging
 import time
@@ -7,10 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdsweep.files import discard, exists, share
 from kdsweep.training.optimizers import optimizer_tensors, restore_optimizer
 from kdsweep.training.unfinished import CHECKPOINT
 
@@ -106,27 +111,37 @@ class Checkpoint:
         }
         if self.device.type == "cuda":
             tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         new = self.file.with_suffix(".new")
         try:
-            save_file(tensors, new, metadata={"progress": json.dumps(asdict(progress))})
+            told = json.dumps(asdict(progress))
+            save_file(tensors, new, metadata={"progress": told, "sha256": _checksum(told, tensors)})
+            share(new)
         except Exception:  # half of it would keep a full disk full
             new.unlink(missing_ok=True)
             raise
         new.replace(self.file)
 
     def load(self) -> Progress:
-        """Put everything but the optimizer back as after the last epoch; or a fresh Progress."""
-        if not self.file.exists():
+        """Put everything but the optimizer back as after the last epoch; or a fresh Progress.
+
+        The folder of the checkpoints is there afterwards.
+        """
+        folder = self.file.parent
+        if not exists(folder) or (folder.is_dir() and not exists(self.file)):
+            folder.mkdir(parents=True, exist_ok=True)
             return Progress()
         try:
-            with safe_open(self.file, framework="pt") as stored:
-                progress = Progress(**json.loads(stored.metadata()["progress"]))
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("checkpoint %s cannot be read (%s); training starts anew", self.file, error)
+            told, tensors = _read(self.file)
+            progress = Progress(**json.loads(told))
+            weights = _part("network", tensors)
+            if _shapes(weights) != _shapes(self.network.state_dict()):
+                raise ValueError("of another network: a library's version may be another")
+        except Exception as error:  # whatever a damaged file leads its reader to
+            log.warning("checkpoint %s cannot be used (%s); training starts anew", self.file, error)
+            discard(self.file if folder.is_dir() else folder)
+            folder.mkdir(parents=True, exist_ok=True)
             return Progress()
-        self.network.load_state_dict(_part("network", tensors))
+        self.network.load_state_dict(weights)
         self._best = {name: tensor.to(self.device) for name, tensor in _part("best", tensors).items()}
         self._optimizer = _part("optimizer", tensors)
         self.order.set_state(tensors["random/order"])
@@ -139,6 +154,29 @@ class Checkpoint:
         """Put the memory of the phase under way back into its optimizer; a later phase begins with none."""
         restore_optimizer(optimizer, self._optimizer)
         self._optimizer = {}
+
+
+def _read(file: Path) -> tuple[str, dict[str, Tensor]]:
+    """The progress, as JSON, and the tensors of a checkpoint. Raises ValueError if it is not as written."""
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata() or {}
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    if metadata.get("sha256") != _checksum(metadata.get("progress", ""), tensors):
+        raise ValueError("wrong checksum")
+    return metadata["progress"], tensors
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in weights.items()}
+
+
+def _checksum(told: str, tensors: dict[str, Tensor]) -> str:
+    """Of the progress, and of each tensor's name, type, shape and content."""
+    digest = hashlib.sha256(told.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
