@@ -13,6 +13,8 @@ from kdsweep.store import Store
 from kdsweep.tracking.client import connect, import_mlflow, silent
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 
+ENDS = ("FINISHED", "FAILED", "KILLED")  # of a run; a process that was killed while it told of it left none
+
 
 class Tracker:
     """The experiment of one tracking server or database. Raises KdsweepError if it does not answer."""
@@ -78,6 +80,7 @@ class Tracker:
         """With its lock in hand, so that a run which ended meanwhile is not told another end."""
         told = lock.with_suffix(".status")
         if self.client.get_run(run_id).info.status == "RUNNING":
-            self.client.set_terminated(run_id, told.read_text() if told.exists() else "KILLED")
+            status = told.read_bytes().decode(errors="replace") if told.exists() else ""
+            self.client.set_terminated(run_id, status if status in ENDS else "KILLED")
         told.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
