@@ -72,8 +72,8 @@ class Use:
 
 
 def read_entries(store: Store) -> dict[str, Entry]:
-    """The finished entries by key, oldest first; their checksums are not read."""
-    found = [_entry(folder) for folder in store.root.iterdir() if _is_key(folder.name) and folder.is_dir()]
+    """The finished entries by key, oldest first, whole or not: their checksums are not read."""
+    found = [_entry(folder) for folder in store.root.iterdir() if _is_key(folder.name)]
     return {entry.key: entry for entry in sorted(found, key=lambda entry: entry.made)}
 
 
@@ -82,7 +82,7 @@ def _is_key(name: str) -> bool:
 
 
 def _entry(folder: Path) -> Entry:
-    size, changed = size_of(folder), datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    size, changed = size_of(folder), datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
     try:
         told = _Description.model_validate_json((folder / ENTRY).read_bytes())
     except (OSError, ValueError):  # there is none, or it is damaged

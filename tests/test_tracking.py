@@ -122,6 +122,16 @@ def test_a_run_that_could_not_tell_its_end_is_closed_truly(tracker, monkeypatch)
     assert state(tracker, run).info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("half", [b"", b"FINI", b"\xff\xfe", b"RUNNING"])
+def test_an_end_that_was_half_told_leaves_no_run_running(tracker, half):
+    """Its process was killed while it wrote, or the disk was full."""
+    run = begin(tracker)
+    die(run).with_suffix(".status").write_bytes(half)
+    tracker.close_dead_runs()
+    assert state(tracker, run).info.status == "KILLED"
+    assert not list(tracker.locks.glob("run-*"))
+
+
 def test_a_run_that_ends_meanwhile_keeps_its_end(tracker, monkeypatch):
     run = begin(tracker)
     search = tracker.client.search_runs
