@@ -16,6 +16,11 @@ from kdsweep.database import begin_database, database_file, place_database
 
 
 @pytest.fixture
+def database() -> None:
+    """Here each command finds none."""
+
+
+@pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where temporary folders are made; the test's own folder is the working directory."""
     folder = tmp_path / "temporary"

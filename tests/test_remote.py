@@ -6,7 +6,8 @@ import shutil
 import pytest
 from test_tracking import begin, tracker
 
-from kdsweep.store import SUMS, Origin, Store
+from kdsweep.seal import SUMS
+from kdsweep.store import Origin, Store
 from kdsweep.tracking import Run
 
 __all__ = ["tracker"]
