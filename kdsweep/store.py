@@ -203,6 +203,8 @@ class Store:
             lock.acquire()
         except PermissionError as error:
             raise _not_permitted(file) from error
+        except OSError as error:
+            raise KdsweepError(f"store: {file} cannot be locked: {error.strerror}; remove it") from error
         try:
             yield
         finally:

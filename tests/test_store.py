@@ -296,6 +296,13 @@ def test_a_store_that_may_only_be_read_is_a_source(shared, monkeypatch, caplog):
     assert caplog.text.count("store=theirs: may be read and not written to") == 1
 
 
+def test_a_lock_that_is_none_is_told(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / "locks" / "key.lock").mkdir()
+    with pytest.raises(KdsweepError, match=r"locks/key.lock cannot be locked: Is a directory; remove it"):
+        store.obtain("key", write("mine"), origin=MADE)
+
+
 def test_where_nothing_may_be_written_is_told(shared, monkeypatch):
     theirs = Store(shared / "kdsweep-store")
     for folder in (theirs.root, theirs.root / "locks"):
