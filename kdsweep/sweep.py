@@ -57,7 +57,8 @@ def refuse_confirm(config: DictConfig) -> None:
 
 def refuse_search(hydra: Any) -> None:
     """Raise ConfigError if a job alone is told to search."""
-    if chosen := hydra.runtime.choices.get("search"):
+    chosen = hydra.runtime.choices.get("search")
+    if chosen not in (None, "grid"):
         raise ConfigError(f"search={chosen}: needs -m, as in kdsweep -m search={chosen}")
 
 
@@ -102,9 +103,8 @@ class GridSweeperConf(BasicSweeperConf):
     _target_: str = "kdsweep.sweep.GridSweeper"
 
 
-# in the place of Hydra's, which was stored when its module was imported
 ConfigStore.instance().store(
-    group="hydra/sweeper", name="basic", node=GridSweeperConf, provider="kdsweep", replace=True
+    group="hydra/sweeper", name="kdsweep_grid", node=GridSweeperConf, provider="kdsweep"
 )
 
 

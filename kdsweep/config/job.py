@@ -72,7 +72,7 @@ class Config(Section):
     hardware: Hardware
     """where jobs run, and how many at a time"""
     search: Search | None = None
-    """Optuna instead of a grid; null: none"""
+    """Optuna instead of every combination"""
 
     def alone(self) -> Self:
         """As of a job without others, which has all cores of the machine."""

@@ -40,17 +40,20 @@ QUIET = {
     "RAY_task_oom_retries": "1",  # of a job that does not fit into the memory; by default many
 }
 
+NODE: Any
 try:
+    from hydra_plugins.hydra_ray_launcher._config import RayLauncherConf as NODE
     from hydra_plugins.hydra_ray_launcher.ray_launcher import RayLauncher as HydraRayLauncher
 
     INSTALLED = True
 except ImportError:  # then hardware=gpus composes all the same, and `check` says what it needs
-    INSTALLED = False
-    NODE = {"_target_": "???", "ray": {"init": {}, "remote": {}}}
-    ConfigStore.instance().store("ray", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
+    INSTALLED, NODE = False, {"_target_": "???", "ray": {"init": {}, "remote": {}}}
 
     class HydraRayLauncher(Launcher):  # type: ignore[no-redef]
         def setup(self, **context: Any) -> None: ...
+
+
+ConfigStore.instance().store("kdsweep_ray", NODE, group="hydra/launcher", provider="kdsweep")
 
 
 class RayLauncher(HydraRayLauncher):

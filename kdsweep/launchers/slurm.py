@@ -20,18 +20,20 @@ from omegaconf import DictConfig
 
 from kdsweep.errors import AskedToLeave, ConfigError
 
+NODE: Any
 try:
+    from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf as NODE
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydraSlurmLauncher
 
     INSTALLED = True
 except ImportError:  # then hardware=slurm composes all the same, and `check` says what it needs
-    INSTALLED = False
-    ConfigStore.instance().store(
-        "submitit_slurm", {}, group="hydra/launcher", provider="kdsweep", replace=True
-    )
+    INSTALLED, NODE = False, {}
 
     class HydraSlurmLauncher(Launcher):  # type: ignore[no-redef]
         def setup(self, **context: Any) -> None: ...
+
+
+ConfigStore.instance().store("kdsweep_slurm", NODE, group="hydra/launcher", provider="kdsweep")
 
 
 class SlurmLauncher(HydraSlurmLauncher):

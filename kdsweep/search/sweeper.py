@@ -25,15 +25,15 @@ class SearchConf(OptunaSweeperConf):
     """Hydra's own keys; those of conf/search/ lead here."""
 
     _target_: str = "kdsweep.search.sweeper.Search"
-    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "workers_tpe"}])
+    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "kdsweep_tpe"}])
     direction: Any = None  # as the job's objective asks for
     n_jobs: int = 0  # workers; 0: as many as the hardware has room for
     pruner: str = "none"
 
 
 store = ConfigStore.instance().store
-store(group="hydra/sweeper", name="kdsweep", node=SearchConf, provider="kdsweep")
-store(group="hydra/sweeper/sampler", name="workers_tpe", node=WorkersTPEConf, provider="kdsweep")
+store(group="hydra/sweeper", name="kdsweep_optuna", node=SearchConf, provider="kdsweep")
+store(group="hydra/sweeper/sampler", name="kdsweep_tpe", node=WorkersTPEConf, provider="kdsweep")
 
 
 class Search(OptunaSweeper):
