@@ -140,6 +140,8 @@ def _try(
             f"model._target_={model['_target_']}: gives {given} for two images; "
             f"must be logits of shape (2, {num_classes}), one per class"
         )
+    if weights is not None and not bool(logits.isfinite().all()):
+        raise ConfigError(f"weights={weights}: the network gives NaN or infinity with them")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
 

@@ -1,6 +1,7 @@
 """How tensors of a file fit a network, wherever in the file they stand."""
 
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,9 +194,9 @@ def _why_no_weights(tensor: Tensor, own: Tensor | None) -> str | None:
     if own is not None and not own.is_floating_point():
         return f"is {tensor.dtype} and must be {own.dtype}"
     values = tensor if tensor.dtype == torch.float64 else tensor.float()
-    least, most = (bound.item() for bound in values.aminmax())
+    least, most = (bound.item() for bound in values.aminmax())  # NaN, if there is one
     largest = max(-least, most)
-    if not torch.tensor([least, most]).isfinite().all():
+    if not math.isfinite(largest):
         return "holds NaN or infinity"
     if largest > LARGEST:
         return f"holds values up to {largest:.0e}, with which nothing can be computed"

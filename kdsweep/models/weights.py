@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -93,14 +94,15 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
         if _is_safetensors(file):
             content: Any = load_file(file)
         else:
-            with torch.serialization.safe_globals(_harmless()):
+            with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old formats and sparse tensors
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"({found[1]}), perhaps code," if found else "perhaps code,"
+        what = f"holds {found[1]} beside tensors" if found else "holds more than tensors"
         raise ConfigError(
-            f"weights={file}: is no PyTorch checkpoint or holds more than tensors, {what} and is not "
-            "opened; save the network's state_dict() alone, or as safetensors"
+            f"weights={file}: is no PyTorch checkpoint or {what}, perhaps code, and is not opened; save the "
+            "network's state_dict() alone, or as safetensors"
         ) from error
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
         reason = (str(error) or "it ends too early").splitlines()[0][:200]
