@@ -163,7 +163,7 @@ def test_a_whole_checkpoint_of_a_library_begins_a_backbone(tmp_path):
     ],
 )
 def test_tensors_that_are_left_over_are_an_error(tmp_path, more, trained):
-    with pytest.raises(ConfigError, match=f"{len(more)} of its tensors are left over .{next(iter(more))}"):
+    with pytest.raises(ConfigError, match=f"{len(more)} of .. tensors are left over .{next(iter(more))}"):
         begin_with(network(), network().state_dict() | more, tmp_path / "more.pth", trained)
     wrapped = under("trunk.", network().state_dict()) | more  # no word for a wrapper of one network
     with pytest.raises(ConfigError, match=f"are left over .{next(iter(more))}"):

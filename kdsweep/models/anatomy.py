@@ -19,6 +19,8 @@ def head_of(network: nn.Module) -> nn.Module:
 
 def head_names(network: nn.Module) -> list[str]:
     """The names of the modules that `head_of` stands for; "" is the network itself."""
+    if not layers(network):
+        return []
     head = head_of(network)
     found = [name for name, module in network.named_modules() if module is head]
     return found or list(network.classifiers)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -103,13 +104,13 @@ def _prefixes(network: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
 
     If it is not there: the part of the checkpoint that has the most tensors.
     """
-    needed = _needed(network)
+    needed = _needed(network) or [""]
     first = next((name for name in needed if not name.startswith(_heads(network))), needed[0])
     words = {first, _original(network, first)}
     ends = {name[: -len(word)] for word in words for name in given if name.endswith(word)}
     found = {prefix for prefix in ends if prefix[-1:] in ("", ".", "/")}
-    parts = [name[: name.rfind("/") + 1] for name in given]
-    return found or {max(parts, key=parts.count)}
+    parts = Counter(name[: name.rfind("/") + 1] for name in given)
+    return found or {parts.most_common(1)[0][0]}
 
 
 def _fit(network: nn.Module, given: Mapping[str, Tensor], prefix: str, trained: bool) -> _Fit:
@@ -156,8 +157,9 @@ def _why_not(network: nn.Module, fit: _Fit, first: str, trained: bool) -> str:
         left = fit.left or fit.beside
         shown = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         return (
-            f"do not fit the network: {len(left)} of its tensors are left over ({shown}); it is of another "
-            "architecture, or holds more than this network: save the network's state_dict() alone"
+            f"do not fit the network: {len(left)} of {len(fit.given) + len(fit.beside)} tensors are left over "
+            f"({shown}): they are of another architecture, or of more than the network, whose state_dict() is to "
+            "be saved alone"
         )
     name = fit.lacking[0]
     called, expected, there = _original(network, name), tuple(own[name].shape), fit.given.get(name)
@@ -186,14 +188,15 @@ def _why_no_weights(tensor: Tensor, own: Tensor | None) -> str | None:
         return "is quantized; save it as float32"
     if tensor.numel() == 0:
         return "is empty"
+    expected = torch.float32 if own is None else own.dtype
+    if _kind(tensor.dtype) != _kind(expected) and not (own is None and _kind(tensor.dtype) == "integer"):
+        return f"is {tensor.dtype} and must be {expected}"
     if not tensor.is_floating_point():
-        if own is None or own.dtype != tensor.dtype:
-            expected = "" if own is None else f" and must be {own.dtype}"
-            return f"is {tensor.dtype}{expected}"
         return None
-    if own is not None and not own.is_floating_point():
-        return f"is {tensor.dtype} and must be {own.dtype}"
-    values = tensor if tensor.dtype == torch.float64 else tensor.float()
+    try:
+        values = tensor if tensor.dtype == torch.float64 else tensor.float()
+    except RuntimeError:  # such as float4
+        return f"is {tensor.dtype}; save it as float32"
     least, most = (bound.item() for bound in values.aminmax())  # NaN, if there is one
     largest = max(-least, most)
     if not math.isfinite(largest):
@@ -201,3 +204,9 @@ def _why_no_weights(tensor: Tensor, own: Tensor | None) -> str | None:
     if largest > LARGEST:
         return f"holds values up to {largest:.0e}, with which nothing can be computed"
     return None
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "bool"
+    return "complex" if dtype.is_complex else "floating" if dtype.is_floating_point else "integer"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WEIGHTS = "weights.safetensors"  # of a stage in the store
 STAGE, RUN = "stage:", "runs:/"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # that such files commonly have
+DEEPEST = 5  # parts within parts of a checkpoint; one may hold itself
 
 
 def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
@@ -142,12 +143,12 @@ def _harmless() -> list[Any]:
     return kinds
 
 
-def _tensors(content: Any, part: str = "") -> "Iterator[tuple[str, Tensor]]":
+def _tensors(content: Any, part: str = "", depth: int = 0) -> "Iterator[tuple[str, Tensor]]":
     import torch
 
-    if isinstance(content, Mapping):
+    if isinstance(content, Mapping) and depth < DEEPEST:
         for name, value in content.items():
-            if torch.is_tensor(value):
+            if not torch.is_tensor(value):
+                yield from _tensors(value, f"{part}{name}/", depth + 1)
+            elif not value.is_nested:  # which has no shape, as weights do
                 yield f"{part}{name}", value
-            else:
-                yield from _tensors(value, f"{part}{name}/")

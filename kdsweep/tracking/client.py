@@ -52,7 +52,10 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
     try:
         return Path(download_artifacts(uri, tracking_uri=tracking_uri))
     except Exception as error:
-        return KdsweepError(f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)})")
+        return KdsweepError(
+            f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); is it up, and does the run "
+            "have this artifact?"
+        )
 
 
 def silent(uri: str, error: Exception) -> KdsweepError:
