@@ -157,9 +157,8 @@ def _why_not(network: nn.Module, fit: _Fit, first: str, trained: bool) -> str:
         left = fit.left or fit.beside
         shown = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         return (
-            f"do not fit the network: {len(left)} of {len(fit.given) + len(fit.beside)} tensors are left over "
-            f"({shown}): they are of another architecture, or of more than the network, whose state_dict() is to "
-            "be saved alone"
+            f"do not fit the network: {len(left)} of {len(fit.given) + len(fit.beside)} tensors are left "
+            f"over ({shown}); is it of another architecture? else save the network's state_dict() alone"
         )
     name = fit.lacking[0]
     called, expected, there = _original(network, name), tuple(own[name].shape), fit.given.get(name)

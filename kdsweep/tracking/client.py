@@ -53,8 +53,8 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
         return Path(download_artifacts(uri, tracking_uri=tracking_uri))
     except Exception as error:
         return KdsweepError(
-            f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); is it up, and does the run "
-            "have this artifact?"
+            f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); it must be up, and the "
+            "run must have this artifact"
         )
 
 
