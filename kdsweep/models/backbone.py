@@ -201,14 +201,8 @@ def timm(
     head: dict[str, Any] | None = None,
 ) -> Backbone:
     """A network of timm by name, with its own normalisation and, unless upsampled by a factor, image size."""
-    import timm as library
-
     options: dict[str, Any] = {} if pooling == "own" else {"global_pool": pooling}
-    options["num_classes"] = num_classes
-    if pretrained:
-        network = _pretrained_of_timm(architecture, options)
-    else:
-        network = library.create_model(architecture, **options)
+    network = _made_by_timm(architecture, pretrained, num_classes=num_classes, **options)
     config: Any = network.pretrained_cfg
     size = (int(config["input_size"][1]), int(config["input_size"][2]))
     preprocess = _preprocess(config["mean"], config["std"], size, in_channels, image_size, upsample)
@@ -219,18 +213,19 @@ def timm(
     return Backbone(preprocess, network, classifiers, Head(**head or {}), num_classes, keep, images)
 
 
-def _pretrained_of_timm(architecture: str, options: dict[str, Any]) -> nn.Module:
-    """The network with its default weights, but for a classifier of other classes."""
+def _made_by_timm(architecture: str, pretrained: bool, **options: Any) -> nn.Module:
     import timm as library
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    config: Any = library.models.get_pretrained_cfg(architecture)
-    repository = architecture.partition("hf-hub:")[2] or (config and config.hf_hub_id)
+    hub = architecture.partition("hf-hub:")[2]  # the network's description is there as well
+    config = None if hub else library.models.get_pretrained_cfg(architecture)
+    repository = hub or (config.hf_hub_id if config and pretrained else None)
+    files = ["config.json"] if hub else ["model.safetensors", "pytorch_model.bin"]
     what = f"{repository} of the Hugging Face hub" if repository else "them"
     with downloading(architecture, what, HF_HUB_CACHE):
         if repository:
-            ask_hub(repository, ["model.safetensors", "pytorch_model.bin"])
-        return library.create_model(architecture, pretrained=True, **options)
+            ask_hub(repository, files)
+        return library.create_model(architecture, pretrained=pretrained, **options)
 
 
 def torchvision(
