@@ -10,7 +10,7 @@ from typing import Any
 from kdsweep.config import Training
 
 # Raised when a change of kdsweep's own code changes what a description trains.
-FORMAT = 3
+FORMAT = 4
 
 
 def canonical(value: Any) -> Any:

@@ -8,6 +8,7 @@ from conftest import MLP, make_dataset, make_stage
 from torch import nn
 
 from kdsweep.config import Augment, FineTuning
+from kdsweep.errors import TrainingError
 from kdsweep.models.anatomy import head_of, layers
 from kdsweep.stage import Stage
 from kdsweep.training import network as network_module
@@ -132,6 +133,12 @@ def test_a_network_without_epochs_is_evaluated_as_it_is(tmp_path):
     result = fitted(stage, tmp_path)
     assert moved(stage, result) == set()
     assert len(result.history) == result.best_epoch == 1 and "val/accuracy" in result.history[0]
+
+
+def test_a_network_without_epochs_whose_outputs_are_no_numbers_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda layer: layer.weight.data.fill_(1e38))
+    with pytest.raises(TrainingError, match="its weights give outputs that are NaN or infinity"):
+        fitted(make_stage(FRONT, epochs=0), tmp_path)
 
 
 def test_all_leaves_what_a_network_froze_itself_frozen():

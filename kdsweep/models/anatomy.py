@@ -4,14 +4,26 @@ from torch import nn
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
-    """The modules with weights of their own, in order."""
-    return [module for module in network.modules() if any(True for _ in module.parameters(recurse=False))]
+    """The modules with weights of their own, in order; those of a network's `head` come last."""
+    weighty = [module for module in network.modules() if any(True for _ in module.parameters(recurse=False))]
+    head = getattr(network, "head", None)
+    last = set(head.modules()) if isinstance(head, nn.Module) else set()
+    return sorted(weighty, key=lambda module: module in last)
 
 
 def head_of(network: nn.Module) -> nn.Module:
     """What turns features into logits: the network's `head`, else its last layer with weights."""
     head = getattr(network, "head", None)
     return head if isinstance(head, nn.Module) else layers(network)[-1]
+
+
+def head_names(network: nn.Module) -> list[str]:
+    """The names of the modules that `head_of` stands for; "" is the network itself."""
+    if not layers(network):
+        return []
+    head = head_of(network)
+    found = [name for name, module in network.named_modules() if module is head]
+    return found or list(network.classifiers)  # type: ignore[arg-type]
 
 
 def is_sequence(network: nn.Module) -> bool:

@@ -1,6 +1,5 @@
 """From a network's description in the config to the network, with messages for what does not fit."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import ConfigError
 from kdsweep.models import INIT
-from kdsweep.models.weights import begin_with, load_weights
+from kdsweep.models.weights import load_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,18 +39,12 @@ def build_initial(
     Raises ConfigError also if the weights are not to be had or do not fit.
     """
     if weights is not None:
+        from kdsweep.models.fitting import begin_with
+
         network = build(model, num_classes, shape)
         begin_with(network, load_weights(weights), weights, trained)
         return network
-    if not model.get("pretrained"):
-        return _instantiate(model, num_classes, shape)
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells each of its attempts
-    try:
-        return _instantiate(model, num_classes, shape)
-    except ConfigError as error:
-        raise ConfigError(
-            f"{error}\nif its weights cannot be downloaded: model.pretrained=false, or weights=FILE"
-        ) from error
+    return _instantiate(model, num_classes, shape)
 
 
 def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
@@ -74,6 +67,8 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
         )
     except Exception as error:
         cause = error.__cause__ or error
+        if isinstance(cause, ConfigError):
+            raise cause from None
         raise ConfigError(f"model._target_={model['_target_']}: {_one_line(cause)}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(
@@ -145,6 +140,8 @@ def _try(
             f"model._target_={model['_target_']}: gives {given} for two images; "
             f"must be logits of shape (2, {num_classes}), one per class"
         )
+    if weights is not None and not bool(logits.isfinite().all()):
+        raise ConfigError(f"weights={weights}: the network gives NaN or infinity with them")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
 

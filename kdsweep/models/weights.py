@@ -1,21 +1,24 @@
-"""Weights that a network begins with: where they lie, what they are, and how they fit."""
+"""Files of weights: where they lie, and what is in them."""
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.store import Store
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 WEIGHTS = "weights.safetensors"  # of a stage in the store
 STAGE, RUN = "stage:", "runs:/"
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which checkpoints keep the weights
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # that such files commonly have
+DEEPEST = 5  # parts within parts of a checkpoint; one may hold itself
 
 
 def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
@@ -31,20 +34,45 @@ def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
     if weights.startswith(STAGE):
         entry = store.find(weights.removeprefix(STAGE))
         if entry is None or not (entry / WEIGHTS).is_file():
-            raise ConfigError(f"weights={weights}: the store {store.root} has no such stage")
+            raise ConfigError(
+                f"weights={weights}: the store {store.root} has no such stage; a key has 32 digits, "
+                "`kdsweep-store list` shows them"
+            )
         return entry / WEIGHTS
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise ConfigError(
-            f"weights={weights}: no such file; allowed: a file of weights (safetensors, or a PyTorch "
-            f"checkpoint), {STAGE}KEY of the store, {RUN}ID/PATH of MLflow"
-        )
+        raise ConfigError(f"weights={weights}: {_why_no_file(weights, file, store)}")
     return file
 
 
+def _why_no_file(weights: str, file: Path, store: Store) -> str:
+    if re.fullmatch(r"[0-9a-fA-F]{8,40}", weights):
+        if store.find(weights):
+            return f"is no file but a stage of the store; write weights={STAGE}{weights}"
+        return (
+            f"no such file; if it is a stage's key, write {STAGE}KEY with all its 32 digits; if an MLflow "
+            f"run's ID, {RUN}{weights}/{WEIGHTS}"
+        )
+    if file.is_dir():
+        inside = sorted(path.name for path in file.iterdir() if path.suffix in SUFFIXES)
+        shown = f", such as {file / inside[0]}" if inside else f" (it has none: {', '.join(SUFFIXES)})"
+        return f"is a folder; give a file of it{shown}"
+    if re.match(r"runs?:|models:|mlflow-artifacts:", weights):
+        return f"must be {RUN}ID/PATH for a file of an MLflow run, such as {RUN}ID/{WEIGHTS}"
+    if re.match(r"https?://|s3://|gs://|hf-hub:|hf://", weights):
+        return "is not downloaded; download it and give the file"
+    return (
+        "no such file; allowed: a file of weights (safetensors, or a PyTorch checkpoint), "
+        f"{STAGE}KEY of the store, {RUN}ID/PATH of MLflow"
+    )
+
+
 def weights_digest(file: Path) -> str:
-    stat = file.stat()
-    return _digest(file, stat.st_size, stat.st_mtime_ns)
+    try:
+        stat = file.stat()
+        return _digest(file, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"weights={file}: cannot be read ({error.strerror})") from error
 
 
 @lru_cache
@@ -54,68 +82,73 @@ def _digest(file: Path, size: int, changed: int) -> str:
 
 
 def load_weights(file: Path) -> "dict[str, Tensor]":
-    """The tensors of a file by name. Nothing is unpickled but tensors; ConfigError if that is not enough."""
+    """The tensors of a file by name; of those in parts of a checkpoint, by `part/name`.
+
+    No code of the file is run: beside tensors it may hold numbers, words and a few types that checkpoints of
+    trainings have. Raises ConfigError for anything else.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
-        reason = (str(error) or "it ends too early").splitlines()[0]
-        raise ConfigError(f"weights={file}: cannot be read ({reason})") from error
+        if _is_safetensors(file):
+            content: Any = load_file(file)
+        else:
+            with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old formats and sparse tensors
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds {found[1]} beside tensors" if found else "holds more than tensors"
         raise ConfigError(
-            f"weights={file}: is no PyTorch checkpoint or holds more than tensors, perhaps code, and is not "
-            "opened; save the network's state_dict() alone, or as safetensors"
+            f"weights={file}: is no PyTorch checkpoint or {what}, perhaps code, and is not opened; save the "
+            "network's state_dict() alone, or as safetensors"
         ) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
+        reason = (str(error) or "it ends too early").splitlines()[0][:200]
+        raise ConfigError(f"weights={file}: cannot be read ({reason})") from error
     except Exception as error:  # whatever torch raises for a file that is none of its own
         raise ConfigError(f"weights={file}: cannot be read (no PyTorch checkpoint)") from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    tensors = {k: v for k, v in content.items() if torch.is_tensor(v)} if isinstance(content, Mapping) else {}
+    tensors = dict(_tensors(content))
     if not tensors:
         raise ConfigError(f"weights={file}: holds no tensors by name; save the network's state_dict()")
-    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
-def begin_with(
-    network: "nn.Module", tensors: "Mapping[str, Tensor]", file: Path, trained: bool = True
-) -> None:
-    """Copy `tensors` into `network`. Its head keeps fresh weights where the file has others or none.
+def _is_safetensors(file: Path) -> bool:
+    """By suffix or, since not all have it, by what it begins with: the header's length, then JSON."""
+    if file.suffix == ".safetensors":
+        return True
+    with file.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
-    A network may know its tensors' names in the files of its library, `original_names`. Raises ConfigError if
-    anything but the head would be left without weights, or the head too if it is not to be `trained`.
+
+def _harmless() -> list[Any]:
+    """Types beside tensors in checkpoints of trainings: options, figures and states of generators.
+
+    Making one of them runs nothing but their own constructors, which do nothing else.
     """
-    from kdsweep.models.anatomy import head_of
+    import argparse
 
-    names: Mapping[str, str] = getattr(network, "original_names", {})
-    given = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    own: dict[str, Any] = network.state_dict()
-    fitting = {
-        name: tensor for name, tensor in given.items() if name in own and tensor.shape == own[name].shape
-    }
-    head = {id(tensor) for tensor in head_of(network).state_dict(keep_vars=True).values()}
-    of_head = {name for name, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in head}
-    needless = {name for name in own if name.endswith("num_batches_tracked")}  # old checkpoints have none
-    lacking = [
-        name for name in own if name not in {*fitting, *needless} and (name not in of_head or not trained)
-    ]
-    if lacking:
-        original = {own: name for name, own in names.items()}
-        first = original.get(lacking[0], lacking[0])
-        what = (
-            f"{first} has shape {tuple(given[lacking[0]].shape)} there and must have "
-            f"{tuple(own[lacking[0]].shape)}"
-            if lacking[0] in given
-            else f"it has no {first}; its first is {next(iter(tensors))}"
-        )
-        untrained = "" if trained else "; a network that is not trained needs all, its head too"
-        raise ConfigError(
-            f"weights={file}: do not fit the network: {len(lacking)} of {len(own)} tensors lack "
-            f"({what}){untrained}"
-        )
-    network.load_state_dict(fitting, strict=False)
+    import numpy as np
+    from torch.torch_version import TorchVersion
+
+    kinds: list[Any] = [argparse.Namespace, TorchVersion, np.dtype, np.ndarray]
+    kinds += [(PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")]
+    kinds += [type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"]
+    scalar, array = np.float32(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # of NumPy 1 and 2
+        kinds += [(scalar, f"{module}.scalar"), (array, f"{module}._reconstruct")]
+    return kinds
+
+
+def _tensors(content: Any, part: str = "", depth: int = 0) -> "Iterator[tuple[str, Tensor]]":
+    import torch
+
+    if isinstance(content, Mapping) and depth < DEEPEST:
+        for name, value in content.items():
+            if not torch.is_tensor(value):
+                yield from _tensors(value, f"{part}{name}/", depth + 1)
+            elif not value.is_nested:  # which has no shape, as weights do
+                yield f"{part}{name}", value

@@ -35,16 +35,27 @@ def connect(uri: str) -> "MlflowClient":
         raise silent(uri, error) from error
 
 
-@lru_cache
 def download(tracking: Tracking, uri: str) -> Path:
     """The file of an artifact, runs:/ID/PATH, fetched once. Raises KdsweepError if it is not to be had."""
+    found = _downloaded(tracking.uri, uri)
+    if isinstance(found, KdsweepError):
+        raise found
+    return found
+
+
+@lru_cache
+def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
+    """The file, or why there is none: the jobs of a sweep do not ask one after the other."""
+    import_mlflow()
     from mlflow.artifacts import download_artifacts
 
     try:
-        return Path(download_artifacts(uri, tracking_uri=tracking.uri))
+        return Path(download_artifacts(uri, tracking_uri=tracking_uri))
     except Exception as error:
-        why = " ".join(str(error).split())[:300]
-        raise KdsweepError(f"{uri}: tracking.uri={tracking.uri} does not give it ({why})") from error
+        return KdsweepError(
+            f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); it must be up, and the "
+            "run must have this artifact"
+        )
 
 
 def silent(uri: str, error: Exception) -> KdsweepError:

@@ -88,7 +88,10 @@ def fit(
                 on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
         if not progress.history:  # nothing was to be trained: the weights are as they were given
-            progress.record(selection_metrics(logits(network, val), val.labels), "val/accuracy", 0.0)
+            figures = selection_metrics(logits(network, val), val.labels)
+            if not all(map(math.isfinite, figures.values())):
+                raise TrainingError("its weights give outputs that are NaN or infinity")
+            progress.record(figures, "val/accuracy", 0.0)
         weights = (recipe.keep == "best" and checkpoint.best()) or network.state_dict()
         chosen = progress.best_epoch if recipe.keep == "best" else progress.epoch
     return Fitted(_plain(weights), progress.history, chosen, progress.seconds)

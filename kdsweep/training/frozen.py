@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from kdsweep.models.anatomy import head_of, is_sequence, layers
+from kdsweep.models.backbone import Backbone
 
 
 def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Parameter]) -> None:
@@ -18,19 +19,25 @@ def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Para
 
 
 def train(network: nn.Module) -> None:
-    """Train mode, but eval mode for what is frozen in front: no dropout, and no statistics that move."""
+    """Train mode, but eval mode for what is frozen: no statistics that move and, in front, no dropout."""
     network.train()
     modules = list(network.modules())
-    for module in modules[: _front(modules, recurse=False)]:
-        if not _learns(module):
+    front = _front(modules, recurse=False)
+    for number, module in enumerate(modules):
+        # a library may declare a layer of the body after the head
+        frozen = number < front or any(True for _ in module.parameters(recurse=False))
+        if frozen and not _learns(module):
             module.eval()
 
 
 def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The front that is frozen and the rest, of a network that runs its children in sequence.
+    """The front that is frozen and the rest: of a backbone of which the head alone learns, or of a network
+    that runs its children in sequence.
 
     Pooling and the like after the last frozen layer are of the front as well, but for dropout.
     """
+    if isinstance(network, Backbone):
+        return _cut_backbone(network)
     if not isinstance(network, nn.Sequential) or not is_sequence(network):
         return None
     children = list(network)  # not children(), which leaves out what occurs twice
@@ -40,6 +47,17 @@ def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     while end < len(children) and not _learns(children[end]) and not _drops(children[end]):
         end += 1
     return nn.Sequential(*children[:end]), nn.Sequential(*children[end:])
+
+
+def _cut_backbone(network: Backbone) -> tuple[nn.Module, nn.Module] | None:
+    head = {id(parameter) for parameter in network.head.parameters()}
+    body = [parameter for parameter in network.parameters() if id(parameter) not in head]
+    if not any(parameter.requires_grad for parameter in body):
+        return network.halves()
+    if all(parameter.requires_grad for parameter in body):
+        return None
+    sequence = network.in_sequence()
+    return cut(sequence) if sequence else None
 
 
 def _front(modules: Sequence[nn.Module], recurse: bool) -> int:

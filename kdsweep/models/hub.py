@@ -1,0 +1,54 @@
+"""Weights that a library downloads, and what to do where they cannot be had."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from kdsweep.errors import ConfigError
+
+SECONDS = 10  # to wait for an answer
+
+
+@contextlib.contextmanager
+def downloading(architecture: str, what: str, cache: str) -> Iterator[None]:
+    """Within it a library downloads `what` into `cache`. Raises ConfigError if nobody answers."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before or SECONDS)  # torch's own downloads have none
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_a_network(error):
+            raise
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        raise ConfigError(
+            f"model.pretrained: the weights of {architecture} cannot be downloaded ({why}); fetch {what} on "
+            f"another machine and put it into {cache}, or take model.pretrained=false, or weights=FILE"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def ask_hub(repository: str, files: list[str]) -> None:
+    """Raise as the Hugging Face hub does if it does not answer and none of the `files` is in the cache.
+
+    It is asked once: a download would try each file six times.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repository, _, revision = repository.partition("@")
+    version = revision or None
+    if any(isinstance(try_to_load_from_cache(repository, name, revision=version), str) for name in files):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, files[0], revision=version), timeout=SECONDS)
+    except HfHubHTTPError as error:
+        if error.response.status_code >= 429:  # too many requests, or the hub is down
+            raise
+
+
+def _is_of_a_network(error: BaseException) -> bool:
+    kinds: list[Any] = [*type(error).__mro__]
+    modules = {kind.__module__.partition(".")[0] for kind in kinds}
+    return isinstance(error, OSError) or bool(modules & {"httpx", "httpx2", "huggingface_hub", "requests"})
