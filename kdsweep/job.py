@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kdsweep.config import Config, Network
+from kdsweep.config import Config, ImageDataset, Network
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
@@ -274,6 +274,8 @@ def _described(job: Job) -> dict[str, Any]:
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "resize": getattr(recipe, "resize", "squash"),
+        **({"background": recipe.background} if isinstance(recipe, ImageDataset) else {}),
+        "deep_range": data.deep_range,
         "config": {**recipe.model_dump(mode="json"), "root": str(Path(recipe.root).expanduser().absolute())},
     }
 
