@@ -49,8 +49,8 @@ def read_image_files(recipe: Recipe, store: Store) -> Contents:
 
     if splits == {None}:
         files = _draw_test(recipe, files, digests)
-    files.sort(key=lambda file: (digests[file.path], file.path))
     _warn_of_pixels(recipe, files, digests, pixels)
+    files.sort(key=lambda file: (digests[file.path], file.path))
     return _contents(recipe, files, digests, classes, pixels)
 
 

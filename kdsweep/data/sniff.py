@@ -22,7 +22,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Row:
-    line: int  # in the file, the last of those that the row takes
+    line: int  # in the file, the first of those that the row takes
     cells: list[str]
 
 
@@ -69,7 +69,7 @@ def read_table(file: Path, wanted: str) -> Table:
     """
     text = _text(file)
     if text.startswith("sep="):  # Excel's own
-        text = text.partition("\n")[2]
+        text = "\n" + text.partition("\n")[2]  # a line still, for those after it to keep their numbers
     headers = {separator: _header(text, separator) for separator in SEPARATORS}
     having = [
         separator for separator, header in headers.items() if wanted.casefold() in map(str.casefold, header)
@@ -108,8 +108,10 @@ def _parsed(file: Path, text: str, separator: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
     rows: list[Row] = []
+    line = 1
     try:
         for raw in reader:
+            first, line = line, reader.line_num + 1
             cells = [_clean(cell) for cell in raw]
             if not any(cells):  # spreadsheets leave such lines
                 continue
@@ -118,13 +120,13 @@ def _parsed(file: Path, text: str, separator: str) -> Table:
                 continue
             if any(cells[len(header) :]):
                 raise DataError(
-                    f"{file}, line {reader.line_num}: {len(cells)} values for {len(header)} columns; a value "
+                    f"{file}, line {first}: {len(cells)} values for {len(header)} columns; a value "
                     f"that holds {separator!r} needs quotes around it"
                 )
             cells = cells[: len(header)]
-            rows.append(Row(reader.line_num, cells + [""] * (len(header) - len(cells))))
+            rows.append(Row(first, cells + [""] * (len(header) - len(cells))))
     except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: cannot be read as CSV ({error})") from error
+        raise DataError(f"{file}, line {line}: cannot be read as CSV ({error})") from error
     while header and not header[-1] and not any(row.cells[len(header) - 1] for row in rows):
         header.pop()  # of a separator at each line's end
     return Table(file, header, rows)
