@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -198,3 +199,19 @@ def test_mistakes_are_told(shipped, predict, arguments, message):
         broken(shipped, arguments[0])
     told = predict(*arguments, status=1).stderr
     assert message in told and "Traceback" not in told
+
+
+def test_names_of_any_bytes_and_what_is_no_image_of_a_folder(shipped, predict):
+    folder = shipped / "odd"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"two\nlines.png", b"._000.png"):
+        shutil.copy(shipped / "digits" / "000.png", folder / os.fsdecode(name))
+    (folder / "loop").symlink_to(folder)
+    (folder / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    done = predict("model", "odd", status=1)
+    assert [file for file, _, _ in lines(done)] == ["odd/caf\\xe9.png", "odd/two\\nlines.png"]
+    litter, links, postscript = done.stderr.splitlines()
+    assert "1 ._*" in litter and "1 link that" in links
+    assert postscript.startswith("kdsweep-predict: odd/photo.jpg: not an image of a known format")
+    told = json.loads(predict("model", "odd", "--json", status=1).stdout)
+    assert os.fsencode(told[0]["file"]) == b"odd/caf\xe9.png", "as JSON the name is whole"
