@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 
 from kdsweep.config import Augment, ImageCsv, ImageFolder
-from kdsweep.data import dataset, decode, load, pixels
+from kdsweep.data import dataset, decode, load, pixels, progress
 from kdsweep.data.decode import Look
 from kdsweep.errors import DataError
 from kdsweep.store import Store
@@ -57,6 +57,7 @@ def read(tmp_path, root):
 
     def read(root: Path = root, **changes):
         dataset._load.cache_clear()
+        progress.once.cache_clear()
         kind = ImageCsv if changes.get("source") == "image_csv" else ImageFolder
         layout = {} if kind is ImageCsv else FOLDERS
         return load(kind(**{**COMMON, **layout, "root": str(root), **changes}), Store(tmp_path / "store"))

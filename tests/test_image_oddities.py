@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
+from test_config import composed
 from test_image_files import (  # noqa: F401  # fixtures
+    COMMON,
+    FOLDERS,
     Look,
     colour,
     encoded,
@@ -32,6 +35,7 @@ from kdsweep.data.listing import files_below
 from kdsweep.data.split import grouped_split, stratified_split
 from kdsweep.errors import ConfigError, DataError
 from kdsweep.export.preprocessing import Preprocessing
+from kdsweep.parse import parse
 
 # ruff: noqa: F811  # fixtures that are asked for
 
@@ -288,7 +292,7 @@ def test_links_in_circles_add_nothing(root, read, caplog):
     assert len(data.train.labels) + len(data.val.labels) == 8 and len(data.test.labels) == 4
     assert data.fingerprint == plain
     (warning,) = warnings(caplog)
-    assert re.search(r"left out \d+ links that lead back", warning)
+    assert re.search(r"left out \d+ links to folders that are listed already", warning)
 
 
 def test_links_to_elsewhere_are_followed(root, read, tmp_path, caplog):
@@ -348,8 +352,6 @@ def test_classes_can_be_ordered_and_chosen(root, read):
 
 
 def recipe(**changes) -> ImageFolder:
-    from test_image_files import COMMON, FOLDERS
-
     return ImageFolder(**{**COMMON, **FOLDERS, "root": "x", **changes})
 
 
@@ -511,20 +513,12 @@ def test_keys_of_the_config_that_have_no_effect_are_in_no_key():
     [("black", (0, 0, 0)), ("grey", (128, 128, 128)), ("'#ff8000'", (255, 128, 0)), ("[1,2,3]", (1, 2, 3))],
 )
 def test_backgrounds(given, colour):
-    from test_config import composed
-
-    from kdsweep.parse import parse
-
     made = parse(composed("dataset=image_folder", "dataset.root=x", f"dataset.background={given}")).dataset
     assert made.background == colour
 
 
 @pytest.mark.parametrize("given", ["pink", "[1,2]", "[1,2,256]", "3", "null"])
 def test_no_backgrounds(given):
-    from test_config import composed
-
-    from kdsweep.parse import parse
-
     with pytest.raises(
         ConfigError, match=r"dataset\.background.*: allowed: white, grey, black, \[red, green"
     ):
@@ -535,3 +529,39 @@ def test_data_errors_name_what_is_allowed(root, read):
     write_splits(root, train=4, test=2)
     with pytest.raises(DataError, match="no such class; allowed: ant, bee, null"):
         read(positive_class=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("positive_class=true", "positive_class", "true"),
+        ("positive_class=yes", "positive_class", "yes"),
+        ("positive_class=null", "positive_class", None),
+        ('positive_class="null"', "positive_class", "null"),
+        ("classes=[yes,null,7]", "classes", ("yes", "null", "7")),
+        ("name=2024", "name", "2024"),
+    ],
+)
+def test_names_on_the_command_line(override, key, value):
+    made = parse(composed("dataset=image_folder", "dataset.root=x", f"dataset.{override}")).dataset
+    assert getattr(made, key) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("classes=[a]", r"dataset.classes=\[\"a\"\]: must be a list of two classes or more, or null$"),
+        ("classes=a", "dataset.classes=a: must be a list of two classes or more, or null$"),
+        ("classes=[a,[b]]", "must be a list of two classes or more, or null$"),
+        ("duplicates=some", "dataset.duplicates=some: allowed: warn, refuse, drop$"),
+    ],
+)
+def test_mistakes_in_these_keys(override, told):
+    with pytest.raises(ConfigError, match=told):
+        parse(composed("dataset=image_folder", "dataset.root=x", f"dataset.{override}"))
+
+
+@pytest.mark.parametrize("given", ["{a:1}", "[[a],b]"])
+def test_mistakes_in_columns_of_labels(given):
+    with pytest.raises(ConfigError, match=r"dataset\.label_column.*: must be a column, or a list of two or"):
+        parse(composed("dataset=image_csv", "dataset.root=x", f"dataset.label_column={given}"))

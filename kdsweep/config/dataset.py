@@ -45,11 +45,24 @@ def _as_written(value: Any) -> Any:
     return str(value).lower() if type(value) in (bool, int, float) else value
 
 
-def _names_as_written(value: Any) -> Any:
-    """Names in a list, where null too is one."""
-    if not isinstance(value, list | tuple):
-        return value
-    return tuple("null" if each is None else _as_written(each) for each in value)
+def _names(value: Any) -> tuple[str, ...] | None:
+    """A list of two names or more, in which null too is one; None if it is none."""
+    listed = value if isinstance(value, list | tuple) else ()
+    names = tuple("null" if each is None else _as_written(each) for each in listed)
+    return names if len(names) > 1 and all(isinstance(name, str) and name for name in names) else None
+
+
+def _classes(value: Any) -> Any:
+    if value is not None and not _names(value):
+        raise PydanticCustomError("classes", "must be a list of two classes or more, or null")
+    return _names(value)
+
+
+def _columns(value: Any) -> Any:
+    column = _names(value) or _as_written(value)
+    if not isinstance(column, str | tuple):
+        raise PydanticCustomError("columns", "must be a column, or a list of two or more with a class each")
+    return column
 
 
 COLOURS = {"white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0)}
@@ -70,7 +83,6 @@ def _colour(value: Any) -> Any:
 
 Name = Annotated[str, BeforeValidator(_as_written)]
 Named = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
-Names = Annotated[tuple[Named, ...], BeforeValidator(_names_as_written)]
 
 
 class _Dataset(Section):
@@ -115,7 +127,7 @@ class ImageDataset(_Dataset):
     each image once, in the test split rather than in another, and none that has two labels"""
     background: Annotated[tuple[int, int, int], BeforeValidator(_colour)] = COLOURS["white"]
     """what transparent images are composed onto: white, grey, black or [red, green, blue], 0 to 255 each"""
-    classes: Annotated[Names, Field(min_length=2)] | None = None
+    classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
     """which classes, in the order of the network's outputs; null: all, by name, numbers by value"""
     test_fraction: float = Field(gt=0, lt=1)
     """share of all images, per class, drawn for testing where the files tell no splits"""
@@ -146,7 +158,7 @@ class ImageCsv(ImageDataset):
     """the folder of images, in root"""
     image_column: Name
     """file names, relative to `images`"""
-    label_column: Name | Names
+    label_column: Annotated[str | tuple[str, ...], BeforeValidator(_columns)]
     """names of classes; or a list of columns, a class each, with 1 for the one that an image is of"""
     partition_column: Name | None
     """train, test and perhaps val; null: test_fraction and val_fraction are drawn"""

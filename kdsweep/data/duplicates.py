@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kdsweep.config import ImageDataset
 from kdsweep.data.listing import ImageFile, counted, shown, some
+from kdsweep.data.progress import once
 from kdsweep.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -38,19 +39,19 @@ def without_duplicates(
     if recipe.duplicates == "warn":
         for how, groups in found.items():
             if groups:
-                log.warning(
-                    "%s: %s with %s: %s (dataset.duplicates=drop leaves copies out)",
-                    *(where, counted(len(groups), "image"), how, some([_pair(group) for group in groups])),
+                names = some([_pair(group) for group in groups])
+                once(
+                    log.warning,
+                    f"{where}: {counted(len(groups), 'image')} with {how}: {names} "
+                    "(dataset.duplicates=drop leaves copies out)",
                 )
     if recipe.duplicates != "drop" or not copied:
         return list(files)
     kept = {_kept(group).path for group in same.values() if len({file.label for file in group}) == 1}
-    log.warning(
-        "%s: %s left out, copies of others%s: %s",
-        *(where, counted(len(files) - len(kept), "image")),
-        f"; all copies of {len(differing):,} with more than one label" if differing else "",
-        some([file.path for file in files if file.path not in kept]),
-    )
+    left = [file.path for file in files if file.path not in kept]
+    all_of = f"; all copies of {len(differing):,} with more than one label" if differing else ""
+    text = f"{where}: {counted(len(left), 'image')} left out, copies of others{all_of}: {some(left)}"
+    once(log.warning, text)
     return [file for file in files if file.path in kept]
 
 

@@ -14,6 +14,7 @@ from kdsweep.data.duplicates import without_duplicates
 from kdsweep.data.listing import ImageFile, counted, list_folders, shown, some
 from kdsweep.data.names import alike, in_order, meant
 from kdsweep.data.pixels import Pixels, content_digests, decoded
+from kdsweep.data.progress import once
 from kdsweep.data.split import Contents, Split, grouped_split
 from kdsweep.data.table import list_table
 from kdsweep.errors import DataError
@@ -58,13 +59,12 @@ def _classes(recipe: Recipe, files: Sequence[ImageFile]) -> tuple[str, ...]:
     """The classes in their order, which is said where it is not that of their letters."""
     there = in_order(file.label for file in files)
     classes = there if recipe.classes is None else _chosen(recipe, recipe.classes, there)
-    if classes != tuple(sorted(classes)):
-        print(f"  classes of {recipe.name}, in order: {', '.join(classes)}", flush=True)
-    log.info("classes of %s, in order: %s", recipe.name, ", ".join(classes))
+    by_letters = classes == tuple(sorted(classes))
+    once(log.info if by_letters else print, f"  classes of {recipe.name}, in order: {some(classes, 20)}")
     for names in alike(classes):
         counts = Counter(file.label for file in files)
         told = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
-        log.warning("dataset.root=%s: classes whose names are nearly the same: %s", recipe.root, told)
+        once(log.warning, f"dataset.root={recipe.root}: classes whose names are nearly the same: {told}")
     return classes
 
 
@@ -91,16 +91,14 @@ def _warn_of_pixels(
         for which in (pixels.transparent, pixels.deep)
     )
     if transparent:
-        log.warning(
-            "dataset.root=%s: %s composed onto %s (dataset.background), being transparent in places: %s",
-            *(recipe.root, counted(len(transparent), "image"), list(recipe.background), some(transparent)),
-        )
+        onto = f"composed onto {list(recipe.background)} (dataset.background), being transparent in places"
+        images = counted(len(transparent), "image")
+        once(log.warning, f"dataset.root={recipe.root}: {images} {onto}: {some(transparent)}")
     if deep:
         low, high = pixels.deep_range
-        log.warning(
-            "dataset.root=%s: %s of 16 bits scaled by their values' range, %d to black, %d to white: %s",
-            *(recipe.root, counted(len(deep), "image"), low, high, some(deep)),
-        )
+        scaled = f"of 16 bits scaled by their values' range, {low} to black, {high} to white"
+        images = counted(len(deep), "image")
+        once(log.warning, f"dataset.root={recipe.root}: {images} {scaled}: {some(deep)}")
 
 
 def _check_classes(

@@ -3,12 +3,13 @@
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdsweep.data.names import SPLIT_OF, SPLITS, litter, meant, printable
+from kdsweep.data.progress import once
 from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
             ".tiff", ".webp")  # fmt: skip
 SHOWN = 10  # of a list of mistakes
-NAMED = 3  # in a warning of one line
 
 Identity = tuple[int, int]  # of a folder, by whatever links it is reached: device and inode
 
@@ -47,12 +47,12 @@ class PassedOver:
     def warn(self, root: object) -> None:
         if self.litter:
             counts = ", ".join(f"{count:,} {name}" for name, count in sorted(self.litter.items()))
-            log.warning("%s: left out, being no images of it: %s", root, counts)
+            once(log.warning, f"{root}: left out, being no images of it: {counts}")
         if self.links:
-            log.warning(
-                "%s: left out %s that lead back to folders which are listed already: %s",
-                *(root, counted(len(self.links), "link"), some(self.links)),
+            links = (
+                f"{counted(len(self.links), 'link')} to folders that are listed already: {some(self.links)}"
             )
+            once(log.warning, f"{root}: left out {links}")
 
 
 def list_folders(recipe: "ImageFolder") -> list[ImageFile]:
@@ -101,10 +101,10 @@ def shown(lines: list[str]) -> str:
     return "\n".join(f"  {line}" for line in [*map(printable, lines[:SHOWN]), *rest])
 
 
-def some(names: list[str]) -> str:
+def some(names: Sequence[str], few: int = 3) -> str:
     """The first few of these names, and how many more there are, in a line."""
-    rest = [f"and {len(names) - NAMED:,} more"] if len(names) > NAMED else []
-    return ", ".join([*map(printable, names[:NAMED]), *rest])
+    rest = [f"and {len(names) - few:,} more"] if len(names) > few else []
+    return ", ".join([*map(printable, names[:few]), *rest])
 
 
 def counted(number: int, noun: str) -> str:
@@ -220,11 +220,9 @@ def _list_classes(
 def _warn_of_others(recipe: "ImageFolder", names: list[str], there: dict[str, str]) -> None:
     used = {PurePath(folder).parts[0] for folder in there.values()}
     if others := [f"{name}/" for name in names if name not in used]:
-        log.warning(
-            "dataset.root=%s: %s left out, for no split is named so: %s (%s)",
-            *(recipe.root, counted(len(others), "folder"), some(others)),
-            " ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items()),
-        )
+        used_are = " ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items())
+        left = f"{counted(len(others), 'folder')} left out, for no split is named so: {some(others)}"
+        once(log.warning, f"dataset.root={recipe.root}: {left} ({used_are})")
 
 
 def _check_splits(recipe: "ImageFolder", there: dict[str, str]) -> None:

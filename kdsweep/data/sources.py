@@ -15,6 +15,7 @@ from urllib.error import URLError
 import numpy as np
 from filelock import FileLock
 
+from kdsweep.data.progress import once
 from kdsweep.data.split import Contents, Images, Labels, Split
 from kdsweep.errors import DataError
 
@@ -77,10 +78,8 @@ def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]
         _check_idx(root / folder, test_images, test_labels, classes)
         counts = len(train_images), len(test_images)
         if counts != IDX_COUNTS:
-            log.warning(
-                "%s: holds %d and %d images, not %d and %d: a part of the data set, or another one",
-                *(root / folder, *counts, *IDX_COUNTS),
-            )
+            images = "{} and {} images, not {} and {}".format(*counts, *IDX_COUNTS)
+            once(log.warning, f"{root / folder}: holds {images}: a part of the data set, or another one")
         labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
         return Arrays(classes, train_images[:, None], labels[0], test_images[:, None], labels[1])
 

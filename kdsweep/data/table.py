@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from kdsweep.config import ImageCsv
 from kdsweep.data.listing import ImageFile, PassedOver, files_below, is_image, shown, some
 from kdsweep.data.names import SPLIT_OF, SPLITS, printable
+from kdsweep.data.progress import once
 from kdsweep.data.sniff import Finder, Row, Table, read_table
 from kdsweep.errors import DataError
 
@@ -67,10 +68,9 @@ def _columns(recipe: ImageCsv, table: Table) -> _Columns:
         labels = _of_ones_and_zeros(table, {image, partition})
         if len(labels) < 2:
             raise table.missing(recipe.label_column, "label_column")
-        log.warning(
-            "%s: has no column %s (dataset.label_column); its columns of 0 and 1 are taken for classes: %s",
-            *(table.file, recipe.label_column, ", ".join(table.header[i] for i in labels)),
-        )
+        named = ", ".join(table.header[i] for i in labels)
+        lacking = f"has no column {recipe.label_column} (dataset.label_column)"
+        once(log.warning, f"{table.file}: {lacking}; its columns of 0 and 1 are taken for classes: {named}")
     return _Columns(image, labels, partition)
 
 
@@ -138,10 +138,9 @@ def _warn_of_partitions(table: Table, columns: _Columns) -> None:
     for i, name in enumerate(table.header):
         values = {row.cells[i].casefold() for row in table.rows}
         if i not in (columns.image, *columns.labels) and values <= SPLIT_OF.keys():
-            log.warning(
-                "%s: the column %s holds %s and is not used: splits are drawn (dataset.partition_column=%s)",
-                *(table.file, name, ", ".join(sorted(values)), name),
-            )
+            unused = f"the column {name} holds {', '.join(sorted(values))} and is not used"
+            how = f"splits are drawn (dataset.partition_column={name} takes them from it)"
+            once(log.warning, f"{table.file}: {unused}: {how}")
 
 
 def _found(recipe: ImageCsv, root: Path, file: Path, rows: list[ImageFile]) -> list[ImageFile]:
@@ -166,10 +165,8 @@ def _found(recipe: ImageCsv, root: Path, file: Path, rows: list[ImageFile]) -> l
         )
     extra = sorted({path for path in there if is_image(path)}.difference(*paths.values()))
     if extra:
-        log.warning(
-            "%s: %s images in %s have no row; they are left out: %s",
-            *(file, f"{len(extra):,}", root / recipe.images, some(extra)),
-        )
+        where = f"{len(extra):,} images in {root / recipe.images}"
+        once(log.warning, f"{file}: {where} have no row; they are left out: {some(extra)}")
     return [ImageFile(paths[row.path][0], row.label, row.split) for row in rows]
 
 
