@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Range, Section
@@ -81,6 +81,8 @@ def _colour(value: Any) -> Any:
     return tuple(channels)
 
 
+_COLOUR = WithJsonSchema({"enum": [*COLOURS, "[red, green, blue]"]})
+
 Name = Annotated[str, BeforeValidator(_as_written)]
 Named = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 
@@ -123,10 +125,9 @@ class ImageDataset(_Dataset):
     on_corrupt: Literal["refuse", "skip"]
     """refuse: stop and list the unreadable images; skip: go on without them"""
     duplicates: Literal["warn", "refuse", "drop"] = "warn"
-    """of images that are in two splits or have two labels. warn: count and name them; refuse: stop; drop:
-    each image once, in the test split rather than in another, and none that has two labels"""
-    background: Annotated[tuple[int, int, int], BeforeValidator(_colour)] = COLOURS["white"]
-    """what transparent images are composed onto: white, grey, black or [red, green, blue], 0 to 255 each"""
+    """images in two splits or with two labels: warn, refuse, or drop all but one, of two labels all"""
+    background: Annotated[tuple[int, int, int], BeforeValidator(_colour), _COLOUR] = COLOURS["white"]
+    """what transparent images are composed onto; channels from 0 to 255"""
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
     """which classes, in the order of the network's outputs; null: all, by name, numbers by value"""
     test_fraction: float = Field(gt=0, lt=1)
@@ -139,10 +140,9 @@ class ImageFolder(ImageDataset):
     source: Literal["image_folder"]
     """image_folder: a folder per class"""
     train_folder: Named
-    """where root has this folder, or `training`, it has one per split; else the folders of the classes"""
+    """where root has this folder, or training, it has one per split; else the folders of the classes"""
     val_folder: Named
-    """`val` is also valid, validation, dev; if root has none such, val_fraction is drawn from the training
-    images"""
+    """or valid, validation, dev; if root has none such, val_fraction is drawn from the training images"""
     test_folder: Named
     """the folder of the test split, in root"""
 
