@@ -81,6 +81,7 @@ def test_what_spreadsheets_add_is_passed_over(read, write):
         "images/{:03}",
         "{:03}.PNG",
         "./{:03}.png",
+        "x\\..\\{:03}",
     ],
 )
 def test_names_of_files_in_other_words(read, write, name):

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from posixpath import normpath
 
 from kdsweep.data.listing import is_image
 from kdsweep.errors import DataError
@@ -153,11 +154,11 @@ class Finder:
     def find(self, name: str) -> list[str]:
         """The files that a name may mean: one if it is clear, none if there is no such."""
         names = dict.fromkeys((name, name.replace("\\", "/")))
-        paths = [path for each in names for path in (PurePath(self.images, each), PurePath(each))]
-        for path in map(PurePath.as_posix, paths):
+        paths = [normpath(path) for each in names for path in (f"{self.images}/{each}", each)]
+        for path in paths:
             if path in self.there or (self.root / path).is_file():
                 return [path]
-        for path in map(PurePath.as_posix, paths):
+        for path in paths:
             if found := self.by_stem.get(path) or self.folded.get(path.casefold()):
                 return found
         return []
