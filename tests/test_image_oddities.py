@@ -249,10 +249,9 @@ def test_one_range_holds_for_all_images_of_a_data_set(root, read):
         assert (image == (249 if data.classes[label] == "bright" else 62)).all()
 
 
-def tiff(pixels: np.ndarray, sample_format: int) -> bytes:
+def tiff(pixels: np.ndarray, sample_format: int, bits: int = 16) -> bytes:
     """A little-endian TIFF file of one channel, which Pillow would not write with signed 16 bits."""
     height, width = pixels.shape
-    bits = 8 * pixels.itemsize
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height,
             279: pixels.nbytes, 339: sample_format}  # fmt: skip
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
@@ -265,6 +264,8 @@ def test_signed_and_stated_ranges():
     assert decode.decode(signed, Look(2, "squash")).extremes == (-1024, 2047)
     look = Look(2, "squash", deep=decode.deep_range([(-1024, 2047)]))
     assert decode.decode(signed, look).pixels[0].tolist() == [[64, 128], [190, 255]]
+    twelve = tiff(np.array([[15, 0]], ">u2").byteswap(), sample_format=1, bits=12)  # 12 bits each, packed
+    assert decode.decode(twelve, Look(2, "squash")).extremes == (0, 4095), "as the format states"
     assert decode.deep_range([(-1024, 3000)]) == (-8192, 8191)
     assert decode.deep_range([(-1, 100), (5, 127)]) == (-128, 127)
     assert decode.deep_range([]) == (0, 65535)

@@ -214,7 +214,9 @@ def test_labels_keep_their_text(read, write, pair):
 
 def test_columns_may_be_called_anything(read, write):
     write(lines(header="yes,1,null"))
-    check(read(**{**PLAIN, "image_column": "yes", "label_column": 1, "partition_column": "null"}))
+    for image_column in ("yes", True):  # as YAML reads it
+        columns = {"image_column": image_column, "label_column": 1, "partition_column": "null"}
+        check(read(**{**PLAIN, **columns}))
 
 
 def test_labels_that_are_nearly_the_same_are_named(read, write, caplog):

@@ -31,6 +31,7 @@ Image.preinit()  # the first five; Pillow imports what knows the others once it 
 
 WHITE = (255, 255, 255)
 DEEP = (0, 65535)  # the values of 16 bits that become black and white, unless the data say otherwise
+FULL_RANGE = ("PPM", "JPEG2000")  # formats that state the range of their values, to which Pillow scales
 BITS = (8, 10, 12, 14, 16)  # that scanners and cameras have
 
 # what undoes the EXIF tag "orientation"
@@ -72,9 +73,7 @@ class Look(NamedTuple):
 class Decoded(NamedTuple):
     pixels: NDArray[np.uint8]  # [C, size, size]
     transparent: bool  # whether the background shows
-    extremes: (
-        tuple[int, int] | None
-    )  # smallest and largest value, of 16 bits whose range the format leaves open
+    extremes: tuple[int, int] | None  # of 16 bits: the values that they take, or that the format states
 
 
 @dataclass
@@ -172,25 +171,19 @@ def _eight_bits(image: Image.Image, deep: tuple[int, int]) -> tuple[Image.Image,
     signed = image.mode == "I" and image.format == "TIFF" and _bits(image) == 16
     if image.mode.startswith("I;16") or signed or (image.mode == "I" and image.format in ("PNG", "PPM")):
         values = np.asarray(image).astype(np.int64)  # which convert() would clip
-        stated = _stated(image)
-        low, high = stated or deep
+        low, high = DEEP if image.format in FULL_RANGE else deep
         scaled = ((values.clip(low, high) - low) * 255 + (high - low) // 2) // (high - low)
         pixels = Image.fromarray(scaled.astype(np.uint8))
         transparent = image.info.get("transparency")
         if transparent is not None:
             pixels.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-        return pixels, None if stated else (int(values.min()), int(values.max()))
+        if image.format in FULL_RANGE:
+            return pixels, None
+        twelve = image.format == "TIFF" and _bits(image) == 12
+        return pixels, (0, 4095) if twelve else (int(values.min()), int(values.max()))
     if image.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits, whose range is not known; save it with 8 or 16")
     return image, None
-
-
-def _stated(image: Image.Image) -> tuple[int, int] | None:
-    """The range of an image's 16 bits, if its format states one: then Pillow has scaled to all 16, but for
-    TIFF's 12. The data in 16 bits of PNG and TIFF often have fewer."""
-    if image.format in ("PPM", "JPEG2000"):
-        return DEEP
-    return (0, 4095) if image.format == "TIFF" and _bits(image) == 12 else None
 
 
 def _bits(image: Image.Image) -> int:

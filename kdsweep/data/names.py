@@ -62,7 +62,7 @@ def _loosely(name: str) -> str:
 def meant(text: str, names: Sequence[str]) -> list[str]:
     """Which of `names` a config means: YAML makes `true` of a bare yes, and 7 of 007.
 
-    None if there is no such name, several if YAML reads them alike and none is written as `text`.
+    Empty if there is no such name; several if YAML reads them alike and none is written as `text`.
     """
     if text in names:
         return [text]

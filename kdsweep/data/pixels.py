@@ -26,7 +26,8 @@ from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store import Origin, Store
 
-# Raised when a change of the code brings other pixels out of the same files, or other facts about them.
+# Raised when a change of the code brings other pixels out of the same files, or other facts about them. What
+# stages' keys have of it is in image_files.py: 2 is 1 but for images that are transparent or have 16 bits.
 DECODING = 2
 READERS = 8  # threads that read files: a disk or a network answers several at a time
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from posixpath import normpath
 
 from kdsweep.data.listing import is_image
+from kdsweep.data.names import meant
 from kdsweep.errors import DataError
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -48,7 +49,7 @@ class Table:
                 )
             if found:
                 return found[0]
-        return None
+        return next((self.header.index(head) for head in meant(name, self.header)), None)
 
     def missing(self, name: str, key: str) -> DataError:
         """What to say of a column that is not there."""
