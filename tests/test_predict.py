@@ -211,7 +211,7 @@ def test_names_of_any_bytes_and_what_is_no_image_of_a_folder(shipped, predict):
     done = predict("model", "odd", status=1)
     assert [file for file, _, _ in lines(done)] == ["odd/caf\\xe9.png", "odd/two\\nlines.png"]
     litter, links, postscript = done.stderr.splitlines()
-    assert "1 ._*" in litter and "1 link that" in links
+    assert "1 ._*" in litter and "1 link to folders" in links
     assert postscript.startswith("kdsweep-predict: odd/photo.jpg: not an image of a known format")
     told = json.loads(predict("model", "odd", "--json", status=1).stdout)
     assert os.fsencode(told[0]["file"]) == b"odd/caf\xe9.png", "as JSON the name is whole"
