@@ -9,12 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kdsweep.config import Config, Network
+from kdsweep.config import Config, ImageDataset, Network
 from kdsweep.data import Dataset, load
 from kdsweep.display import Display
 from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
 from kdsweep.latency import busy, latency
 from kdsweep.models.build import check, parameter_count
+from kdsweep.models.classes import for_classes
 from kdsweep.models.source import default_options, source_digest
 from kdsweep.models.weights import locate, weights_digest
 from kdsweep.parse import parse
@@ -98,6 +99,7 @@ def prepare(config: Config) -> Job:
         if network.weights is None:
             return None
         file = locate(network.weights, store, lambda uri: download(config.tracking, uri))
+        file = for_classes(network.weights, file, network.model, dataset.classes, dataset.shape, store)
         initial[weights_digest(file)] = file
         return weights_digest(file)
 
@@ -274,6 +276,8 @@ def _described(job: Job) -> dict[str, Any]:
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "resize": getattr(recipe, "resize", "squash"),
+        **({"background": recipe.background} if isinstance(recipe, ImageDataset) else {}),
+        "deep_range": data.deep_range,
         "config": {**recipe.model_dump(mode="json"), "root": str(Path(recipe.root).expanduser().absolute())},
     }
 

@@ -44,6 +44,7 @@ def _count(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from kdsweep.data.names import printable
     from kdsweep.export.predict import Predictor, image_files
 
     files = image_files(options.images)
@@ -51,11 +52,12 @@ def _run(options: argparse.Namespace) -> int:
     seen = []
     for each in predictor.predict(files, options.top, options.batch):
         seen.append(each)
+        file = printable(str(each.file))
         if each.error:
-            print(f"kdsweep-predict: {each.file}: {each.error}", file=sys.stderr)
+            print(f"kdsweep-predict: {file}: {each.error}", file=sys.stderr)
         elif not options.json:
             for name, probability in each.classes:
-                print(f"{each.file}\t{name}\t{probability:.4f}")
+                print(f"{file}\t{name}\t{probability:.4f}")
     if options.json:
         print(_as_json(seen))
     return FAILED if any(each.error for each in seen) else DONE

@@ -21,6 +21,7 @@ from kdsweep import __version__
 from kdsweep.config import Augment, Hardware
 from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
+from kdsweep.models.classes import metadata
 from kdsweep.models.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Stage, digest
 from kdsweep.store import Busy, Origin, Remote, Store
@@ -178,7 +179,7 @@ class Workshop:
             fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial)
         except TrainingError as error:
             raise TrainingError(f"{role}: {error}") from error
-        save_file(fitted.weights, folder / WEIGHTS)
+        save_file(fitted.weights, folder / WEIGHTS, metadata(self.dataset.classes))
         record = {
             "key": stage.key,
             "stage": stage.describe(),

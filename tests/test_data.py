@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep import config
-from kdsweep.data import Dataset, dataset
+from kdsweep.data import Dataset, dataset, progress
 from kdsweep.data import load as load_into
 from kdsweep.data.sources import IDX_FILES, read_arrays
 from kdsweep.data.split import Split, stratified_split
@@ -251,3 +251,55 @@ def test_a_class_that_a_draw_leaves_out_is_told(load, caplog):
     load(recipe(train_limit=20, test_limit=5))
     assert re.search(r"dataset mine: \d of 10 classes have none of the \d+ val images: ", caplog.text)
     assert re.search(r"have none of the 5 test images: ", caplog.text)
+
+
+def write_other_idx(folder, side: int = 28, classes: int = 10) -> None:
+    """Four files named as MNIST's, of another data set."""
+    folder.mkdir(parents=True)
+    for name, count in zip(IDX_FILES, (40, 40, 20, 20), strict=True):
+        array = np.arange(count) % classes if "labels" in name else np.zeros((count, side, side))
+        array = array.astype(np.uint8)
+        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        (folder / name).write_bytes(header + array.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "other", "told"),
+    [
+        ("mnist", "MNIST", {"classes": 26}, "labels up to 25, and there are 10 classes"),
+        ("fashion_mnist", "FashionMNIST", {"classes": 26}, "labels up to 25, and there are 10 classes"),
+        ("mnist", "MNIST", {"side": 32}, "images of 32 by 32 pixels, not 28 by 28"),
+    ],
+)
+def test_files_of_another_data_set_are_refused(load, tmp_path, name, folder, other, told):
+    write_other_idx(tmp_path / folder / "raw", **other)
+    with pytest.raises(DataError) as error:
+        load(recipe(source=name, root=str(tmp_path)))
+    assert told in str(error.value) and "another data set's (EMNIST's, perhaps)" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_another_number_of_images_than_mnists_is_said(load, tmp_path, caplog):
+    progress.once.cache_clear()
+    write_idx(tmp_path / "MNIST" / "raw", zipped=False)
+    load(recipe(source="mnist", root=str(tmp_path)))
+    assert (
+        "holds 40 and 20 images, not 60000 and 10000: a part of the data set, or another one" in caplog.text
+    )
+
+
+def test_copies_in_arrays_stay_on_one_side_of_the_drawn_split(load, tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    write_idx(folder, zipped=False, train=40)
+    plain = load(recipe(source="mnist", root=str(tmp_path))).fingerprint
+    (folder / IDX_FILES[0]).write_bytes(struct.pack(">HBB3I", 0, 8, 3, 40, 28, 28) + b"".join(
+        bytes([number // 2]) * 28 * 28 for number in range(40)
+    ))  # fmt: skip
+    for seed in range(5):
+        read_arrays.cache_clear()
+        dataset._load.cache_clear()
+        data = load(recipe(source="mnist", root=str(tmp_path), split_seed=seed))
+        trained, validated = (set(split.images[:, 0, 0, 0].tolist()) for split in (data.train, data.val))
+        assert len(trained) + len(validated) == 20 and not trained & validated
+        assert len(data.train.labels) + len(data.val.labels) == 40
+    assert data.fingerprint != plain

@@ -22,7 +22,8 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 
 from kdsweep.config import Augment, ImageCsv, ImageFolder
-from kdsweep.data import dataset, decode, load, pixels
+from kdsweep.data import dataset, decode, load, pixels, progress
+from kdsweep.data.decode import Look
 from kdsweep.errors import DataError
 from kdsweep.store import Store
 
@@ -56,6 +57,7 @@ def read(tmp_path, root):
 
     def read(root: Path = root, **changes):
         dataset._load.cache_clear()
+        progress.once.cache_clear()
         kind = ImageCsv if changes.get("source") == "image_csv" else ImageFolder
         layout = {} if kind is ImageCsv else FOLDERS
         return load(kind(**{**COMMON, **layout, "root": str(root), **changes}), Store(tmp_path / "store"))
@@ -229,9 +231,9 @@ def test_a_missing_test_folder_is_told(root, read):
 
 
 def test_a_misnamed_training_folder_makes_no_classes_of_splits(root, read):
-    write_splits(root, Training=4, Test=4)
+    write_splits(root, Lessons=4, Test=4)
     message = faults(read)
-    assert "has Test but no train" in message and "Test, Training" in message
+    assert "has Test but no train" in message and "Lessons, Test" in message
 
 
 def test_a_folder_serves_one_split(root, read):
@@ -350,7 +352,7 @@ def test_contradicting_rows_are_refused_and_repeated_ones_are_one(root, read):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"Partition": "dev"}, "Partition holds dev; allowed: train, val, test"),
+        ({"Partition": "held out"}, "line 2: Partition holds held out; allowed: train, training, val, valid"),
         ({"Partition": "train"}, "Partition has no row of test"),
         ({"Majority Vote Label": " "}, "line 2: nothing in Majority Vote Label"),
         ({"Majority Vote Label": "HP"}, "one class, HP, with 12 images"),
@@ -387,7 +389,7 @@ def encoded(image: Image.Image, form: str = "png", **how: object) -> bytes:
 
 def colour(image: Image.Image, form: str = "png", **how: object) -> list[int]:
     """The colour of the first pixel of an image that went through a file."""
-    return decode.decode(encoded(image, form, **how), 4, "squash")[:, 0, 0].tolist()
+    return decode.decode(encoded(image, form, **how), Look(4, "squash")).pixels[:, 0, 0].tolist()
 
 
 def test_every_mode_becomes_rgb():
@@ -395,14 +397,15 @@ def test_every_mode_becomes_rgb():
     assert colour(plain) == [200, 100, 50]
     assert colour(Image.new("L", (6, 6), 90)) == [90, 90, 90]
     assert colour(Image.new("1", (6, 6), 1)) == [255, 255, 255]
-    assert colour(Image.new("LA", (6, 6), (90, 128))) == [90, 90, 90]
-    assert colour(Image.new("RGBA", (6, 6), (200, 100, 50, 10))) == [200, 100, 50]
+    assert colour(Image.new("LA", (6, 6), (90, 255))) == [90, 90, 90]
+    assert colour(Image.new("RGBA", (6, 6), (200, 100, 50, 255))) == [200, 100, 50]
     assert colour(plain.quantize(4)) == pytest.approx([200, 100, 50], abs=4)
     assert colour(plain, "gif") == pytest.approx([200, 100, 50], abs=4)
     assert colour(Image.new("CMYK", (6, 6), (0, 255, 255, 0)), "tiff") == pytest.approx([255, 0, 0], abs=4)
     assert colour(plain.convert("YCbCr"), "jpeg", quality=100) == pytest.approx([200, 100, 50], abs=4)
-    transparent = plain.quantize(4)
-    assert colour(transparent, transparency=0) == pytest.approx([200, 100, 50], abs=4)
+    opaque = Image.new("P", (6, 6), 1)
+    opaque.putpalette([0, 0, 0, 200, 100, 50])
+    assert colour(opaque, transparency=0) == [200, 100, 50]
 
 
 @pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
@@ -426,7 +429,9 @@ def test_exif_orientation_is_applied_as_pillow_does_it(form, orientation):
     exif[decode.ORIENTATION] = orientation
     content = encoded(Image.fromarray(quarters), form, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
-    np.testing.assert_allclose(decode.decode(content, 16, "squash")[0].astype(int), expected, atol=6)
+    np.testing.assert_allclose(
+        decode.decode(content, Look(16, "squash")).pixels[0].astype(int), expected, atol=6
+    )
     assert (abs(expected.astype(int) - quarters).max() > 20) == (orientation > 1)
 
 
@@ -434,7 +439,7 @@ def test_garbled_exif_does_no_harm():
     content = encoded(Image.new("RGB", (6, 6), (200, 100, 50)), exif=b"Exif\0\0no tiff at all")
     with pytest.raises(SyntaxError), Image.open(io.BytesIO(content)) as image:
         image.getexif()
-    assert decode.decode(content, 4, "squash")[:, 0, 0].tolist() == [200, 100, 50]
+    assert decode.decode(content, Look(4, "squash")).pixels[:, 0, 0].tolist() == [200, 100, 50]
 
 
 @pytest.mark.parametrize("size", [(40, 40), (61, 40), (40, 97), (5, 3), (31, 300)])
@@ -448,21 +453,21 @@ def test_resizing_is_torchvisions(size, resize):
         "crop": [transforms.Resize(16, bicubic), transforms.CenterCrop(16)],
     }
     expected = np.asarray(transforms.Compose(steps[resize])(image)).transpose(2, 0, 1)
-    ours = decode.decode(encoded(image), 16, resize)
+    ours = decode.decode(encoded(image), Look(16, resize)).pixels
     np.testing.assert_allclose(ours.astype(int), expected, atol=1)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 50), st.sampled_from(["squash", "crop"]))
 def test_images_of_all_shapes_become_squares(width, height, size, resize):
     content = encoded(Image.new("RGB", (width, height), (200, 100, 50)))
-    square = decode.decode(content, size, resize)
+    square = decode.decode(content, Look(size, resize)).pixels
     assert square.shape == (3, size, size)
     assert (square == np.array([200, 100, 50])[:, None, None]).all()
 
 
 def test_crop_of_a_line_needs_no_memory_for_its_length():
     image = Image.new("RGB", (30000, 1), (200, 100, 50))
-    assert (decode.decode(encoded(image), 64, "crop")[:, 5, 5] == [200, 100, 50]).all()
+    assert (decode.decode(encoded(image), Look(64, "crop")).pixels[:, 5, 5] == [200, 100, 50]).all()
 
 
 # unreadable files
@@ -640,7 +645,9 @@ def test_a_full_disk_is_told_before_anything_is_decoded(root, read, monkeypatch)
 def test_an_unreachable_file_is_named(root, read):
     write_splits(root, train=4, test=2)
     (root / "train" / "bee" / "gone.png").symlink_to(root / "nowhere.png")
-    assert "gone.png: cannot be read (No such file or directory)" in faults(read)
+    message = faults(read)
+    assert "1 of 13 images cannot be read" in message
+    assert "train/bee/gone.png: No such file or directory" in message
 
 
 def test_several_processes_decode_as_one(root, read, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from conftest import COMMAND, TINY, Command, environment
 from PIL import Image
 
-from kdsweep.data.decode import ORIENTATION, decode
+from kdsweep.data.decode import ORIENTATION, Look, decode
 from kdsweep.data.sources import read_arrays
 from kdsweep.export.folder import load
 from kdsweep.export.preprocessing import Preprocessing
@@ -90,7 +91,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(shipped, predict):
     done = predict("model", "text.png", "digits/000.png", "cut.png", "empty.png", "gone.png", status=1)
     assert [file for file, _, _ in lines(done)] == ["digits/000.png"]
     told = done.stderr.splitlines()
-    assert told[0] == "kdsweep-predict: text.png: not an image that Pillow knows"
+    assert told[0].startswith("kdsweep-predict: text.png: not an image of a known format (JPEG, PNG, ")
     assert told[2:] == ["kdsweep-predict: empty.png: empty file",
                         "kdsweep-predict: gone.png: No such file or directory"]  # fmt: skip
     assert len(told) == 4
@@ -113,8 +114,8 @@ def test_grey_images_keep_their_pixels():
     image = np.random.RandomState(0).randint(0, 256, (8, 8)).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "png")
-    np.testing.assert_array_equal(decode(stream.getvalue(), 8, "squash", "L"), image[None])
-    rgb = decode(stream.getvalue(), 8, "squash")
+    np.testing.assert_array_equal(decode(stream.getvalue(), Look(8, "squash", "L")).pixels, image[None])
+    rgb = decode(stream.getvalue(), Look(8, "squash")).pixels
     np.testing.assert_array_equal(rgb, np.stack([image] * 3))
 
 
@@ -198,3 +199,19 @@ def test_mistakes_are_told(shipped, predict, arguments, message):
         broken(shipped, arguments[0])
     told = predict(*arguments, status=1).stderr
     assert message in told and "Traceback" not in told
+
+
+def test_names_of_any_bytes_and_what_is_no_image_of_a_folder(shipped, predict):
+    folder = shipped / "odd"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"two\nlines.png", b"._000.png"):
+        shutil.copy(shipped / "digits" / "000.png", folder / os.fsdecode(name))
+    (folder / "loop").symlink_to(folder)
+    (folder / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+    done = predict("model", "odd", status=1)
+    assert [file for file, _, _ in lines(done)] == ["odd/caf\\xe9.png", "odd/two\\nlines.png"]
+    litter, links, postscript = done.stderr.splitlines()
+    assert "1 ._*" in litter and "1 link to folders" in links
+    assert postscript.startswith("kdsweep-predict: odd/photo.jpg: not an image of a known format")
+    told = json.loads(predict("model", "odd", "--json", status=1).stdout)
+    assert os.fsencode(told[0]["file"]) == b"odd/caf\xe9.png", "as JSON the name is whole"

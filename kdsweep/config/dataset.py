@@ -1,8 +1,10 @@
 """The section `dataset`."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Range, Section
 
@@ -39,12 +41,54 @@ class Augment(Section):
 
 
 def _as_written(value: Any) -> Any:
-    """A class named by a number, which YAML takes for one."""
-    return str(value) if type(value) is int else value
+    """A name that YAML takes for a number or for a truth value."""
+    return str(value).lower() if type(value) in (bool, int, float) else value
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    """A list of two names or more, in which null too is one; None if it is none."""
+    listed = value if isinstance(value, list | tuple) else ()
+    names = tuple("null" if each is None else _as_written(each) for each in listed)
+    return names if len(names) > 1 and all(isinstance(name, str) and name for name in names) else None
+
+
+def _classes(value: Any) -> Any:
+    if value is not None and not _names(value):
+        raise PydanticCustomError("classes", "must be a list of two classes or more, or null")
+    return _names(value)
+
+
+def _columns(value: Any) -> Any:
+    column = _names(value) or _as_written(value)
+    if not isinstance(column, str | tuple):
+        raise PydanticCustomError("columns", "must be a column, or a list of two or more with a class each")
+    return column
+
+
+COLOURS = {"white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0)}
+
+
+def _colour(value: Any) -> Any:
+    """A colour by name, by six hexadecimal digits, or by its channels."""
+    if isinstance(value, str) and re.fullmatch("#?[0-9a-fA-F]{6}", value):
+        value = tuple(bytes.fromhex(value.removeprefix("#")))
+    elif isinstance(value, str):
+        value = COLOURS.get(value)
+    channels = value if isinstance(value, list | tuple) else ()
+    if len(channels) != 3 or not all(type(each) is int and 0 <= each <= 255 for each in channels):
+        allowed = f"allowed: {', '.join(COLOURS)}, [red, green, blue] of 0 to 255 each"
+        raise PydanticCustomError("colour", allowed)
+    return tuple(channels)
+
+
+_COLOUR = WithJsonSchema({"enum": [*COLOURS, "[red, green, blue]"]})
+
+Name = Annotated[str, BeforeValidator(_as_written)]
+Named = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 
 
 class _Dataset(Section):
-    name: str = Field(min_length=1)
+    name: Named
     """how tables and runs call it"""
     root: str
     """folder of the data set's files, downloaded into it where they can be and are missing"""
@@ -56,7 +100,7 @@ class _Dataset(Section):
     """share of the training images, per class, that selects and is never trained on"""
     split_seed: int = Field(ge=0, lt=2**32)
     """draws the splits; not `seed`, so that seeds stay comparable"""
-    positive_class: Annotated[str | None, BeforeValidator(_as_written)]
+    positive_class: Name | None
     """of two classes, the one that F1 and ROC AUC look for; null: the second"""
     normalize: Literal["unit", "standard"]
     """unit: pixels in [0, 1]; standard: then minus mean, by deviation of the training split"""
@@ -80,6 +124,12 @@ class ImageDataset(_Dataset):
     """squash: the whole image, its proportions changed; crop: the middle square"""
     on_corrupt: Literal["refuse", "skip"]
     """refuse: stop and list the unreadable images; skip: go on without them"""
+    duplicates: Literal["warn", "refuse", "drop"] = "warn"
+    """images in two splits or with two labels: warn, refuse, or drop all but one, of two labels all"""
+    background: Annotated[tuple[int, int, int], BeforeValidator(_colour), _COLOUR] = COLOURS["white"]
+    """what transparent images are composed onto; channels from 0 to 255"""
+    classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
+    """which classes, in the order of the network's outputs; null: all, by name, numbers by value"""
     test_fraction: float = Field(gt=0, lt=1)
     """share of all images, per class, drawn for testing where the files tell no splits"""
 
@@ -89,11 +139,11 @@ class ImageFolder(ImageDataset):
 
     source: Literal["image_folder"]
     """image_folder: a folder per class"""
-    train_folder: str = Field(min_length=1)
-    """where root has this folder, it has one per split; else the folders of the classes"""
-    val_folder: str = Field(min_length=1)
-    """if root has none such, val_fraction is drawn from the training images"""
-    test_folder: str = Field(min_length=1)
+    train_folder: Named
+    """where root has this folder, or training, it has one per split; else the folders of the classes"""
+    val_folder: Named
+    """or valid, validation, dev; if root has none such, val_fraction is drawn from the training images"""
+    test_folder: Named
     """the folder of the test split, in root"""
 
 
@@ -102,15 +152,15 @@ class ImageCsv(ImageDataset):
 
     source: Literal["image_csv"]
     """image_csv: a table of labels"""
-    csv: str = Field(min_length=1)
+    csv: Named
     """the table, in root"""
-    images: str = Field(min_length=1)
+    images: Named
     """the folder of images, in root"""
-    image_column: str
+    image_column: Name
     """file names, relative to `images`"""
-    label_column: str
-    """names of classes"""
-    partition_column: str | None
+    label_column: Annotated[str | tuple[str, ...], BeforeValidator(_columns)]
+    """names of classes; or a list of columns, a class each, with 1 for the one that an image is of"""
+    partition_column: Name | None
     """train, test and perhaps val; null: test_fraction and val_fraction are drawn"""
 
 

@@ -1,5 +1,6 @@
 """A data set ready for training: limits applied, validation split drawn, normalisation known."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from kdsweep import config
 from kdsweep.data.image_files import read_image_files
+from kdsweep.data.names import meant
 from kdsweep.data.sources import read_arrays
-from kdsweep.data.split import Split, stratified_split
+from kdsweep.data.split import Split, grouped_split
 from kdsweep.errors import DataError
+from kdsweep.stage import digest
 from kdsweep.store import Store
 
 __all__ = ["Dataset", "Split", "load"]
@@ -39,6 +42,7 @@ class Dataset:
     draws_val: bool = True  # whether val was drawn from the training images
     available: int = 0  # training images before limits, and before val was drawn from them
     entries: tuple[str, ...] = ()  # keys of what the store holds of it
+    deep_range: tuple[int, int] | None = None  # what became 0 and 255 of image files with 16 bits, if any
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -66,8 +70,12 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
     else:
         contents = read_image_files(recipe, kept)
     train, val = contents.train.take(slice(recipe.train_limit)), contents.val
+    fingerprint = contents.fingerprint
     if val is None:
-        train, val = _draw_val(train, recipe)
+        copies = _copies(train, isinstance(recipe, config.ArrayDataset))
+        if len(np.unique(copies)) < len(copies):
+            fingerprint = digest({"content": fingerprint, "copies": "on one side of the drawn split"})
+        train, val = _draw_val(train, copies, recipe)
     test = contents.test.take(slice(recipe.test_limit))
     _tell_missing(recipe, contents.classes, {"train": train, "val": val, "test": test})
     return Dataset(
@@ -76,12 +84,13 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
         test,
         contents.classes,
         *_statistics(train, recipe.normalize),
-        contents.fingerprint,
+        fingerprint,
         contents.test_fingerprint,
         _positive(recipe, contents.classes),
         contents.val is None,
         len(contents.train.labels),
         tuple(sorted(kept.used)),
+        contents.deep_range,
     )
 
 
@@ -97,9 +106,17 @@ def _tell_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mappin
             )
 
 
-def _draw_val(train: Split, recipe: config.Dataset) -> tuple[Split, Split]:
+def _copies(split: Split, of_arrays: bool) -> NDArray[np.int64]:
+    """A number for each image, the same for images that are the same."""
+    if not of_arrays:
+        return split.rows  # image files of one content share a row
+    digests = [hashlib.sha256(split.source[row].data).digest() for row in split.rows]
+    return np.unique(digests, return_inverse=True)[1]
+
+
+def _draw_val(train: Split, copies: NDArray[np.int64], recipe: config.Dataset) -> tuple[Split, Split]:
     """The rest to train on, and the part to validate with."""
-    val, rest = stratified_split(train.labels, recipe.val_fraction, recipe.split_seed)
+    val, rest = grouped_split(train.labels, copies, recipe.val_fraction, recipe.split_seed)
     if not len(val) or not len(rest):
         raise DataError(
             f"dataset.val_fraction={recipe.val_fraction} of {len(train.labels)} training images leaves "
@@ -118,9 +135,11 @@ def _positive(recipe: config.Dataset, classes: Sequence[str]) -> int | None:
             f"dataset.positive_class={named}: is for two classes, and {recipe.name} has {len(classes)}; "
             "allowed: null"
         )
-    if named not in classes:
-        raise DataError(f"dataset.positive_class={named}: no such class; allowed: {', '.join(classes)}, null")
-    return classes.index(named)
+    found = meant(named, classes)
+    if len(found) != 1:
+        why = "both classes are read so by YAML, write one in quotes" if found else "no such class"
+        raise DataError(f"dataset.positive_class={named}: {why}; allowed: {', '.join(classes)}, null")
+    return classes.index(found[0])
 
 
 def _statistics(split: Split, normalize: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

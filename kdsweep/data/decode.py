@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,15 @@ from PIL.Image import Resampling, Transpose
 
 PROCESSES_FROM = 500  # images; for fewer, starting processes takes longer than they save
 CHUNK = 8  # images per task: an interrupted job waits for those under way
+
+# Others are never opened, for Pillow starts Ghostscript for PostScript, whatever a file is called.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+Image.preinit()  # the first five; Pillow imports what knows the others once it meets one
+
+WHITE = (255, 255, 255)
+DEEP = (0, 65535)  # the values of 16 bits that become black and white, unless the data say otherwise
+FULL_RANGE = ("PPM", "JPEG2000")  # formats that state the range of their values, to which Pillow scales
+BITS = (8, 10, 12, 14, 16)  # that scanners and cameras have
 
 # what undoes the EXIF tag "orientation"
 ORIENTATION = 0x0112
@@ -49,75 +59,148 @@ class ChangedError(Exception):
     """A file, named, whose content is not what it was."""
 
 
-def decode(content: bytes, size: int, resize: str, mode: str = "RGB") -> NDArray[np.uint8]:
-    """The pixels [C, size, size] of a file's content; `mode` is RGB, or L of one channel.
+class Look(NamedTuple):
+    """How files become pixels. `background` is what transparent ones are composed onto; `deep` are the values
+    of 16 bits that become 0 and 255 where the format does not say."""
 
-    Raises whatever Pillow does for one that is no image.
-    """
+    size: int
+    resize: str
+    mode: str = "RGB"  # or L, of one channel
+    background: tuple[int, int, int] = WHITE
+    deep: tuple[int, int] = DEEP
+
+
+class Decoded(NamedTuple):
+    pixels: NDArray[np.uint8]  # [C, size, size]
+    transparent: bool  # whether the background shows
+    extremes: tuple[int, int] | None  # of 16 bits: the values that they take, or that the format states
+
+
+@dataclass
+class Found:
+    """What files turned out to be, by digest: what is wrong with unreadable ones, which of the others are
+    transparent, and the extremes of those of 16 bits."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    transparent: list[str] = field(default_factory=list)
+    extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, other: "Found") -> None:
+        self.unreadable |= other.unreadable
+        self.transparent += other.transparent
+        self.extremes |= other.extremes
+
+
+def decode(content: bytes, look: Look) -> Decoded:
+    """A file's content decoded. Raises whatever Pillow does for one that is no image."""
     if not content:
         raise ValueError("empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of garbled metadata; pixels are what counts
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.load()
-            pixels = _upright(_converted(image, mode), image)
-    resized = np.asarray(_resized(pixels, size, resize))
-    return resized[None] if mode == "L" else resized.transpose(2, 0, 1)
+            pixels, extremes = _eight_bits(image, look.deep)
+            pixels, transparent = _composed(pixels, look)
+            pixels = _upright(pixels, image)
+    resized = np.asarray(_resized(pixels, look.size, look.resize))
+    resized = resized[None] if look.mode == "L" else resized.transpose(2, 0, 1)
+    return Decoded(resized, transparent, extremes)
 
 
-def decode_all(
-    pixels: Path, tasks: Sequence[Task], size: int, resize: str, done: Callable[[int], None]
-) -> dict[str, str]:
+def deep_range(extremes: Collection[tuple[int, int]]) -> tuple[int, int]:
+    """The range of the fewest bits that hold all values of 16-bit files, given the extremes of each."""
+    if not extremes:
+        return DEEP
+    low, high = min(each[0] for each in extremes), max(each[1] for each in extremes)
+    if low < 0:
+        bits = next(bits for bits in BITS if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
+        return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return 0, 2 ** next(bits for bits in BITS if high < 2**bits) - 1
+
+
+def decode_all(pixels: Path, tasks: Sequence[Task], look: Look, done: Callable[[int], None]) -> Found:
     """Decode every file into its row of the array in the file `pixels`.
 
-    Returns what is wrong with unreadable ones, by digest; their rows stay as they are. `done` is called with
-    the number of files worked on since. Raises OSError, ChangedError, or BrokenProcessPool if a process was
-    killed.
+    Rows of unreadable ones stay as they are. `done` is called with the number of files worked on since.
+    Raises OSError, ChangedError, or BrokenProcessPool if a process was killed.
     """
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
-    unreadable: dict[str, str] = {}
+    found = Found()
     if len(tasks) < PROCESSES_FROM:
         for chunk in chunks:
-            unreadable |= _decode_chunk(pixels, chunk, size, resize)
+            found.add(_decode_chunk(pixels, chunk, look))
             done(len(chunk))
-        return unreadable
+        return found
     # spawned: a fork of a process with torch's threads may hang
     pool = ProcessPoolExecutor(_cores(), get_context("spawn"), initializer=_end_with_parent)
     try:
         with _spawning():
-            futures = {pool.submit(_decode_chunk, pixels, chunk, size, resize): chunk for chunk in chunks}
+            futures = {pool.submit(_decode_chunk, pixels, chunk, look): chunk for chunk in chunks}
         for future in as_completed(futures):
-            unreadable |= future.result()
+            found.add(future.result())
             done(len(futures[future]))
     finally:
         pool.shutdown(cancel_futures=True)
-    return unreadable
+    return found
 
 
-def _decode_chunk(pixels: Path, tasks: Sequence[Task], size: int, resize: str) -> dict[str, str]:
+def _decode_chunk(pixels: Path, tasks: Sequence[Task], look: Look) -> Found:
     rows = np.load(pixels, mmap_mode="r+")
-    unreadable = {}
+    found = Found()
     for task in tasks:
         content = Path(task.file).read_bytes()
         if hashlib.sha256(content).hexdigest() != task.digest:
             raise ChangedError(task.file)
         try:
-            rows[task.row] = decode(content, size, resize)
+            decoded = decode(content, look)
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:  # decoders raise whatever a broken file leads them to
-            unreadable[task.digest] = reason(error)
-    return unreadable
+            found.unreadable[task.digest] = reason(error)
+            continue
+        rows[task.row] = decoded.pixels
+        if decoded.transparent:
+            found.transparent.append(task.digest)
+        if decoded.extremes:
+            found.extremes[task.digest] = decoded.extremes
+    return found
 
 
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    """Channels of 8 bits; transparency is dropped. Raises ValueError for pixels of no known range."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        values = np.asarray(image).astype(np.uint32)  # 16 bits, which convert() would clip
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert(mode)
+def _eight_bits(image: Image.Image, deep: tuple[int, int]) -> tuple[Image.Image, tuple[int, int] | None]:
+    """Channels of 8 bits, and the extremes of 16 bits. Raises ValueError for pixels of no known range."""
+    signed = image.mode == "I" and image.format == "TIFF" and _bits(image) == 16
+    if image.mode.startswith("I;16") or signed or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        values = np.asarray(image).astype(np.int64)  # which convert() would clip
+        low, high = DEEP if image.format in FULL_RANGE else deep
+        scaled = ((values.clip(low, high) - low) * 255 + (high - low) // 2) // (high - low)
+        pixels = Image.fromarray(scaled.astype(np.uint8))
+        transparent = image.info.get("transparency")
+        if transparent is not None:
+            pixels.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+        if image.format in FULL_RANGE:
+            return pixels, None
+        twelve = image.format == "TIFF" and _bits(image) == 12
+        return pixels, (0, 4095) if twelve else (int(values.min()), int(values.max()))
     if image.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits, whose range is not known; save it with 8 or 16")
-    return image.convert(mode)
+    return image, None
+
+
+def _bits(image: Image.Image) -> int:
+    """TIFF's bits per sample."""
+    bits = image.tag_v2.get(258, 1)  # type: ignore[attr-defined]  # of images of this format
+    return int(bits[0] if isinstance(bits, tuple) else bits)
+
+
+def _composed(image: Image.Image, look: Look) -> tuple[Image.Image, bool]:
+    """The image in its mode, transparent pixels composed onto the background; whether there are any."""
+    if not image.has_transparency_data:
+        return image.convert(look.mode), False
+    with_alpha = image.convert("RGBA")
+    if with_alpha.getchannel("A").getextrema()[0] == 255:
+        return image.convert(look.mode), False
+    canvas = Image.new("RGBA", image.size, look.background)
+    return Image.alpha_composite(canvas, with_alpha).convert(look.mode), True
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
@@ -146,7 +229,7 @@ def _resized(image: Image.Image, size: int, resize: str) -> Image.Image:
 def reason(error: Exception) -> str:
     """Why a file cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow knows"
+        return f"not an image of a known format ({', '.join(FORMATS)})"
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

@@ -3,7 +3,15 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import current_process
+
+
+@cache
+def once(show: Callable[[str], object], text: str) -> None:
+    """Shows a text that many jobs come to once; workers leave it to the process that checked them."""
+    if current_process().name == "MainProcess":
+        show(text)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import importlib.util
+import logging
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -14,8 +15,11 @@ from urllib.error import URLError
 import numpy as np
 from filelock import FileLock
 
+from kdsweep.data.progress import once
 from kdsweep.data.split import Contents, Images, Labels, Split
 from kdsweep.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Source:
 
 
 DIGITS = tuple("0123456789")
+IDX_COUNTS, IDX_SIDE = (60_000, 10_000), 28  # images to train on and to test on, and their side in pixels
 SHEETS_OF_DIGITS = (slice(0, 906), slice(906, 1797))  # to train on, to test on: seven sheets each
 
 
@@ -69,12 +74,32 @@ def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]
     def read(root: Path) -> Arrays:
         arrays = [_idx(_present(root / folder / name)) for name in IDX_FILES]
         train_images, train_labels, test_images, test_labels = arrays
-        if len(train_images) != len(train_labels) or len(test_images) != len(test_labels):
-            raise DataError(f"{root / folder}: images and labels differ in number; download the files anew")
-        labels = (train_labels.astype(np.int64), test_labels.astype(np.int64))
+        _check_idx(root / folder, train_images, train_labels, classes)
+        _check_idx(root / folder, test_images, test_labels, classes)
+        counts = len(train_images), len(test_images)
+        if counts != IDX_COUNTS:
+            images = "{} and {} images, not {} and {}".format(*counts, *IDX_COUNTS)
+            once(log.warning, f"{root / folder}: holds {images}: a part of the data set, or another one")
+        labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
         return Arrays(classes, train_images[:, None], labels[0], test_images[:, None], labels[1])
 
     return read
+
+
+def _check_idx(folder: Path, images: Images, labels: Images, classes: tuple[str, ...]) -> None:
+    """Files of other data sets, such as EMNIST's, have the same names and form."""
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise DataError(f"{folder}: images and labels differ in number; download the files anew")
+    wrong = ""
+    if images.shape[1:] != (IDX_SIDE, IDX_SIDE):
+        wrong = f"images of {' by '.join(map(str, images.shape[1:]))} pixels, not {IDX_SIDE} by {IDX_SIDE}"
+    elif len(labels) and labels.max() >= len(classes):
+        wrong = f"labels up to {labels.max()}, and there are {len(classes)} classes"
+    if wrong:
+        raise DataError(
+            f"{folder}: holds {wrong}: the files are another data set's (EMNIST's, perhaps); delete them, "
+            "and the right ones are downloaded"
+        )
 
 
 IDX_FILES = (

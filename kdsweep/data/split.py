@@ -36,6 +36,7 @@ class Contents:
     test: Split
     fingerprint: str  # of the images and labels in `train` and `val`
     test_fingerprint: str
+    deep_range: tuple[int, int] | None = None  # what became 0 and 255 of image files with 16 bits
 
 
 def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -53,4 +54,15 @@ def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[n
     part = np.zeros(len(labels), dtype=bool)
     for value, quota in zip(values, quotas, strict=True):
         part[random.permutation(np.flatnonzero(labels == value))[:quota]] = True
+    return np.flatnonzero(part), np.flatnonzero(~part)
+
+
+def grouped_split(
+    labels: Labels, groups: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """As `stratified_split` of the first image of each group; the others of a group go where it went."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    first = np.sort(first)
+    drawn, _ = stratified_split(labels[first], share, seed)
+    part = np.isin(group, group[first[drawn]])
     return np.flatnonzero(part), np.flatnonzero(~part)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.data.decode import reason
-from kdsweep.data.listing import files_below, is_image
+from kdsweep.data.listing import PassedOver, files_below, is_image
 from kdsweep.errors import KdsweepError
 from kdsweep.export.preprocessing import Preprocessing, probabilities
 
@@ -95,7 +95,10 @@ def image_files(named: Sequence[str]) -> list[Path]:
         if not each.is_dir():
             files.append(each)
             continue
-        below = [each / path for path in sorted(files_below(each)) if is_image(path)]
+        passed = PassedOver()
+        paths = [each / path for path in sorted(files_below(each, passed)) if is_image(path)]
+        below = [path for path in paths if not path.is_fifo()]  # reading would wait for somebody to write
+        passed.warn(each)
         if not below:
             raise KdsweepError(f"{each}: no images in this folder")
         files += below

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.data.decode import decode
+from kdsweep.data.decode import DEEP, WHITE, Look, decode
 from kdsweep.errors import KdsweepError
 
 PREPROCESSING = "preprocessing.json"
@@ -33,7 +33,9 @@ class Preprocessing:
     """Decode as `mode`, resize to a square, scale to [0, 1], subtract `mean` and divide by `std`.
 
     `resize` is squash, or crop: the shorter side becomes `image_size`, then the middle is taken. `mean` and
-    `std` are per channel, of pixels in [0, 1]. `classes` name the logits in their order.
+    `std` are per channel, of pixels in [0, 1]. `classes` name the logits in their order. Transparent images
+    are composed onto `background`; of 16 bits whose range the format leaves open, the values of `deep_range`
+    become 0 and 255.
     """
 
     mode: str
@@ -42,6 +44,8 @@ class Preprocessing:
     mean: Sequence[float]
     std: Sequence[float]
     classes: Sequence[str]
+    background: Sequence[int] = WHITE
+    deep_range: Sequence[int] = DEEP
 
     @classmethod
     def of(cls, dataset: Mapping[str, Any]) -> Self:
@@ -53,7 +57,16 @@ class Preprocessing:
                 "they must be square, of 1 or 3 channels"
             )
         return cls(
-            MODES[channels], height, dataset["resize"], dataset["mean"], dataset["std"], dataset["classes"]
+            *(
+                MODES[channels],
+                height,
+                dataset["resize"],
+                dataset["mean"],
+                dataset["std"],
+                dataset["classes"],
+            ),
+            dataset.get("background", WHITE),
+            dataset.get("deep_range") or DEEP,
         )
 
     @classmethod
@@ -62,7 +75,8 @@ class Preprocessing:
         file = folder / PREPROCESSING
         try:
             told = json.loads(file.read_text())
-            return cls(**{name: told[name] for name in cls.__dataclass_fields__})
+            known = {"background": WHITE, "deep_range": DEEP, **told}
+            return cls(**{name: known[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
             raise KdsweepError(
                 f"{folder}: has no {PREPROCESSING}; give a folder that kdsweep-export has made"
@@ -80,7 +94,9 @@ class Preprocessing:
 
     def pixels(self, content: bytes) -> NDArray[np.uint8]:
         """The pixels [C, H, W] of a file's content. Raises whatever Pillow does for one that is no image."""
-        return decode(content, self.image_size, self.resize, self.mode)
+        (red, green, blue), (low, high) = self.background, self.deep_range
+        look = Look(self.image_size, self.resize, self.mode, (red, green, blue), (low, high))
+        return decode(content, look).pixels
 
     def inputs(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the network takes of pixels, both [B, C, H, W]; bit for bit as in training."""

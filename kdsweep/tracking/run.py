@@ -160,7 +160,7 @@ class Run:
         from PIL import Image
 
         if picture.exists():
-            with tempfile.TemporaryDirectory() as folder, Image.open(picture) as image:
+            with tempfile.TemporaryDirectory() as folder, Image.open(picture, formats=["PNG"]) as image:
                 image.thumbnail((NOTE_WIDTH, NOTE_WIDTH))
                 small = Path(folder) / "note.png"
                 image.save(small)
