@@ -5,12 +5,12 @@ Hydra imports this module at every start: keep it light.
 
 import itertools
 from collections.abc import Sequence
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -53,6 +53,14 @@ def combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
         return [list(job) for job in itertools.product(*of_each)]
     first = [each[0] for each in of_each]
     return [[*first[:i], choice, *first[i + 1 :]] for i, each in enumerate(of_each) for choice in each]
+
+
+def count(override: Override) -> int:
+    """How many choices an override comes to; a range is not listed for it."""
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None and value.step:
+        return max(0, ceil((value.stop - value.start) / value.step))
+    return len(choices(override))
 
 
 def choices(override: Override) -> list[str]:

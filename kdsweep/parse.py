@@ -20,7 +20,9 @@ def parse(config: DictConfig) -> Config:
         values = OmegaConf.to_container(config, resolve=True)
     except Exception as error:  # an interpolation that leads nowhere, or to what is missing
         _refuse_missing(config)
-        raise ConfigError(f"the config does not resolve: {str(error).splitlines()[0]}") from error
+        from kdsweep.hydra_errors import unresolved
+
+        raise ConfigError(unresolved(error)) from error
     assert isinstance(values, dict)
     if "???" in str(values):  # looking for them in the config would resolve all of it again
         _refuse_missing(config)
@@ -77,6 +79,10 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
         return f"{key}.{context['discriminator']} is missing from the config".replace("'", "")
     elif kind == "string_pattern_mismatch":
         allowed = f"allowed: {PATTERNS[str(path[-1])]}"
+    elif kind == "string_too_short":
+        allowed = "must not be empty"
+    elif kind == "model_type":
+        allowed = "must be a section of keys"
     else:
         allowed = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
         allowed = allowed.replace("a integer", "a whole number")

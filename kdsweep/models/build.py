@@ -145,6 +145,11 @@ def _try(
             f"model._target_={model['_target_']}: gives {given} for two images; "
             f"must be logits of shape (2, {num_classes}), one per class"
         )
+    if empty := next((name for name, each in network.named_parameters() if each.numel() == 0), None):
+        raise ConfigError(
+            f"model._target_={model['_target_']}: its {empty} has no weights, for its layer has no width; "
+            "widths must be 1 or more"
+        )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
 

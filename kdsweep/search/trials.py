@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 from kdsweep.alive import is_dead
 from kdsweep.database import make_whole
 from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.folders import why_unwritable
 from kdsweep.interrupts import uninterrupted
 
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
@@ -59,6 +60,8 @@ class Search:
         if (file := _file(self.storage)) and not file.exists():
             if not file.parent.is_dir():
                 raise _not_opened(self.storage, f"no such folder: {file.parent}")
+            if why := why_unwritable(file.parent):
+                raise _not_opened(self.storage, f"{file}: {why}")
             return None
         storage = open_storage(self.storage)
         try:
