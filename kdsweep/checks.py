@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kdsweep.compose import compose
+from kdsweep.compose import composed_values
 from kdsweep.database import database_file
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.folders import why_unwritable
@@ -101,8 +101,8 @@ def check_sweeps(overrides: Sequence[Override], grid: bool) -> None:
             raise ConfigError(f"{override.input_line}: cannot be swept, it is for the sweep as a whole")
         if grid and override.is_interval_sweep():
             raise ConfigError(
-                f"{override.input_line}: an interval is for a search, such as search=optuna; give values here, "
-                "such as 1,2,4 or range(1,5)"
+                f"{override.input_line}: an interval is for a search, such as search=optuna; a sweep takes "
+                "values, such as 1,2,4 or range(1,5)"
             )
         check_number(count(override), plan=False)
         if not count(override):
@@ -143,7 +143,7 @@ def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]"
 
     problems: list[str] = []
     prepared = []
-    for composed in compose(config, jobs):
+    for composed in composed_values(config, jobs):
         try:
             prepared.append(prepare(parse(composed)))
         except KdsweepError as error:

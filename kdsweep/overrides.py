@@ -5,6 +5,7 @@ Hydra imports this module at every start: keep it light.
 
 import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, prod
 from typing import Any
 
@@ -16,11 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values that a job's overrides give to the swept keys."""
-    parsed = {
-        key_of(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))
-    }
+    parsed = {key_of(each): each.value() for each in map(_parsed, overrides)}
     values = {key: parsed.get(key) for key in keys}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
+
+
+@lru_cache(maxsize=10_000)
+def _parsed(line: str) -> Override:
+    (override,) = OverridesParser.create().parse_overrides([line])
+    return override
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:
@@ -59,7 +64,7 @@ def count(override: Override) -> int:
     """How many choices an override comes to; a range is not listed for it."""
     value = override.value()
     if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None and value.step:
-        return max(0, ceil((value.stop - value.start) / value.step))
+        return max(0, ceil((float(value.stop) - float(value.start)) / float(value.step)))
     return len(choices(override))
 
 

@@ -16,9 +16,7 @@ from kdsweep.config.training import Training
 
 def _is_kept(uri: str) -> str:
     if uri.startswith("sqlite:") and (uri.count("/") < 3 or ":memory:" in uri or uri.endswith("/")):
-        raise PydanticCustomError(
-            "memory", "must name a file, such as sqlite:///mlflow.db: memory keeps no run"
-        )
+        raise PydanticCustomError("memory", "memory keeps no run; name a file, such as sqlite:///mlflow.db")
     return _is_plain_path(uri)
 
 
