@@ -8,6 +8,7 @@ import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,15 @@ def is_waiting(study: Study) -> bool:
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Raises ConfigError if it cannot be opened."""
+    """Raises ConfigError if it cannot be opened.
+
+    It is one for the whole process, so that the trials that are through, which it keeps, are read once.
+    """
+    return _open_storage(url, Path.cwd())
+
+
+@lru_cache
+def _open_storage(url: str, folder: Path) -> BaseStorage:
     try:
         try:
             return _storage(url)
@@ -182,7 +191,8 @@ def _storage(url: str) -> BaseStorage:
         return get_storage(url)
     if not file.exists():  # whole, or workers and dashboards that come meanwhile would make its tables too
         make_whole(file, lambda new: RDBStorage(f"sqlite:///{new}").engine.dispose())
-    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
+    connecting = {"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}}
+    return get_storage(RDBStorage(url, engine_kwargs=connecting))  # which keeps trials that are through
 
 
 def _running(study: Study) -> Iterable[FrozenTrial]:
