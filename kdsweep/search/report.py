@@ -68,7 +68,7 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
         file = sweep / "experiment" / f"{name}.yaml"
         file.parent.mkdir(exist_ok=True)
         head = f"# {command}\n# Trial {trial.number} of the study {search.study}: {figures}"
-        file.write_text(experiment_file(composed(trial), head))
+        file.write_text(experiment_file(composed(trial), head), "utf-8")
     if len(finished) > 1:
         (sweep / FOLDER).mkdir(exist_ok=True)
         _draw(study, objectives, sweep / FOLDER, finished)
