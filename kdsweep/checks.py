@@ -88,7 +88,7 @@ def check_database(uri: str) -> None:
         why = "is no database"
     if why:
         raise ConfigError(
-            f"tracking.uri={uri}: {file}: {why}; give another file, such as sqlite:///mlflow.db"
+            f"tracking.uri={uri}: {file}: {why}; start where you may write, or give another file"
         )
 
 

@@ -89,6 +89,8 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
         allowed = f"allowed: {PATTERNS[str(path[-1])]}"
     elif kind == "string_too_short":
         allowed = "must not be empty"
+    elif kind == "string_unicode":
+        allowed = "must be text, in the locale's encoding or UTF-8"
     elif kind == "model_type":
         allowed = "must be a section of keys"
     else:

@@ -130,7 +130,8 @@ class SweepCallback(Callback):
                 alone = replace(job, config=job.config.alone())
                 _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
                 raise SystemExit(0)
-            check_database(config.tracking.uri)
+            if uri := _uri(config):
+                check_database(uri)
             self.folder = take_folder(config, "hydra.run.dir")
             refuse_results_below(Path(config.hydra.run.dir))
         except Exception as error:
@@ -230,9 +231,17 @@ def _say_what_begins(what: str, config: DictConfig) -> None:
     """At once, for imports and checks take seconds. A database that is not there takes more: it begins."""
     begun = None
     with suppress(OmegaConfBaseException, OSError):  # which the checks tell
-        uri = OmegaConf.select(config, "tracking.uri")
-        begun = begin_database(uri) if isinstance(uri, str) and not config.get("plan") else None
+        uri = _uri(config)
+        begun = begin_database(uri) if uri and not config.get("plan") else None
     print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
+
+
+def _uri(config: DictConfig) -> str | None:
+    """Of MLflow; None if it is none, which the checks tell."""
+    with suppress(OmegaConfBaseException):
+        uri = OmegaConf.select(config, "tracking.uri")
+        return uri if isinstance(uri, str) else None
+    return None
 
 
 def _report(run: "Run", record: Record, folder: Path) -> None:
