@@ -34,7 +34,7 @@ def test_a_folder_is_one_commands_while_it_lives(tmp_path):
     assert other.stdout.readline() == "held\n"
     with pytest.raises(ConfigError, match="another sweep or job is at work in it"):
         take(folder)
-    with pytest.raises(ConfigError, match="hydra.run.dir=.*/3: is in .*/out, another sweep's"):
+    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*/3: is in .*/out, another sweep's"):
         take(folder / "3", "run")
     other.kill()
     other.wait()
@@ -54,15 +54,13 @@ def test_a_sweeps_folder_takes_no_other_sweep_and_no_job(tmp_path):
     refuse_results_below(tmp_path / "0")  # the same job again
 
 
+@pytest.mark.long
 def test_two_at_once_into_one_folder_and_the_same_again(kdsweep: Command, tmp_path):
     """A sweep that is under way keeps another out; once it has ended the same goes on in its folder."""
     sweep = ("-m", "hydra.sweep.dir=out", "method=scratch", "seed=1,2", *TINY)
     lock = take(tmp_path / "out")
     told = kdsweep(*sweep, status=1).stderr
-    assert (
-        told
-        == "kdsweep: hydra.sweep.dir=out: another sweep or job is at work in it; give another folder, or wait\n"
-    )
+    assert told.startswith("kdsweep: hydra.sweep.dir=out: another sweep or job is at work in it")
     assert not list(tmp_path.glob("out/*/*"))
     lock.release()
     kdsweep(*sweep)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import invented
 import pytest
 from mlflow import MlflowClient
 
@@ -147,7 +148,7 @@ def test_a_damaged_result_is_refused_by_its_name(tmp_path, damage):
     assert whole.results == record.results
     file = tmp_path / "1" / "result.json"
     file.write_text(json.dumps(damage(json.loads(file.read_text()))))
-    with pytest.raises(KdsweepError, match="cannot be read .*(result.json|job 1)") as told:
+    with pytest.raises(KdsweepError, match=r"cannot be read .*(result\.json|job 1)") as told:
         read(str(tmp_path), "sqlite:///none.db")
     assert len(str(told.value).splitlines()) == 1
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,8 @@ def _try(
 ) -> None:
     import torch
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element")  # which is refused below
         network = build_initial(model, num_classes, shape, weights, trained).eval()
         network.to(memory_format=torch.channels_last)
         images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
