@@ -18,7 +18,7 @@ from kdsweep import __version__
 
 DONE, FAILED, INTERRUPTED = 0, 1, 2
 
-EMPTY = re.compile(r"--[\w-]+=\s*")  # an option whose value is
+EMPTY = re.compile(r"(--[\w-]+=)?\s*")  # an argument, or an option's value
 EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
 
 
@@ -41,8 +41,9 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
 
     any_signs()
     try:
-        if empty := next((each for each in sys.argv[1:] if not each.strip() or EMPTY.fullmatch(each)), None):
-            made.error(f"{empty or repr(empty)}: must not be empty")  # or it would be the folder one is in
+        for each in sys.argv[1:]:
+            if EMPTY.fullmatch(each):  # it would be the folder that one is in, or a default
+                made.error(f"{each or repr(each)}: must not be empty")
         status = command(made.parse_args())
         sys.stdout.flush()
         sys.exit(status)

@@ -48,7 +48,6 @@ REFUSED = {
     "kdsweep -m hydra.sweep.dir=FILE temperature=1,2": "hydra.sweep.dir=FILE: cannot be written",
     "kdsweep -m hydra.sweep.subdir=same temperature=1,2": "several jobs have the folder same",
     "kdsweep -m hydra.sweep.subdir=same temperature=1 confirm=2": "several jobs have the folder same",
-    "kdsweep -m hydra.sweep.subdir=../x temperature=1,2": "several jobs have the folder x",
     "kdsweep -m hydra.sweep.subdir=../x temperature=1": "is outside of the sweep's folder",
     "kdsweep -m search=optuna hydra.sweep.subdir=x temperature=1,2": "several jobs have the folder x",
     "kdsweep -m hydra.sweeper._target_=os.system": "hydra.sweeper._target_=os.system: is no sweeper",
