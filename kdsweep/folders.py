@@ -4,6 +4,7 @@ Hydra imports this module at every start: keep it light.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdsweep.confirm import without_seed
 from kdsweep.errors import ConfigError, explain
 from kdsweep.launchers import job_folder, numbered
-from kdsweep.result import RESULT, SWEEP
+from kdsweep.result import RESULT, SWEEP, Sweep
 
 LOCK = ".kdsweep.lock"  # in the folder of a sweep or of a job alone, held while it is under way
 BY_NUMBER = "${hydra.job.num}"
@@ -31,7 +32,7 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
     if not OmegaConf.select(config, key).strip():
         raise ConfigError(f"{key}=: must name a folder")
     for above in folder.absolute().parents:
-        if (above / SWEEP).exists() or _is_taken(above):
+        if _is_a_sweeps(above) or _is_taken(above):
             raise ConfigError(f"{key}={folder}: is in {above}, another sweep's or job's; give one outside")
     lock = FileLock(folder / LOCK)
     try:
@@ -54,6 +55,15 @@ def why_unwritable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror
     return None
+
+
+def _is_a_sweeps(folder: Path) -> bool:
+    """Whether a sweep, or a job alone, is recorded in it; other programs may have such a file, too."""
+    if not (folder / SWEEP).exists():
+        return False
+    with suppress(OSError, ValueError):
+        return bool(Sweep.load(folder))
+    return False
 
 
 def _is_taken(folder: Path) -> bool:

@@ -43,6 +43,8 @@ def test_a_folder_is_one_commands_while_it_lives(tmp_path):
 
 
 def test_a_sweeps_folder_takes_no_other_sweep_and_no_job(tmp_path):
+    (tmp_path / "sweep.json").write_text('{"method": "grid"}')  # another program's
+    take(tmp_path / "a").release()
     Sweep("run", [], 1).save(tmp_path)
     for part in ("run", "sweep"):
         with pytest.raises(ConfigError, match="another sweep's or job's"):
