@@ -5,8 +5,10 @@ Heavy imports wait until a job runs, so that --help, --cfg and shell completion 
 
 import gc
 import os
+import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -15,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep import __version__
-from kdsweep.console import FAILED, INTERRUPTED, reader_left
+from kdsweep.console import FAILED, INTERRUPTED, any_signs, reader_left
 from kdsweep.errors import tell
 
 # Imports leave a million objects; to look for cycles among them as often as Python does would be a tenth
@@ -29,6 +31,8 @@ def main() -> None:
         print(f"kdsweep {__version__} (Hydra {hydra.__version__})")
         return
     gc.set_threshold(*COLLECTION)
+    any_signs()
+    sys.argv[1:] = map(_at_home, sys.argv[1:])
     # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
     os.environ["HYDRA_FULL_ERROR"] = "1"
     for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
@@ -51,6 +55,16 @@ def main() -> None:
         gc.freeze()  # Python would look through it all once more before it ends
 
 
+def _at_home(argument: str) -> str:
+    """An override whose path begins with ~, as shells write it out, though not after a key with dots."""
+    found = re.fullmatch(r"""([^='"]+=)(["']?)(sqlite:///)?(~[^'"]*)\2""", argument)
+    if not found:
+        return argument
+    with suppress(RuntimeError):  # nobody's home, which Hydra or the schema refuses
+        return f"{found[1]}{found[2]}{found[3] or ''}{Path(found[4]).expanduser()}{found[2]}"
+    return argument
+
+
 def _help(part: str, *, _root_: DictConfig) -> str:
     """A part of --help, for its template in conf/config.yaml."""
     from kdsweep.help import explained
@@ -66,21 +80,16 @@ def run(composed: DictConfig) -> float | list[float] | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     gc.set_threshold(*COLLECTION)  # in a launcher's process
     from kdsweep.job import run_job
-    from kdsweep.launchers import refuse_launcher
     from kdsweep.result import Result
-    from kdsweep.sweep import refuse_chdir, refuse_confirm, refuse_search, run_job_of_sweep
+    from kdsweep.sweep import run_job_of_sweep
 
     context = HydraConfig.get()
     if context.mode == RunMode.MULTIRUN:
         return run_job_of_sweep(composed)
     result = Result(0, {})
     try:
-        refuse_chdir(context)
-        refuse_search(context)
-        refuse_confirm(composed)
-        refuse_launcher(context)
         run_job(composed, Path(context.runtime.output_dir), result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first
-        tell(error, composed.get("debug"))
+        tell(error, composed)
         sys.exit(FAILED)
     return result.objective

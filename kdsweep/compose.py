@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,6 +20,8 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kdsweep.plain import PlainConfig
+
 
 def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
     """The config of each job of the sweep `master`, without the node hydra, as Hydra composes it.
@@ -27,6 +30,16 @@ def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictC
     """
     composer = _Composer(GlobalHydra.instance().config_loader(), master)
     return (composer.config(job) for job in jobs)
+
+
+def composed_values(
+    master: DictConfig, jobs: Sequence[Sequence[str]]
+) -> Iterator[DictConfig | dict[str, Any]]:
+    """The same for whoever wants the values alone: resolved where that is plain, else as `compose` has it."""
+    composer = _Composer(GlobalHydra.instance().config_loader(), master)
+    for job in jobs:
+        values = composer.values(job)
+        yield composer.config(job) if values is None else values
 
 
 class SweepLoader(ConfigLoaderImpl):
@@ -54,6 +67,7 @@ class _Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self.loader, self.master = loader, master
         self.bases: dict[tuple[str, ...], DictConfig] = {}  # by the overrides that choose groups
+        self.plain: dict[tuple[str, ...], PlainConfig] = {}
         self._parse = lru_cache(maxsize=None)(self._parsed)
 
     def config(self, job: Sequence[str]) -> DictConfig:
@@ -71,6 +85,14 @@ class _Composer:
             except Exception:  # Hydra says it better
                 pass
         return self._composed(job)
+
+    def values(self, job: Sequence[str]) -> dict[str, Any] | None:
+        """The values of a job that gives plain values to keys of plain files, None of any other."""
+        parsed = [self._parse(override) for override in job]
+        chosen = tuple(line for line, (_, choice) in zip(job, parsed, strict=True) if choice)
+        if chosen not in self.plain:
+            self.plain[chosen] = PlainConfig(self.config(chosen))
+        return self.plain[chosen].values([override for override, choice in parsed if not choice])
 
     def _composed(self, job: Sequence[str]) -> DictConfig:
         config = self.loader.load_sweep_config(self.master, list(job))

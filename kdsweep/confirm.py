@@ -47,7 +47,7 @@ def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]]
     names = "; ".join(row.label for row in chosen.values())
     print(f"\nconfirm: {names}, and the student alone, with seeds {', '.join(map(str, fresh))}", flush=True)
     jobs = [
-        [*_without_seed(overrides(best_job(row).number)), f"seed={seed}", "baseline=true"]
+        [*without_seed(overrides(best_job(row).number)), f"seed={seed}", "baseline=true"]
         for row in chosen.values()
         for seed in fresh
     ]
@@ -57,6 +57,7 @@ def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]]
         _ = each.return_value  # raises what the job raised
 
 
-def _without_seed(overrides: Sequence[str]) -> list[str]:
+def without_seed(overrides: Sequence[str]) -> list[str]:
+    """A job's overrides, but what a job that confirms has of its own."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [str(each.input_line) for each in parsed if key_of(each) not in ("seed", "baseline")]

@@ -1,20 +1,24 @@
 """What the console scripts have in common: their help, how they end, and what they print on."""
 
 import argparse
+import codecs
+import io
 import logging
 import os
+import re
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import NoReturn, TextIO
 
 from kdsweep import __version__
 
 DONE, FAILED, INTERRUPTED = 0, 1, 2
 
+EMPTY = re.compile(r"(--[\w-]+=)?\s*")  # an argument, or an option's value
 EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
 
 
@@ -33,9 +37,13 @@ def parser(name: str, description: str, examples: str = "") -> argparse.Argument
 
 def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
     """Parse the command line, run the command and leave by its exit status; mistakes are told in a line."""
-    from kdsweep.errors import KdsweepError, disk_is_full
+    from kdsweep.errors import tell
 
+    any_signs()
     try:
+        for each in sys.argv[1:]:
+            if EMPTY.fullmatch(each):  # it would be the folder that one is in, or a default
+                made.error(f"{each or repr(each)}: must not be empty")
         status = command(made.parse_args())
         sys.stdout.flush()
         sys.exit(status)
@@ -44,16 +52,36 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(reader_left())
-    except OSError as error:
-        named = Path(error.filename) if error.filename else None
-        told = f"{named}: {error.strerror}" if named else str(error)
-        say(f"{made.prog}: {disk_is_full(error, (named or Path()).parent) or told}", sys.stderr)
-        sys.exit(FAILED)
-    except KdsweepError as error:
-        say(f"{made.prog}: {error}", sys.stderr)
-        sys.exit(FAILED)
     except SystemExit as stop:  # argparse leaves by 2, which is another thing here
         sys.exit(FAILED if stop.code == 2 else stop.code)
+    except Exception as error:
+        tell(error, name=made.prog)
+        sys.exit(FAILED)
+
+
+SIGNS = {
+    "α": "alpha", "μ": "mu", "σ": "sigma", "Δ": "difference ", "×": "x", "·": ",", "±": "+-", "≈": "~",
+    "≤": "<=", "≥": ">=", "≠": "!=", "−": "-", "–": "-", "—": "-", "→": "->", "←": "<-", "…": "...",
+    "²": "^2", "‘": "'", "’": "'", "“": '"', "”": '"', "━": "-", "╸": "-", "╺": "-", "•": "*",
+}  # fmt: skip
+
+
+def any_signs() -> None:
+    """Let every sign be printed in whatever encoding: those it lacks in other signs, else by their number."""
+    codecs.register_error("kdsweep", _in_other_signs)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "kdsweep":
+            stream.reconfigure(errors="kdsweep")
+
+
+def _in_other_signs(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    sign, after = error.object[error.start], error.start + 1
+    if "\udc80" <= sign <= "\udcff":  # a byte of a file's name that is no text: it stays as it is
+        return bytes([ord(sign) - 0xDC00]), after
+    plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+    return SIGNS.get(sign) or plain or sign.encode("ascii", "backslashreplace").decode(), after
 
 
 def say(text: str, stream: TextIO) -> None:

@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kdsweep.console import reader_left
+from kdsweep.console import any_signs, reader_left
 from kdsweep.training.events import EpochEnded, Event, StageFinished, Waiting
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class _Console(Console):
 def console() -> Console:
     """The console of now: a terminal's width, where sentences are broken at words. Elsewhere lines stay
     whole, and tables are as wide as COLUMNS says, or 120."""
+    any_signs()  # in a launcher's process, too
     terminal = sys.stdout.isatty()
     width = None if terminal or "COLUMNS" in os.environ else 120
     return _Console(highlight=False, width=width, soft_wrap=not terminal)

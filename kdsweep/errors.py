@@ -8,7 +8,9 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from kdsweep.console import say
 
@@ -16,6 +18,7 @@ from kdsweep.console import say
 _TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
 
 
+LONGEST_NAME = 200  # of a file, in a message
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # how a disk says that it takes no more
 
 
@@ -65,29 +68,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(told)
 
 
-def wants_traceback(debug: bool | None) -> bool:
-    """Whether tracebacks are asked for: by the config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
-    return bool(debug) or _TRACEBACKS
+def wants_traceback(config: Any = None) -> bool:
+    """Whether tracebacks are asked for: by a config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
+    if _TRACEBACKS or config is None:
+        return _TRACEBACKS
+    try:
+        return config.get("debug") is True
+    except Exception:  # it does not resolve, which is told as any mistake
+        return False
 
 
-def tell(error: Exception, debug: bool | None = None) -> None:
+def tell(error: Exception, config: Any = None, name: str = "kdsweep") -> None:
     """Say on stderr what a person needs to know of `error`; with debug=true, its traceback too."""
-    if wants_traceback(debug):
+    if wants_traceback(config):
         traceback.print_exception(error)
-    say(f"kdsweep: {explain(error)}", sys.stderr)
+    say(f"{name}: {explain(error)}", sys.stderr)
 
 
 def explain(error: BaseException) -> str:
     """An error in a line or two."""
-    from hydra.errors import HydraException, MissingConfigException  # kdsweep-predict runs without
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError
-
-    cause = error.__cause__
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
-        return unknown_key(str(cause.full_key), map(str, cause.parent_node))
-    if isinstance(error, MissingConfigException) and error.options:
-        return f"{error.missing_cfg_file}: no such option; allowed: {', '.join(error.options)}"
-    if isinstance(error, KdsweepError | HydraException):
+    if isinstance(error, KdsweepError):
         return str(error)
     if is_out_of_memory(error):
         wanted = re.search(r"tried to allocate ([\d.,]+ \w+)", str(error), re.IGNORECASE)
@@ -98,7 +98,21 @@ def explain(error: BaseException) -> str:
         )
     if full := disk_is_full(error, Path(getattr(error, "filename", None) or ".").parent):
         return full
-    return f"{type(error).__name__}: {error}\n(unexpected; debug=true shows where)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{_shortened(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    with suppress(ImportError):  # kdsweep-predict runs without Hydra
+        from kdsweep.hydra_errors import hydra_says
+
+        if told := hydra_says(error):
+            return told
+    if "home directory" in str(error):  # pathlib's, of ~
+        return "~: where your home directory is is not known; set HOME, or give an absolute path"
+    return f"{type(error).__name__}: {error}\n(unexpected; debug=true, or HYDRA_FULL_ERROR=1, shows where)"
+
+
+def _shortened(name: object) -> str:
+    text = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+    return text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…"
 
 
 def without_passwords(text: str) -> str:

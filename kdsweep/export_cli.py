@@ -1,6 +1,7 @@
 """The command `kdsweep-export`: from a sweep to the files that one ships."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from kdsweep import console
@@ -24,7 +25,9 @@ def _parser() -> argparse.ArgumentParser:
         "kdsweep-export", "The best student of a sweep as files, with preprocessing and model card.", EXAMPLES
     )
     parser.add_argument(
-        "what", metavar="WHAT", help="folder of a sweep or job, MLflow run, or experiment by name or id"
+        "what",
+        metavar="WHAT",
+        help="folder of a sweep or job, MLflow run, or experiment by name or id",
     )
     parser.add_argument(
         "--to", nargs="+", action="extend", choices=KINDS, required=True, metavar="FORMAT",
@@ -58,7 +61,13 @@ def _run(options: argparse.Namespace) -> int:
     tracking = Tracking(uri=uri, experiment=console.configured("tracking.experiment"))
     kinds = [kind for kind in KINDS if kind in options.to]
     order = Order(kinds, options.out, options.role, options.job, options.quantize, options.force)
-    exported = export(read(options.what, uri), order, tracking)
+    records = read(options.what, uri)
+    if options.tracking_uri and all(record.folder for record in records):
+        console.say(
+            f"kdsweep-export: --tracking-uri {uri}: is asked only for weights that the store no longer has",
+            sys.stderr,
+        )
+    exported = export(records, order, tracking)
     print(exported.as_json() if options.json else show(exported))
     return DONE
 

@@ -5,22 +5,27 @@ Hydra imports this module at every start: keep it light.
 
 import itertools
 from collections.abc import Sequence
-from math import prod
+from functools import lru_cache
+from math import ceil, prod
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values that a job's overrides give to the swept keys."""
-    parsed = {
-        key_of(each): each.value() for each in OverridesParser.create().parse_overrides(list(overrides))
-    }
+    parsed = {key_of(each): each.value() for each in map(_parsed, overrides)}
     values = {key: parsed.get(key) for key in keys}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
+
+
+@lru_cache(maxsize=10_000)
+def _parsed(line: str) -> Override:
+    (override,) = OverridesParser.create().parse_overrides([line])
+    return override
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:
@@ -53,6 +58,14 @@ def combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
         return [list(job) for job in itertools.product(*of_each)]
     first = [each[0] for each in of_each]
     return [[*first[:i], choice, *first[i + 1 :]] for i, each in enumerate(of_each) for choice in each]
+
+
+def count(override: Override) -> int:
+    """How many choices an override comes to; a range is not listed for it."""
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None and value.step:
+        return max(0, ceil((float(value.stop) - float(value.start)) / float(value.step)))
+    return len(choices(override))
 
 
 def choices(override: Override) -> list[str]:

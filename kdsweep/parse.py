@@ -14,16 +14,12 @@ from kdsweep.errors import ConfigError, unknown_key
 PATTERNS = {"device": "auto, cpu, cuda, cuda:N", "address": "auto, HOST:6379, ray://HOST:10001"}
 
 
-def parse(config: DictConfig) -> Config:
-    """The typed config of a job. Raises ConfigError with a line for each thing wrong with it."""
-    try:
-        values = OmegaConf.to_container(config, resolve=True)
-    except Exception as error:  # an interpolation that leads nowhere, or to what is missing
-        _refuse_missing(config)
-        raise ConfigError(f"the config does not resolve: {str(error).splitlines()[0]}") from error
-    assert isinstance(values, dict)
-    if "???" in str(values):  # looking for them in the config would resolve all of it again
-        _refuse_missing(config)
+def parse(config: DictConfig | dict[str, Any]) -> Config:
+    """The typed config of a job, from a composed one or from its values, which may change in this.
+
+    Raises ConfigError with a line for each thing wrong with it.
+    """
+    values = config if isinstance(config, dict) else _resolved(config)
     _complete_assistants(values)
     try:
         return Config.model_validate(values)
@@ -32,6 +28,20 @@ def parse(config: DictConfig) -> Config:
         # a teacher's recipe repeats the student's, and so would the mistakes in it
         repeated = {f"teacher.{line}" for line in lines}
         raise ConfigError("\n".join(line for line in lines if line not in repeated)) from error
+
+
+def _resolved(config: DictConfig) -> dict[Any, Any]:
+    try:
+        values = OmegaConf.to_container(config, resolve=True)
+    except Exception as error:  # an interpolation that leads nowhere, or to what is missing
+        from kdsweep.hydra_errors import unresolved
+
+        _refuse_missing(config)
+        raise ConfigError(unresolved(error)) from error
+    assert isinstance(values, dict)
+    if "???" in str(values):  # looking for them in the config would resolve all of it again
+        _refuse_missing(config)
+    return values
 
 
 def _refuse_missing(config: DictConfig) -> None:
@@ -77,6 +87,12 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
         return f"{key}.{context['discriminator']} is missing from the config".replace("'", "")
     elif kind == "string_pattern_mismatch":
         allowed = f"allowed: {PATTERNS[str(path[-1])]}"
+    elif kind == "string_too_short":
+        allowed = "must not be empty"
+    elif kind == "string_unicode":
+        allowed = "must be text, in the locale's encoding or UTF-8"
+    elif kind == "model_type":
+        allowed = "must be a section of keys"
     else:
         allowed = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
         allowed = allowed.replace("a integer", "a whole number")

@@ -45,13 +45,15 @@ def read(named: str, tracking_uri: str) -> list[Record]:
     folder = Path(named)
     try:
         if (folder / SWEEP).is_file():
-            return [Record(Sweep.load(folder), Result.load_all(folder), folder)]
+            return [Record(Sweep.load(folder), [_whole(each) for each in Result.load_all(folder)], folder)]
         if (folder / RESULT).is_file():  # a job of a sweep
-            result, above = Result.load(folder), folder.absolute().parent
+            result, above = _whole(Result.load(folder)), folder.absolute().parent
             known = Sweep.load(above) if (above / SWEEP).is_file() else Sweep("", list(result.swept), 1)
             return [Record(replace(known, run_id=result.run_id or "", jobs=1), [result], folder)]
     except (OSError, ValueError, TypeError) as error:
-        raise KdsweepError(f"{folder}: what the sweep left there cannot be read ({error})") from error
+        raise KdsweepError(
+            f"{folder}: what the sweep left there cannot be read ({error}); remove it, or run it again"
+        ) from error
     from kdsweep.tracking import sweeps_in_mlflow
 
     try:
@@ -62,3 +64,10 @@ def read(named: str, tracking_uri: str) -> list[Record]:
                 f"{folder}: has no {SWEEP}, nor a {RESULT}; give the folder of a sweep or job"
             ) from error
         raise
+
+
+def _whole(result: Result) -> Result:
+    """A result. Raises ValueError for one of a job that has finished, and has no student."""
+    if not result.error and "student" not in result.networks:
+        raise ValueError(f"{RESULT} of job {result.number}: has no student, though the job has finished")
+    return result

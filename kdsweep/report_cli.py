@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = console.parser("kdsweep-report", description, EXAMPLES)
     parser.add_argument(
-        "what", nargs="+", metavar="WHAT", help="a sweep's folder, MLflow run, or MLflow experiment"
+        "what",
+        nargs="+",
+        metavar="WHAT",
+        help="a sweep's folder, MLflow run, or MLflow experiment",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (the folder, if one is named, else report)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write (the folder, if one is named, else report)",
     )
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (the config's by default)")
     parser.add_argument("--json", action="store_true", help="the answer and the leaderboard, as JSON")
@@ -46,6 +53,11 @@ def _run(options: argparse.Namespace) -> int:
     from kdsweep.report.together import together
 
     records = _records(options.what, options.tracking_uri or console.configured("tracking.uri"))
+    if options.tracking_uri and all(record.folder for record in records):
+        console.say(
+            f"kdsweep-report: --tracking-uri {options.tracking_uri}: is not asked, what is named are folders",
+            sys.stderr,
+        )
     record = together(records)
     own = records[0].folder if len(options.what) == 1 else None
     folder = options.out or own or Path("report")

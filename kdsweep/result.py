@@ -95,7 +95,10 @@ class Sweep:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(**json.loads((folder / SWEEP).read_text()))
+        """That of a folder. Raises ValueError for a file that is no sweep's."""
+        from kdsweep.left import read_left
+
+        return read_left(folder / SWEEP, cls)
 
 
 @dataclass
@@ -133,7 +136,10 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(**json.loads((folder / RESULT).read_text()))
+        """That of a folder. Raises ValueError for a file that is no job's."""
+        from kdsweep.left import read_left
+
+        return read_left(folder / RESULT, cls)
 
     @classmethod
     def load_all(cls, folder: Path) -> list[Self]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kdsweep.store import Store
 
 MOST_DAYS = 36500
+RESULTS = [Path("multirun"), Path("outputs")]
 
 EXAMPLES = """
 kdsweep-store list                       what there is, how large, used by whom
@@ -33,12 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = console.parser("kdsweep-store", "What the store holds, and what may go.", EXAMPLES)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", help="folder of the store (the config's by default)")
-    common.add_argument("--tracking-uri", help="MLflow, whose runs use the store (the config's by default)")
+    common.add_argument(
+        "--tracking-uri",
+        help="MLflow, whose runs use the store (the config's by default)",
+    )
     common.add_argument(
         "--results",
         type=Path,
         nargs="*",
-        default=[Path("multirun"), Path("outputs")],
+        default=RESULTS,
         metavar="FOLDER",
         help="folders of sweeps and jobs, which use it where MLflow does not know them (multirun, outputs)",
     )
@@ -89,6 +93,9 @@ def _run(options: argparse.Namespace) -> int:
     from kdsweep.errors import KdsweepError
     from kdsweep.store import MARKER, Store
 
+    missing = [folder for folder in options.results if not folder.is_dir()]
+    if missing and options.results is not RESULTS:
+        raise KdsweepError(f"--results {missing[0]}: no such folder; give folders of sweeps and jobs")
     options.tracking_uri = options.tracking_uri or console.configured("tracking.uri")
     root = Path(options.store or console.configured("store"))
     if not root.is_dir():

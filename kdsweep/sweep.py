@@ -13,22 +13,35 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from filelock import FileLock
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdsweep.compose import QuickSweeper, compose
+from kdsweep.checks import (
+    check_database,
+    check_hydra,
+    check_job_alone,
+    check_jobs,
+    check_number,
+    check_sweeper,
+    check_sweeps,
+    refuse_chdir,
+    refuse_disturbed_objective,
+)
+from kdsweep.compose import QuickSweeper, SweepLoader
 from kdsweep.confirm import check_confirm, confirm
 from kdsweep.console import say
 from kdsweep.database import begin_database
-from kdsweep.errors import ConfigError, KdsweepError, explain, tell, wants_traceback
-from kdsweep.launchers import check_launcher, jobs_at_once, refuse_launcher
-from kdsweep.overrides import choices, combinations, key_of, read_overrides, swept_values
+from kdsweep.errors import ConfigError, explain, tell, wants_traceback
+from kdsweep.folders import refuse_results_below, refuse_shared_folders, take_folder
+from kdsweep.launchers import check_launcher, jobs_at_once
+from kdsweep.overrides import combinations, count, key_of, read_overrides, swept_values
 from kdsweep.records import Record
 from kdsweep.result import OPTIMUM, SWEEP, Result, Sweep
 
@@ -39,27 +52,6 @@ if TYPE_CHECKING:
     from kdsweep.training.events import Event
 
 JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
-
-
-def refuse_chdir(hydra: Any) -> None:
-    """Raise ConfigError if jobs would each begin in a folder of their own, where they share nothing."""
-    if hydra.job.chdir:
-        raise ConfigError(
-            "hydra.job.chdir=true: must be false, paths are relative to where kdsweep is started"
-        )
-
-
-def refuse_confirm(config: DictConfig) -> None:
-    """Raise ConfigError if a job alone is told to confirm: there is nothing chosen."""
-    if wanted := config.get("confirm"):
-        raise ConfigError(f"confirm={wanted}: needs -m, as in kdsweep -m temperature=1,4 confirm={wanted}")
-
-
-def refuse_search(hydra: Any) -> None:
-    """Raise ConfigError if a job alone is told to search."""
-    chosen = hydra.runtime.choices.get("search")
-    if chosen not in (None, "grid"):
-        raise ConfigError(f"search={chosen}: needs -m, as in kdsweep -m search={chosen}")
 
 
 def run_job_of_sweep(
@@ -90,8 +82,11 @@ class GridSweeper(QuickSweeper):
         """Nothing is left to be found."""
 
     def sweep(self, arguments: list[str]) -> Any:
+        assert self.config is not None and self.launcher is not None
+        if not (Path(self.config.hydra.sweep.dir) / SWEEP).is_file():
+            raise ConfigError("hydra.callbacks.sweep: must be as it is, it checks the sweep and records it")
         returns = super().sweep(arguments)
-        assert self.config is not None and self.overrides is not None and self.launcher is not None
+        assert self.overrides is not None
         if wanted := self.config.get("confirm"):
             jobs = [job for batch in self.overrides for job in batch]
             confirm(wanted, Path(self.config.hydra.sweep.dir), jobs.__getitem__, self.launcher.launch)
@@ -111,6 +106,7 @@ ConfigStore.instance().store(
 class SweepCallback(Callback):
     def __init__(self) -> None:
         self.run: Run | None = None
+        self.folder: FileLock | None = None  # held while the sweep, or the job alone, is under way
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         return type(self), ()  # launchers send it to their workers, which have no part in the parent run
@@ -120,59 +116,72 @@ class SweepCallback(Callback):
             _say_what_begins("the sweep", config)
             self._start(config)
         except Exception as error:  # which Hydra would turn into a warning
-            tell(error, config.get("debug"))
+            tell(error, config)
             raise SystemExit(1) from None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Of one job alone, before Hydra makes its folder."""
-        _say_what_begins("the job", config)
-        if not config.get("plan"):
-            return
         try:
-            refuse_chdir(config.hydra)
-            refuse_search(config.hydra)
-            refuse_confirm(config)
-            refuse_launcher(config.hydra)
-            job = _check(config, [list(config.hydra.overrides.task)])[0]
-            alone = replace(job, config=job.config.alone())
-            _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
+            _say_what_begins("the job", config)
+            check_job_alone(config)
+            if config.get("plan"):
+                job = check_jobs(config, [list(config.hydra.overrides.task)])[0]
+                alone = replace(job, config=job.config.alone())
+                _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
+                raise SystemExit(0)
+            if uri := _uri(config):
+                check_database(uri)
+            self.folder = take_folder(config, "hydra.run.dir")
+            refuse_results_below(Path(config.hydra.run.dir))
         except Exception as error:
-            tell(error, config.get("debug"))
+            tell(error, config)
             raise SystemExit(1) from None
-        raise SystemExit(0)
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.folder:
+            self.folder.release()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if self.run is None:
-            return
         try:
-            self._end(self.run, config, sys.exc_info()[1])
+            if self.run:
+                self._end(self.run, config, sys.exc_info()[1])
         except Exception as error:
-            self.run.end("FAILED", explain(error))
-            tell(error, config.debug)
+            if self.run:
+                self.run.end("FAILED", explain(error))
+            tell(error, config)
             raise SystemExit(1) from None
+        finally:
+            if self.folder:
+                self.folder.release()
 
     def _start(self, config: DictConfig) -> None:
-        refuse_chdir(config.hydra)
+        refuse_chdir(config)
+        check_hydra(config)
         check_launcher(config)
         overrides = read_overrides(config)
         keys = [key_of(override) for override in overrides if override.is_sweep_override()]
-        every = prod(len(choices(override)) for override in overrides)
-        limit = every if config.get("plan") and "n_trials" not in config.hydra.sweeper else JOBS_CHECKED
-        jobs = combinations(overrides, limit)
-        prepared = _check(config, jobs)
-        _refuse_disturbed_objective(config, prepared[0].config)
-        trials = _check_sweeper(config)
+        grid = "n_trials" not in config.hydra.sweeper
+        check_sweeps(overrides, grid)
+        every = prod(map(count, overrides))
+        if grid:
+            check_number(every, bool(config.get("plan")))
+        jobs = combinations(overrides, every if config.get("plan") and grid else JOBS_CHECKED)
+        prepared = check_jobs(config, jobs)
         first = prepared[0].config
+        refuse_disturbed_objective(config, first)
+        trials = check_sweeper(config)
         check_confirm(first.confirm, keys)
-        count = _count(every if trials is None else trials, keys)
+        refuse_shared_folders(config, SweepLoader(GlobalHydra.instance().config_loader()), jobs, trials)
+        jobs_count = _count(every if trials is None else trials, keys)
         if first.plan:
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
             chosen = None if trials is None or (all_known and every <= trials) else trials
-            title, at_once = f"{count}: {_subject(first)}", jobs_at_once(config)
+            title, at_once = f"{jobs_count}: {_subject(first)}", jobs_at_once(config)
             _show_plan(prepared, jobs, overrides, title, at_once, chosen, first.confirm)
             raise SystemExit(0)
 
-        folder = Path(config.hydra.sweep.dir)
+        check_database(first.tracking.uri)
+        self.folder, folder = take_folder(config, "hydra.sweep.dir"), Path(config.hydra.sweep.dir)
         Sweep.clear(folder)
 
         from kdsweep.display import console
@@ -188,7 +197,9 @@ class SweepCallback(Callback):
         number = every if trials is None else trials
         sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
         self.run.artifact(replace(sweep, latency=latency).save(folder))
-        console().print(f"{count}: {_subject(first)}", markup=False)
+        console().print(f"{jobs_count}: {_subject(first)}", markup=False)
+        if not keys and trials is None:
+            print("nothing is swept: a sweep of one job; with -m a key takes several values: temperature=1,4")
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -210,7 +221,7 @@ class SweepCallback(Callback):
         if not failed or (config.get("search") and not error):  # a search goes on without some
             return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
         run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
-        if isinstance(error, Exception) and (config.get("search") or wants_traceback(config.debug)):
+        if isinstance(error, Exception) and (config.get("search") or wants_traceback(config)):
             return None  # Hydra raises it
         raise SystemExit(1)
 
@@ -219,9 +230,17 @@ def _say_what_begins(what: str, config: DictConfig) -> None:
     """At once, for imports and checks take seconds. A database that is not there takes more: it begins."""
     begun = None
     with suppress(OmegaConfBaseException, OSError):  # which the checks tell
-        uri = OmegaConf.select(config, "tracking.uri")
-        begun = begin_database(uri) if isinstance(uri, str) and not config.get("plan") else None
+        uri = _uri(config)
+        begun = begin_database(uri) if uri and not config.get("plan") else None
     print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
+
+
+def _uri(config: DictConfig) -> str | None:
+    """Of MLflow; None if it is none, which the checks tell."""
+    with suppress(OmegaConfBaseException):
+        uri = OmegaConf.select(config, "tracking.uri")
+        return uri if isinstance(uri, str) else None
+    return None
 
 
 def _report(run: "Run", record: Record, folder: Path) -> None:
@@ -254,15 +273,6 @@ def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
         print(f"  {line}")
 
 
-def _refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
-    """Raise ConfigError if jobs would measure, for the sweeper, how they disturb each other."""
-    if "cost/latency_ms" in first.objective and (at_once := jobs_at_once(config)) != 1:
-        raise ConfigError(
-            f"objective=cost/latency_ms: it is measured, and {at_once or 'several'} jobs at a time disturb "
-            "each other; take hardware=cpu, which runs one, or cost/flops"
-        )
-
-
 def _count(jobs: int, keys: Sequence[str]) -> str:
     count = "1 job" if jobs == 1 else f"{jobs} jobs"
     return f"{count} over {', '.join(keys)}" if keys else count
@@ -291,27 +301,3 @@ def _show_plan(
         for job, lines in zip(prepared, jobs or [()], strict=True)
     ]
     show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials, confirm)
-
-
-def _check_sweeper(config: DictConfig) -> int | None:
-    """How many trials the sweeper will run, None if all jobs; ConfigError if it can tell that it cannot."""
-    plugin = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
-    check: Callable[[DictConfig], int] | None = getattr(plugin, "check", None)
-    return check(config) if check else OmegaConf.select(config, "hydra.sweeper.n_trials")
-
-
-def _check(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":
-    """Every job, prepared. Raises ConfigError with what is wrong with any job, each thing once."""
-    from kdsweep.job import prepare
-    from kdsweep.parse import parse
-
-    problems: list[str] = []
-    prepared = []
-    for composed in compose(config, jobs):
-        try:
-            prepared.append(prepare(parse(composed)))
-        except KdsweepError as error:
-            problems += str(error).splitlines()
-    if problems:
-        raise ConfigError("\n".join(["nothing was started", *dict.fromkeys(problems)]))
-    return prepared

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.compose import SweepLoader, compose
+from kdsweep.compose import SweepLoader, compose, composed_values
 
 CHOICES = (
     "student=mlp", "student=resnet", "teacher=vgg", "method=ban", "method=takd", "training=sgd",
@@ -73,6 +73,10 @@ def test_a_sweep_is_composed_as_by_hydra(loader, jobs):
         assert described(lambda: next(composed)) == theirs, job
         if isinstance(theirs[0], type):  # it ends there, as the sweep does
             break
+        if isinstance(theirs[2], dict):  # resolved
+            (values,) = composed_values(master, [job])
+            values = values if isinstance(values, dict) else OmegaConf.to_container(values, resolve=True)
+            assert str(values) == str(theirs[2]), job
 
 
 @settings(max_examples=8)
@@ -101,6 +105,21 @@ def test_jobs_that_differ_by_values_are_composed_once(loader, monkeypatch):
     assert {each.teacher.training.epochs for each in configs} == {3}
     configs[0].student.model.hidden = [1]
     assert configs[1].student.model.hidden != [1]  # they share nothing
+
+
+def test_the_values_of_many_jobs_come_from_one_config(loader, monkeypatch):
+    master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+    jobs = [[f"temperature={t}", f"training.weight_decay={t / 1000}"] for t in range(1, 200)]
+    resolved, whole = [], OmegaConf.to_container
+    monkeypatch.setattr(OmegaConf, "to_container", lambda *a, **k: resolved.append(a) or whole(*a, **k))
+    values = list(composed_values(master, jobs))
+    assert len(values) == 199 and len(resolved) < 10
+    assert values[-1]["temperature"] == 199
+    assert (
+        values[-1]["teacher"]["training"]["weight_decay"] == values[-1]["training"]["weight_decay"] == 0.199
+    )
+    values[0]["student"]["model"]["hidden"].append(1)
+    assert values[1]["student"]["model"]["hidden"] != values[0]["student"]["model"]["hidden"]
 
 
 def test_a_launchers_process_composes_its_jobs_once(loader, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import invented
 import pytest
 from mlflow import MlflowClient
 
@@ -114,3 +115,46 @@ def test_what_is_there_but_cannot_be_fetched_is_no_failed_job(tracker, uri, tmp_
 def test_what_is_not_there_is_told(tracker, uri, named):
     with pytest.raises(KdsweepError, match=f"{named}: no sweep of that name"):
         read(named, uri)
+
+
+DAMAGE = {
+    "null": lambda values: None,
+    "a list": lambda values: [],
+    "another program's": lambda values: {"answer": 42},
+    "no networks": lambda values: {**values, "networks": {}},
+    "no student": lambda values: {**values, "networks": {"teacher": values["networks"]["teacher"]}},
+    "a network of null": lambda values: {**values, "networks": {**values["networks"], "student": None}},
+    "no test": lambda values: _with_student(values, test=None),
+    "NaN": lambda values: _with_student(values, val={"val/accuracy": float("nan")}),
+    "no bits": lambda values: _with_student(
+        values, test={**values["networks"]["student"]["test"], "right": "x"}
+    ),
+}
+
+
+def _with_student(values: dict, **changes: object) -> dict:
+    student = {**values["networks"]["student"], **changes}
+    return {**values, "networks": {**values["networks"], "student": student}}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_result_is_refused_by_its_name(tmp_path, damage):
+    record = invented.sweep({"seed": (0, 1)}, epochs=2)
+    record.sweep.save(tmp_path)
+    for result in record.results:
+        (tmp_path / str(result.number)).mkdir()
+        result.save(tmp_path / str(result.number))
+    (whole,) = read(str(tmp_path), "sqlite:///none.db")
+    assert whole.results == record.results
+    file = tmp_path / "1" / "result.json"
+    file.write_text(json.dumps(damage(json.loads(file.read_text()))))
+    with pytest.raises(KdsweepError, match=r"cannot be read .*(result\.json|job 1)") as told:
+        read(str(tmp_path), "sqlite:///none.db")
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_damaged_sweep_is_refused_by_its_name(tmp_path):
+    for text in ("null", "{}", "[1", '{"run_id": 1, "keys": [], "jobs": "x"}'):
+        (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(KdsweepError, match=r"sweep\.json"):
+            read(str(tmp_path), "sqlite:///none.db")

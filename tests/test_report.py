@@ -158,7 +158,7 @@ def test_a_picture_that_fails_loses_no_other_and_no_page(tmp_path, monkeypatch):
     (tmp_path / "report.html").mkdir()
     monkeypatch.undo()
     written.clear()
-    with pytest.raises(KdsweepError, match=r"^report\.html: IsADirectoryError: "):
+    with pytest.raises(KdsweepError, match=r"^report\.html: .*: Is a directory"):
         for file in write_report([invented.sweep(epochs=2)], tmp_path):
             written.append(file.name)
     assert set(written) == PICTURES | {"sweep.csv", "sweep.txt"}

@@ -12,7 +12,7 @@ from kdsweep.config.section import Range, Section
 class Augment(Section):
     """Random changes of training images; by default there are none."""
 
-    crop_padding: int = Field(default=0, ge=0)
+    crop_padding: int = Field(default=0, ge=0, le=1000)
     """pixels of zero padding from which a crop of the old size is drawn"""
     horizontal_flip: bool = False
     """left to right, for an image in two"""
@@ -118,7 +118,7 @@ class ArrayDataset(_Dataset):
 class ImageDataset(_Dataset):
     """A data set of image files, decoded and resized once."""
 
-    image_size: int = Field(ge=1)
+    image_size: int = Field(ge=1, le=4096)
     """side in pixels to which every image is brought, once; the decoded images are kept in the store"""
     resize: Literal["squash", "crop"]
     """squash: the whole image, its proportions changed; crop: the middle square"""

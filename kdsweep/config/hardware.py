@@ -8,6 +8,8 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Section
 
+MOST = 10_000  # cores, threads or jobs at a time: beyond, machines give up rather than say so
+
 
 def cores() -> int:
     """That this process may use."""
@@ -17,15 +19,15 @@ def cores() -> int:
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto: the GPU if there is one, else the cores; with gpus_per_job a GPU, unless that is 0"""
-    threads: int | None = Field(ge=1)
+    threads: int | None = Field(ge=1, le=MOST)
     """CPU threads of a job; null: the cores, shared between the jobs at work"""
     minutes: int | None = Field(default=None, ge=3)  # the last two are for leaving it
     """time limit of a Slurm job; one whose time is up is queued again and goes on from its checkpoint"""
-    jobs: int = 1
+    jobs: int = Field(default=1, le=MOST)
     """at a time, at most; -1: as many as fit"""
     gpus_per_job: float | None = Field(default=None, ge=0, le=1)
     """share of a GPU that a job is given; with Slurm 0 or 1"""
-    cpus_per_job: int | None = Field(default=None, ge=1)
+    cpus_per_job: int | None = Field(default=None, ge=1, le=MOST)
     """cores, and threads"""
     address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
     """of a Ray cluster; auto: the one of this machine"""

@@ -14,8 +14,21 @@ from kdsweep.config.section import Fraction, Section
 from kdsweep.config.training import Training
 
 
+def _is_kept(uri: str) -> str:
+    if uri.startswith("sqlite:") and (uri.count("/") < 3 or ":memory:" in uri or uri.endswith("/")):
+        raise PydanticCustomError("memory", "memory keeps no run; name a file, such as sqlite:///mlflow.db")
+    return _is_plain_path(uri)
+
+
+def _is_plain_path(value: str) -> str:
+    """Of ~ none but the command's own is written out, and a folder of that name would be made."""
+    if value.removeprefix("sqlite:///").startswith("~"):
+        raise PydanticCustomError("home", "~ is not known here; give the path from / on, or ${oc.env:HOME}/…")
+    return value
+
+
 class Tracking(Section):
-    uri: str = Field(min_length=1)
+    uri: Annotated[str, AfterValidator(_is_kept)] = Field(min_length=1)
     """of MLflow: a database (sqlite:///FILE) or a server (http://HOST:PORT)"""
     experiment: str = Field(min_length=1)
     """MLflow's experiment, made where it is missing"""
@@ -37,7 +50,7 @@ class Config(Section):
     """softens the outputs of teacher and student"""
     alpha: Fraction
     """weight of the labels' cross-entropy; the teacher gets 1 - alpha"""
-    chain_length: int = Field(ge=1)
+    chain_length: int = Field(ge=1, le=1000)
     """distillation steps from teacher to student; beyond 1 for methods with networks in between"""
     seed: int = Field(ge=0, lt=2**32)
     """initial weights, batch order, augmentation and dropout"""
@@ -45,9 +58,9 @@ class Config(Section):
     """the number a job returns to the sweeper, or several, for a search that weighs them"""
     baseline: bool
     """also train the student from scratch, to compare with"""
-    confirm: int | None = Field(ge=2)
+    confirm: int | None = Field(ge=2, le=1000)
     """afterwards train the chosen recipe and the student alone with so many fresh seeds; null: none"""
-    store: str = Field(min_length=1)
+    store: Annotated[str, AfterValidator(_is_plain_path)] = Field(min_length=1)
     """folder of everything trained; delete it to train anew"""
     store_budget: float | None = Field(gt=0)
     """GB; a job fails before it trains if the store has grown beyond them; null: none"""

@@ -34,7 +34,7 @@ Objective = Annotated[
 class Search(Section):
     """Optuna's search over jobs; what a job does is no matter of it."""
 
-    n_trials: int = Field(ge=1)
+    n_trials: int = Field(ge=1, le=1_000_000)
     """trials wanted in all: the same command goes on to that number"""
     pruner: Literal["none", "median", "successive_halving", "hyperband"]
     """Optuna's, with its defaults: ends trials that do worse than others"""

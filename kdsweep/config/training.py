@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Section
 
+MOST_EPOCHS = 1_000_000  # more is a slip of the keyboard
 Selection = Literal["val/accuracy", "val/cross_entropy"]
 Monitor = Literal[Selection, "train/loss"]
 
@@ -35,7 +36,7 @@ class Phase(NamedTuple):
 class FineTuning(Section):
     """A second phase of training; none with 0 epochs."""
 
-    epochs: int = Field(ge=0)
+    epochs: int = Field(ge=0, le=MOST_EPOCHS)
     """of a second phase with a fresh optimizer; 0: none"""
     learning_rate: float = Field(gt=0)
     """of the second phase"""
@@ -44,7 +45,7 @@ class FineTuning(Section):
 
 
 class Training(Section):
-    epochs: int = Field(ge=0)
+    epochs: int = Field(ge=0, le=MOST_EPOCHS)
     """passes over the training split; 0 takes `weights` as they are"""
     batch_size: int = Field(ge=1)
     """images per step"""

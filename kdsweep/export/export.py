@@ -96,7 +96,7 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
                 (made / name).unlink()
             shutil.rmtree(made / folder.CODE, ignore_errors=True)
         usage = usage_of(order.kinds, (made / folder.CODE).is_dir())
-        (made / "README.md").write_text(card(chosen, usage, _checks(done), _versions()))
+        (made / "README.md").write_text(card(chosen, usage, _checks(done), _versions()), "utf-8")
         done.files = {
             str(file.relative_to(made)): file.stat().st_size
             for file in sorted(made.rglob("*"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -26,8 +27,9 @@ class Launched:
 
     def __init__(self, launcher: Launcher, number: int, overrides: Sequence[str]) -> None:
         self.number, self.overrides = number, list(overrides)
-        self.config = _composed(launcher, number, self.overrides)
-        self.folder = _folder(self.config)
+        loader = launcher.hydra_context.config_loader  # type: ignore[attr-defined]
+        self.config = numbered(loader, launcher.config, number, self.overrides)  # type: ignore[attr-defined]
+        self.folder = job_folder(self.config)
 
     def begun(self) -> bool:
         """Whether its process had come to it: Hydra makes the folder first."""
@@ -71,16 +73,16 @@ def failed(overrides: Sequence[str], error: Exception) -> JobReturn:
     return JobReturn(list(overrides), status=JobStatus.FAILED, _return_value=error)
 
 
-def _composed(launcher: Any, number: int, overrides: list[str]) -> DictConfig:
-    """The config of the job as its process composes it."""
-    config: DictConfig = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
+def numbered(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> DictConfig:
+    """The config of a sweep's job as its process composes it."""
+    config: DictConfig = loader.load_sweep_config(sweep, list(overrides))
     with open_dict(config):
         config.hydra.job.num = number
         config.hydra.job.id = f"{config.hydra.job.name}_{number}"
     return config
 
 
-def _folder(config: DictConfig) -> Path:
+def job_folder(config: DictConfig) -> Path:
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)  # the folder's name may speak of the job
     try:

@@ -1,6 +1,7 @@
 """From a network's description in the config to the network, with messages for what does not fit."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,8 @@ def _try(
 ) -> None:
     import torch
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element")  # which is refused below
         network = build_initial(model, num_classes, shape, weights, trained).eval()
         network.to(memory_format=torch.channels_last)
         images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
@@ -142,6 +144,11 @@ def _try(
         )
     if weights is not None and not bool(logits.isfinite().all()):
         raise ConfigError(f"weights={weights}: the network gives NaN or infinity with them")
+    if empty := next((name for name, each in network.named_parameters() if each.numel() == 0), None):
+        raise ConfigError(
+            f"model._target_={model['_target_']}: its {empty} has no weights, for its layer has no width; "
+            "widths must be 1 or more"
+        )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
 

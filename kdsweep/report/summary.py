@@ -98,7 +98,7 @@ def _shown(record: Record) -> Files:
 
 
 def _write_tables(record: Record, file: Path) -> None:
-    with file.open("w") as stream:
+    with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         Console(file=stream, width=EVERY_COLUMN).print(*_tables(record), sep="\n")
 
 
@@ -244,7 +244,7 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
     roles = ["student", *sorted(_roles(results) - {"student"}, key=_down_the_table)]
     for role in roles:
         head += [f"{role}_{figure}" if role != "student" else f"test_{figure}" for figure in FIGURES]
-    with file.open("w", newline="") as stream:
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)
         writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
         for result in results:

@@ -68,7 +68,7 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
         file = sweep / "experiment" / f"{name}.yaml"
         file.parent.mkdir(exist_ok=True)
         head = f"# {command}\n# Trial {trial.number} of the study {search.study}: {figures}"
-        file.write_text(experiment_file(composed(trial), head))
+        file.write_text(experiment_file(composed(trial), head), "utf-8")
     if len(finished) > 1:
         (sweep / FOLDER).mkdir(exist_ok=True)
         _draw(study, objectives, sweep / FOLDER, finished)
@@ -77,7 +77,8 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
 def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[Result]) -> FrozenTrial:
     """Equals by validation cross-entropy, as the sweep's report has it."""
     losses = {each.number: each.val()["val/cross_entropy"] for each in results if not each.error}
-    equals = [trial for trial in finished if trial.value == study.best_value]
+    best = study.best_value  # which asks the database
+    equals = [trial for trial in finished if trial.value == best]
     return min(equals, key=lambda trial: losses.get(trial.number, inf))
 
 

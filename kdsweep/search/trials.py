@@ -8,6 +8,7 @@ import copy
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
 from kdsweep.alive import is_dead
 from kdsweep.database import make_whole
 from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.folders import why_unwritable
 from kdsweep.interrupts import uninterrupted
 
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
@@ -59,6 +61,8 @@ class Search:
         if (file := _file(self.storage)) and not file.exists():
             if not file.parent.is_dir():
                 raise _not_opened(self.storage, f"no such folder: {file.parent}")
+            if why := why_unwritable(file.parent):
+                raise _not_opened(self.storage, f"{file}: {why}")
             return None
         storage = open_storage(self.storage)
         try:
@@ -141,7 +145,15 @@ def is_waiting(study: Study) -> bool:
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Raises ConfigError if it cannot be opened."""
+    """Raises ConfigError if it cannot be opened.
+
+    It is one for the whole process, so that the trials that are through, which it keeps, are read once.
+    """
+    return _open_storage(url, Path.cwd())
+
+
+@lru_cache
+def _open_storage(url: str, folder: Path) -> BaseStorage:
     try:
         try:
             return _storage(url)
@@ -179,7 +191,8 @@ def _storage(url: str) -> BaseStorage:
         return get_storage(url)
     if not file.exists():  # whole, or workers and dashboards that come meanwhile would make its tables too
         make_whole(file, lambda new: RDBStorage(f"sqlite:///{new}").engine.dispose())
-    return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}})
+    connecting = {"connect_args": {"timeout": SECONDS_FOR_A_LOCKED_DATABASE}}
+    return get_storage(RDBStorage(url, engine_kwargs=connecting))  # which keeps trials that are through
 
 
 def _running(study: Study) -> Iterable[FrozenTrial]:

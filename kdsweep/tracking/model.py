@@ -77,12 +77,12 @@ def _save(folder: Path, model: Loggable, location: str, run_id: str, model_id: s
     (folder / EXAMPLE).write_text(json.dumps(table))
     (folder / f"serving_{EXAMPLE}").write_text(json.dumps({"dataframe_split": table}))
     requirements = [f"mlflow=={__version__}", *model.requirements]
-    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", "utf-8")
     python = platform.python_version()
     environment = {"python": python, "dependencies": ["-r requirements.txt"]}
     conda = {"channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": requirements}]}
     for name, told in (("python_env.yaml", environment), ("conda.yaml", {"name": "mlflow-env", **conda})):
-        (folder / name).write_text(OmegaConf.to_yaml(OmegaConf.create(told)))
+        (folder / name).write_text(OmegaConf.to_yaml(OmegaConf.create(told)), "utf-8")
     described = Model(artifact_path=location, run_id=run_id, model_uuid=model_id, model_id=model_id)
     described.signature = ModelSignature(
         Schema([ColSpec(DataType.binary, model.column)]),

@@ -56,6 +56,8 @@ def _existing(uri: str) -> "MlflowClient":
     file = database_file(uri)
     if file and not file.exists():
         raise KdsweepError(f"tracking.uri={uri}: no such database; give --tracking-uri")
+    if file and not file.is_file():  # which MLflow would try for a minute
+        raise KdsweepError(f"tracking.uri={uri}: {file} is no file; give --tracking-uri")
     return connect(uri)
 
 

@@ -64,7 +64,7 @@ def write_page(records: Sequence[Record], file: Path) -> None:
     )
 
     def verbatim(name: str) -> Markup:  # the page's own files
-        return Markup(Path(__file__).with_name(name).read_text())
+        return Markup(Path(__file__).with_name(name).read_text("utf-8"))
 
     environment.filters["tied"] = tied
     page = environment.get_template("page.html.jinja").render(

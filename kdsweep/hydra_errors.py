@@ -1,0 +1,78 @@
+"""Hydra's and OmegaConf's errors in the words of the command line."""
+
+import logging.config
+import re
+import traceback
+from types import FrameType
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from kdsweep.errors import unknown_key
+
+NOT_A_CHOICE = "Config group override must be"
+LIBRARIES = ("hydra", "omegaconf", "hydra_plugins")
+LOGGING, COMMAND_LINE = "hydra.job_logging or hydra.hydra_logging", "Hydra does not take the command line"
+
+
+def hydra_says(error: BaseException) -> str | None:
+    """What is wrong with the command line, if it is Hydra or OmegaConf that refused it."""
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
+        return unknown_key(str(cause.full_key), map(str, cause.parent_node))
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"{error.missing_cfg_file}: no such option; allowed: {', '.join(error.options)}"
+    if isinstance(error, HydraException):
+        return f"{error}: {_first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)
+    if isinstance(error, OmegaConfBaseException):
+        return unresolved(error)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames and str(error).startswith(NOT_A_CHOICE):
+        return _not_a_choice(frames[-1])
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    ours = [name for name in modules if name.partition(".")[0] in ("kdsweep", *LIBRARIES)]
+    if not ours or ours[-1].startswith("kdsweep"):
+        return None  # not Hydra's
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__} "
+    text = kind + " ".join(str(error).split())
+    why = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
+    return f"{LOGGING if logging.config.__name__ in modules else COMMAND_LINE}: {text}{why}"
+
+
+def unresolved(error: Exception) -> str:
+    """The line for an interpolation that leads nowhere, or in a circle."""
+    key = getattr(error, "full_key", None)
+    return f"{f'{key}: ' if key else ''}the config does not resolve: {_first_line(error)}"
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    given, lines = error.override, error.message.splitlines()
+    why = next((line for line in lines[1:] if "Error parsing" not in line), lines[0])
+    if "=" not in given:
+        return f"{given or repr(given)}: must be KEY=VALUE, such as temperature=4, or an option, such as -m"
+    key, _, value = given.partition("=")
+    if not key.strip():
+        return f"{given}: has no key before the =; give KEY=VALUE, such as temperature=4"
+    if key != key.strip() or value.startswith(" "):
+        return f"{given}: must have no blanks around the =; give {key.strip()}={value.strip()}"
+    quoted = "'" + f'{key}="{value}"' + "'"
+    return f"{given}: cannot be read ({why}); a text with special signs is quoted twice: {quoted}"
+
+
+def _not_a_choice(frame: FrameType) -> str:
+    """Of a group that was given no file's name: Hydra's own function knows which."""
+    override, repository = frame.f_locals.get("override"), frame.f_locals.get("repo")
+    if not isinstance(override, Override) or repository is None:
+        return "a group must be given the name of one of its files"
+    if not override.key_or_group:
+        return f"{override.input_line}: has no key before the =; give KEY=VALUE, such as temperature=4"
+    allowed = ", ".join(repository.get_group_options(override.key_or_group))
+    return f"{override.input_line}: must be one of its files; allowed: {allowed}"
+
+
+def _first_line(error: BaseException | None) -> str:
+    text = re.split(r"\n", str(error).strip())[0]
+    return text or type(error).__name__
