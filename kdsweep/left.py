@@ -88,6 +88,12 @@ class _Data(_Part):
     shape: list[StrictInt] = []
 
 
+class _Latency(_Part):
+    ms: dict[str, Number]
+    load: Number
+    cores: Number
+
+
 def read_left(file: Path, kind: type[Left]) -> Left:
     """The `kind` of dataclass that is in a JSON file.
 
@@ -99,6 +105,9 @@ def read_left(file: Path, kind: type[Left]) -> Left:
         found: Left = _adapter(kind).validate_python(values)
         where = ("dataset",)
         _Data.model_validate(getattr(found, "dataset", {}))
+        where = ("latency",)
+        if latency := getattr(found, "latency", {}):
+            _Latency.model_validate(latency)
         networks: Mapping[str, Mapping[str, Any]] = getattr(found, "networks", {})
         for role, network in networks.items():
             where = ("networks", role)

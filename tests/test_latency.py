@@ -14,7 +14,7 @@ from conftest import CNN, MLP, Command, make_dataset, make_stage
 from test_config import composed
 from test_page import Page
 
-from kdsweep import job, latency, sweep
+from kdsweep import checks, job, latency
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.export.card import _cost
 from kdsweep.export.chosen import Chosen
@@ -176,13 +176,13 @@ def test_networks_that_fill_the_memory_together_are_measured_in_groups(monkeypat
 
 @pytest.mark.parametrize(("at_once", "said"), [(4, "4 jobs"), (None, "several jobs")])
 def test_jobs_that_disturb_each_other_cannot_search_for_latency(monkeypatch, at_once, said):
-    monkeypatch.setattr(sweep, "jobs_at_once", lambda config: at_once)
+    monkeypatch.setattr(checks, "jobs_at_once", lambda config: at_once)
     first = parse(composed("objective=[val/accuracy,cost/latency_ms]"))
     with pytest.raises(ConfigError, match=rf"objective=cost/latency_ms: .* {said} at a time .* hardware=cpu"):
-        sweep._refuse_disturbed_objective(composed(), first)
-    sweep._refuse_disturbed_objective(composed(), parse(composed("objective=[val/accuracy,cost/flops]")))
-    monkeypatch.setattr(sweep, "jobs_at_once", lambda config: 1)
-    sweep._refuse_disturbed_objective(composed(), first)
+        checks.refuse_disturbed_objective(composed(), first)
+    checks.refuse_disturbed_objective(composed(), parse(composed("objective=[val/accuracy,cost/flops]")))
+    monkeypatch.setattr(checks, "jobs_at_once", lambda config: 1)
+    checks.refuse_disturbed_objective(composed(), first)
 
 
 def test_the_command_refuses_it_before_anything_runs(kdsweep: Command, tmp_path):

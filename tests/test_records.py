@@ -153,8 +153,11 @@ def test_a_damaged_result_is_refused_by_its_name(tmp_path, damage):
     assert len(str(told.value).splitlines()) == 1
 
 
+LATENCY = '{"run_id": "x", "keys": [], "jobs": 1, "latency": {"ms": null}}'
+
+
 def test_a_damaged_sweep_is_refused_by_its_name(tmp_path):
-    for text in ("null", "{}", "[1", '{"run_id": 1, "keys": [], "jobs": "x"}'):
+    for text in ("null", "{}", "[1", '{"run_id": 1, "keys": [], "jobs": "x"}', LATENCY):
         (tmp_path / "sweep.json").write_text(text)
         with pytest.raises(KdsweepError, match=r"sweep\.json"):
             read(str(tmp_path), "sqlite:///none.db")
