@@ -29,7 +29,7 @@ REFUSED = {
     "kdsweep hydra.job_logging.handlers.console.class=nosuch": "Logging target 'nosuch'",
     "kdsweep debug=maybe": "kdsweep: debug=maybe: must be a boolean",
     "kdsweep training=null": "training=null: must be one of its files; allowed: default, digits, sgd",
-    "kdsweep search=null": "search=null: must be one of its files; allowed: chain, optuna",
+    "kdsweep search=null": "search=null: must be one of its files; allowed: chain, grid, optuna",
     "kdsweep training.epochs=99999999999999999999": "must be less than or equal to 1000000",
     "kdsweep tracking=5": "tracking=5: must be a section of keys",
     "kdsweep tracking.uri=": "tracking.uri=: must not be empty",

@@ -53,7 +53,7 @@ except ImportError:  # then hardware=gpus composes all the same, and `check` say
         def setup(self, **context: Any) -> None: ...
 
 
-ConfigStore.instance().store("kdsweep_ray", NODE, group="hydra/launcher", provider="kdsweep")
+ConfigStore.instance().store("kdsweep_ray", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
 
 
 class RayLauncher(HydraRayLauncher):

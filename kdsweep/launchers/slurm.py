@@ -33,7 +33,7 @@ except ImportError:  # then hardware=slurm composes all the same, and `check` sa
         def setup(self, **context: Any) -> None: ...
 
 
-ConfigStore.instance().store("kdsweep_slurm", NODE, group="hydra/launcher", provider="kdsweep")
+ConfigStore.instance().store("kdsweep_slurm", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
 
 
 class SlurmLauncher(HydraSlurmLauncher):
