@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from kdsweep.packed import pack_bits
-from kdsweep.records import Record
-from kdsweep.report.leaderboard import Row, leaderboard
-from kdsweep.result import Result, Sweep
+from kdsweep.analysis.leaderboard import Row, leaderboard
+from kdsweep.cli.records import Record
+from kdsweep.results.packed import pack_bits
+from kdsweep.results.result import Result, Sweep
 
 ACCURACY = 0.95
 OF_IMAGES = 1.0  # deviation of how hard images are for all, as of what is left to a network and an image

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 
+from kdsweep.config.parse import parse
 from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
-from kdsweep.parse import parse
-from kdsweep.plan import ALONE
 from kdsweep.stage import Stage
+from kdsweep.stages.chains import ALONE
 from kdsweep.training import network
 from kdsweep.training.fit import fit
 

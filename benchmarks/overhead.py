@@ -19,11 +19,11 @@ from hydra import compose, initialize_config_module
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsweep.config.parse import parse
 from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
-from kdsweep.models.mlp import MLP
-from kdsweep.parse import parse
-from kdsweep.plan import Known, plan
+from kdsweep.networks.zoo.mlp import MLP
+from kdsweep.stages.chains import Known, plan
 from kdsweep.training.fit import fit
 
 T, ALPHA, BATCH = 4.0, 0.5, 256

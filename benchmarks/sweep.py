@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from kdsweep.data.sources import IDX_FILES, read_arrays
-from kdsweep.models.mlp import MLP
-from kdsweep.models.mnist_cnn import MnistCNN
+from kdsweep.data.arrays import IDX_FILES, read_arrays
+from kdsweep.networks.zoo.mlp import MLP
+from kdsweep.networks.zoo.mnist_cnn import MnistCNN
 
 TEMPERATURES = "1,2,4,16,32,64"
 BATCH, ALPHA = 256, 0.5

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from kdsweep.config import Config
-from kdsweep.models.layers import Layers
-from kdsweep.parse import PATTERNS
+from kdsweep.config.parse import PATTERNS
+from kdsweep.networks.zoo.layers import Layers
 
 Schema = Mapping[str, Any]
 
@@ -100,7 +100,7 @@ def _keys(group: str) -> Iterator[str]:
         merged = {f"{group}.{key}": _merged(each) for key, each in keys.items()}
         yield _table(list(_rows(merged, defaults)))
     if group == "student":
-        yield "Layer by layer, with `model._target_: kdsweep.models.layers.Layers`:"
+        yield "Layer by layer, with `model._target_: kdsweep.networks.zoo.layers.Layers`:"
         yield f"```text\n{inspect.getdoc(Layers)}\n```"
         yield "Each of `student.assistants`, and of `method.assistants`:"
         yield _table(list(_rows(_definition("Assistant")["properties"], {})))

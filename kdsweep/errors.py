@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdsweep.console import say
+from kdsweep.cli.console import say
 
 # Read before the command sets the variable for its own purpose.
 _TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
@@ -101,7 +101,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{_shortened(error.filename)}: {error.strerror}" if error.filename else error.strerror
     with suppress(ImportError):  # kdsweep-predict runs without Hydra
-        from kdsweep.hydra_errors import hydra_says
+        from kdsweep.system.hydra_errors import hydra_says
 
         if told := hydra_says(error):
             return told

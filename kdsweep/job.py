@@ -10,24 +10,24 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kdsweep.config import Config, ImageDataset, Network
+from kdsweep.config.parse import parse
 from kdsweep.data import Dataset, load
-from kdsweep.display import Display
 from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
-from kdsweep.latency import busy, latency
-from kdsweep.models.build import check, parameter_count
-from kdsweep.models.classes import for_classes
-from kdsweep.models.source import default_options, source_digest
-from kdsweep.models.weights import locate, weights_digest
-from kdsweep.parse import parse
-from kdsweep.plan import Known, Plan, plan
-from kdsweep.report.summary import costs, draw_inside, sweep_line, sweep_table
-from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.networks.build import check, parameter_count
+from kdsweep.networks.code import default_options, source_digest
+from kdsweep.networks.weights import locate, weights_digest
+from kdsweep.report.live import Display
+from kdsweep.report.tables import costs, draw_inside, sweep_line, sweep_table
+from kdsweep.results.events import Emit, Event, StageFinished
+from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage, digest
-from kdsweep.store import Store, open_store
+from kdsweep.stages.chains import Known, Plan, plan
+from kdsweep.stages.classes import for_classes
+from kdsweep.stages.latency import busy, latency
+from kdsweep.stages.maker import Workshop, priced
+from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import Run, begin_run, download, log_figures
 from kdsweep.training.device import resolve, uses_cuda
-from kdsweep.training.events import Emit, Event, StageFinished
-from kdsweep.workshop import Workshop, priced
 
 ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 5, 2.0  # to measure what an objective needs
 

@@ -57,12 +57,13 @@ def _child(argv: list[str], there: Path) -> int:
 
 def preload() -> None:
     """Import what commands import, and have jobs end where they would train."""
+    import kdsweep.analysis.combine
     import kdsweep.export.export
-    import kdsweep.report.summary
-    import kdsweep.report.together
-    import kdsweep.search.study
-    import kdsweep.sweep
-    from kdsweep import cli, job
+    import kdsweep.report.tables
+    import kdsweep.sweeps.callback
+    import kdsweep.sweeps.search.study
+    from kdsweep import job
+    from kdsweep.cli import main as cli
     from kdsweep.errors import KdsweepError
 
     def stop(*given: object) -> None:
@@ -71,7 +72,7 @@ def preload() -> None:
     assert cli
     job._obtain_and_evaluate = stop
     job.measure = lambda jobs: {}
-    kdsweep.sweep.begin_database = lambda uri: None  # which takes seconds
+    kdsweep.sweeps.callback.begin_database = lambda uri: None  # which takes seconds
 
 
 if __name__ == "__main__":

@@ -108,8 +108,8 @@ RECIPE = Training(
     fine_tuning=FineTuning(epochs=0, learning_rate=1e-5, trainable="all"),
 )  # fmt: skip
 
-MLP = {"_target_": "kdsweep.models.mlp.MLP", "hidden": [16]}
-CNN = {"_target_": "kdsweep.models.mnist_cnn.MnistCNN", "conv_dropout": 0.3, "dense_dropout": 0.3}
+MLP = {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [16]}
+CNN = {"_target_": "kdsweep.networks.zoo.mnist_cnn.MnistCNN", "conv_dropout": 0.3, "dense_dropout": 0.3}
 NO_AUGMENT = Augment()
 
 

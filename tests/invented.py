@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.packed import pack_bits, pack_floats
-from kdsweep.records import Record
-from kdsweep.result import Result, Sweep
+from kdsweep.cli.records import Record
+from kdsweep.results.packed import pack_bits, pack_floats
+from kdsweep.results.result import Result, Sweep
 
 DIGITS = tuple("0123456789")
 BINS = 15

@@ -4,13 +4,13 @@ import pytest
 from scipy import stats
 from test_report import IMAGES, network
 
-from kdsweep.records import Record
-from kdsweep.report.answer import answer
-from kdsweep.report.leaderboard import Row, best_job, leaderboard
+from kdsweep.analysis.combine import together
+from kdsweep.analysis.conclusions import answer
+from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
+from kdsweep.analysis.recipes import recipes
+from kdsweep.cli.records import Record
 from kdsweep.report.note import note
-from kdsweep.report.recipes import recipes
-from kdsweep.report.together import together
-from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 
 
 def job(number: int, swept: dict, student: float, val: float = 0.5, **others: float | None) -> Result:

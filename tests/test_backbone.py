@@ -15,14 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision import models
 
 from kdsweep.errors import ConfigError
-from kdsweep.models.anatomy import layers
-from kdsweep.models.backbone import timm, torchvision
-from kdsweep.models.build import build, build_initial, check
-from kdsweep.models.fitting import begin_with
+from kdsweep.networks.build import build, build_initial, check
+from kdsweep.networks.fitting import begin_with
+from kdsweep.networks.library import timm, torchvision
+from kdsweep.networks.parts import layers
 from kdsweep.training.frozen import cut, freeze, train
 
-LITE = {"_target_": "kdsweep.models.backbone.timm", "architecture": "test_resnet", "pretrained": False}
-RESNET = {"_target_": "kdsweep.models.backbone.torchvision", "architecture": "resnet18", "pretrained": False}
+LITE = {"_target_": "kdsweep.networks.library.timm", "architecture": "test_resnet", "pretrained": False}
+RESNET = {"_target_": "kdsweep.networks.library.torchvision", "architecture": "resnet18", "pretrained": False}
 
 
 # Each of another family, or with another kind of head: a norm or several layers in it, two, a convolution.
@@ -123,7 +123,7 @@ def test_the_head_is_the_last_layer_wherever_a_library_declares_it():
 def test_the_head_of_the_library_stays_where_the_classes_are_its_own(monkeypatch):
     """As in the library; a head for other classes is drawn anew, the same way for both."""
     state = timm_library.create_model("test_resnet").state_dict()
-    monkeypatch.setattr("kdsweep.models.backbone.ask_hub", lambda *asked: None)
+    monkeypatch.setattr("kdsweep.networks.library.ask_hub", lambda *asked: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *asked, **options: dict(state))
     own = timm(1000, 3, (64, 64), "test_resnet", pretrained=True)
     assert torch.equal(own.network.fc.weight, state["fc.weight"])

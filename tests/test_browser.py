@@ -14,7 +14,7 @@ import invented
 import pytest
 from test_page import nasty
 
-from kdsweep.records import Record
+from kdsweep.cli.records import Record
 from kdsweep.report.page import write_page
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -99,8 +99,8 @@ def test_members_of_an_ensemble_are_choosable(kdsweep: Command, tmp_path):
 
 
 def test_densely_guided_assistants_train(kdsweep: Command, tmp_path):
-    one = "{name: wide, model: {_target_: kdsweep.models.mlp.MLP, hidden: [64]}, training: {epochs: 1}}"
-    two = "{name: narrow, model: {_target_: kdsweep.models.mlp.MLP, hidden: [32]}}"
+    one = "{name: wide, model: {_target_: kdsweep.networks.zoo.mlp.MLP, hidden: [64]}, training: {epochs: 1}}"
+    two = "{name: narrow, model: {_target_: kdsweep.networks.zoo.mlp.MLP, hidden: [32]}}"
     shown = kdsweep("method=dgkd", "chain_length=3", f"student.assistants=[{one},{two}]", *TINY).stdout
     assert "assistant 1" in shown and "assistant 2" in shown
     stages = [json.loads(path.read_text()) for path in tmp_path.glob("kdsweep-store/*/stage.json")]

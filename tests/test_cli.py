@@ -257,7 +257,10 @@ def test_optuna_gets_the_objective(kdsweep: Command, tmp_path):
         (["student=nope"], "kdsweep: student/nope: no such option; allowed: cats_dogs_cnn, "),
         (["temperature=-1"], "kdsweep: temperature=-1: must be greater than 0"),
         (["hardware=gpu", "hardware.device=cuda:99"], "kdsweep: hardware.device=cuda:99: "),
-        (["+student.model.width=3"], "kdsweep: student.model._target_=kdsweep.models.mlp.MLP: TypeError: "),
+        (
+            ["+student.model.width=3"],
+            "kdsweep: student.model._target_=kdsweep.networks.zoo.mlp.MLP: TypeError: ",
+        ),
         (["store=mlflow.db/x"], "kdsweep: store=mlflow.db/x: cannot be made a folder: "),
         (
             ["tracking.uri=http://127.0.0.1:1"],

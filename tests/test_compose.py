@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdsweep.compose import SweepLoader, compose, composed_values
+from kdsweep.sweeps.compose import SweepLoader, compose, composed_values
 
 CHOICES = (
     "student=mlp", "student=resnet", "teacher=vgg", "method=ban", "method=takd", "training=sgd",

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from kdsweep.config import Config
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.parse import parse
 
 CONF = Path(__file__).parent.parent / "conf"
 OPTIONS = sorted(
@@ -216,7 +216,7 @@ def test_an_assistants_recipe_says_what_differs_from_the_students():
 
 
 def test_a_method_may_bring_its_own_assistants():
-    own = {"name": "own", "model": {"_target_": "kdsweep.models.mlp.MLP", "hidden": [8]}}
+    own = {"name": "own", "model": {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [8]}}
     config = parse(composed("experiment=mnist_takd", f"method.assistants={literal([own])}"))
     assert [network.name for network in config.assistants] == ["own"]
 

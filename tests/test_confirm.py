@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command
 
-from kdsweep.records import read
-from kdsweep.report.leaderboard import leaderboard
-from kdsweep.result import Result
+from kdsweep.analysis.leaderboard import leaderboard
+from kdsweep.cli.records import read
+from kdsweep.results.result import Result
 
 SHORT = (*TINY, "hardware.threads=1")
 

@@ -16,8 +16,8 @@ import pytest
 from conftest import COMMAND, TINY, environment
 
 from kdsweep import __version__
-from kdsweep.console import Warnings, say
-from kdsweep.store import Origin, Store
+from kdsweep.cli.console import Warnings, say
+from kdsweep.store.store import Origin, Store
 
 BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]

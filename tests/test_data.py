@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep import config
-from kdsweep.data import Dataset, dataset, progress
+from kdsweep.data import Dataset, dataset
 from kdsweep.data import load as load_into
-from kdsweep.data.sources import IDX_FILES, read_arrays
+from kdsweep.data.arrays import IDX_FILES, read_arrays
 from kdsweep.data.split import Split, stratified_split
 from kdsweep.errors import DataError
-from kdsweep.store import Store
+from kdsweep.store.store import Store
+from kdsweep.system import progress
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from conftest import COMMAND, TINY, Command, environment
 from mlflow import MlflowClient
 
-from kdsweep.database import begin_database, database_file, place_database
+from kdsweep.tracking.database import begin_database, database_file, place_database
 
 
 @pytest.fixture

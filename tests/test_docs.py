@@ -19,7 +19,7 @@ from PIL import Image
 from test_config import composed, one_of
 from test_recipes import write_images
 
-from kdsweep.parse import parse
+from kdsweep.config.parse import parse
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

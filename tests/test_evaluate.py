@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn import metrics
 
-from kdsweep.packed import unpack_bits, unpack_floats
+from kdsweep.results.packed import unpack_bits, unpack_floats
 from kdsweep.training.evaluate import CALIBRATION_BINS, RESAMPLES, _resamples, evaluate
 
 CLASSES = ("a", "b", "c", "d", "e")

@@ -13,18 +13,18 @@ import torch
 from conftest import CNN, COMMAND, TINY, Command, environment
 from omegaconf import OmegaConf
 
+from kdsweep.cli.records import read
 from kdsweep.config import Tracking
-from kdsweep.data.sources import read_arrays
+from kdsweep.data.arrays import read_arrays
 from kdsweep.errors import KdsweepError
 from kdsweep.export.chosen import choose
 from kdsweep.export.export import Exported, Order, export
 from kdsweep.export.folder import load
 from kdsweep.export.formats import FORMATS, write_and_compare
 from kdsweep.export.predict import open_session
-from kdsweep.models.build import build
-from kdsweep.records import read
-from kdsweep.report.summary import ranked
-from kdsweep.result import Result
+from kdsweep.networks.build import build
+from kdsweep.report.tables import ranked
+from kdsweep.results.result import Result
 
 
 @pytest.fixture(scope="module")
@@ -250,17 +250,17 @@ def test_seeds_with_splits_of_their_own_are_one_data_set(swept):
 
 
 NETWORKS = {
-    "mlp": {"_target_": "kdsweep.models.mlp.MLP", "hidden": [8]},
+    "mlp": {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [8]},
     "mnist_cnn": CNN,
-    "layers": {"_target_": "kdsweep.models.layers.Layers",
+    "layers": {"_target_": "kdsweep.networks.zoo.layers.Layers",
                "layers": [{"conv": 4}, "relu", {"maxpool": 3, "padding": "same"}, "batch_norm",
                           "global_maxpool", {"dense": 8}]},
-    "resnet": {"_target_": "kdsweep.models.resnet.SmallResNet", "depth": 8},
-    "resnet18": {"_target_": "kdsweep.models.resnet18.ResNet18"},
-    "vgg": {"_target_": "kdsweep.models.vgg.VGG"},
-    "wrn": {"_target_": "kdsweep.models.wrn.WideResNet", "depth": 10},
-    "timm": {"_target_": "kdsweep.models.backbone.timm", "architecture": "test_resnet"},
-    "torchvision": {"_target_": "kdsweep.models.backbone.torchvision", "architecture": "resnet18"},
+    "resnet": {"_target_": "kdsweep.networks.zoo.resnet.SmallResNet", "depth": 8},
+    "resnet18": {"_target_": "kdsweep.networks.zoo.resnet18.ResNet18"},
+    "vgg": {"_target_": "kdsweep.networks.zoo.vgg.VGG"},
+    "wrn": {"_target_": "kdsweep.networks.zoo.wrn.WideResNet", "depth": 10},
+    "timm": {"_target_": "kdsweep.networks.library.timm", "architecture": "test_resnet"},
+    "torchvision": {"_target_": "kdsweep.networks.library.torchvision", "architecture": "resnet18"},
 }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from test_resume import start
 from test_store_cli import runs
 
-from kdsweep.inventory import read_entries
-from kdsweep.store import Store
+from kdsweep.store.store import Store
+from kdsweep.store.usage import read_entries
 
 MOMENTS = 20
 SWEEP = (

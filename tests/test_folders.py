@@ -8,13 +8,13 @@ from conftest import TINY, Command
 from omegaconf import OmegaConf
 
 from kdsweep.errors import ConfigError
-from kdsweep.folders import refuse_results_below, take_folder
-from kdsweep.result import Result, Sweep
+from kdsweep.results.result import Result, Sweep
+from kdsweep.sweeps.folders import refuse_results_below, take_folder
 
 HOLD = """
 import sys
 from omegaconf import OmegaConf
-from kdsweep.folders import take_folder
+from kdsweep.sweeps.folders import take_folder
 lock = take_folder(OmegaConf.create({"hydra": {"sweep": {"dir": sys.argv[1]}}}), "hydra.sweep.dir")
 print("held", flush=True)
 sys.stdin.read()

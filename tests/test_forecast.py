@@ -8,11 +8,11 @@ import pytest
 from conftest import MLP, TINY, Command, make_stage
 
 from kdsweep.config import Augment, Hardware
-from kdsweep.forecast import Need, Paces, makespan
-from kdsweep.report.planned import Planned, show_plan
 from kdsweep.stage import Stage
-from kdsweep.store import Origin, Store
-from kdsweep.training.unfinished import epochs_done
+from kdsweep.stages.estimate import Need, Paces, makespan
+from kdsweep.stages.show_plan import Planned, show_plan
+from kdsweep.store.store import Origin, Store
+from kdsweep.store.unfinished import epochs_done
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from torch import nn
 
 from kdsweep.config import Augment, FineTuning
 from kdsweep.errors import TrainingError
-from kdsweep.models.anatomy import head_of, layers
+from kdsweep.networks.parts import head_of, layers
 from kdsweep.stage import Stage
 from kdsweep.training import network as network_module
 from kdsweep.training.fit import Fitted, fit

@@ -22,10 +22,12 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 
 from kdsweep.config import Augment, ImageCsv, ImageFolder
-from kdsweep.data import dataset, decode, load, pixels, progress
-from kdsweep.data.decode import Look
+from kdsweep.data import dataset, load
+from kdsweep.data.files import decode, pixels
+from kdsweep.data.files.decode import Look
 from kdsweep.errors import DataError
-from kdsweep.store import Store
+from kdsweep.store.store import Store
+from kdsweep.system import progress
 
 SIZE = 8
 COMMON = {
@@ -682,7 +684,7 @@ def test_an_interrupt_leaves_neither_processes_nor_an_entry(root, tmp_path):
         textwrap.dedent(f"""
         from kdsweep.config import ImageFolder
         from kdsweep.data import load
-        from kdsweep.store import Store
+        from kdsweep.store.store import Store
 
         if __name__ == "__main__":
             recipe = { ({**COMMON, **FOLDERS, "augment": {}, "root": str(root)})!r}

@@ -30,12 +30,12 @@ from test_image_files import (  # noqa: F401  # fixtures
 from test_same_weights import keys
 
 from kdsweep.config import ImageFolder
-from kdsweep.data import decode, names, pixels
-from kdsweep.data.listing import files_below
+from kdsweep.config.parse import parse
+from kdsweep.data.files import decode, names, pixels
+from kdsweep.data.files.folders import files_below
 from kdsweep.data.split import grouped_split, stratified_split
 from kdsweep.errors import ConfigError, DataError
 from kdsweep.export.preprocessing import Preprocessing
-from kdsweep.parse import parse
 
 # ruff: noqa: F811  # fixtures that are asked for
 

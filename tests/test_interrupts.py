@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from kdsweep.interrupts import uninterrupted
+from kdsweep.system.signals import uninterrupted
 
 HANGS = """
 import os, signal, sys, time
-from kdsweep.interrupts import uninterrupted
+from kdsweep.system.signals import uninterrupted
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 with uninterrupted():
     os.kill(os.getpid(), signal.SIGINT)

@@ -15,14 +15,14 @@ from test_plan import KNOWN, planned
 from torch import nn
 
 from kdsweep.config import Hardware
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.models import INIT
-from kdsweep.models.build import build, check
-from kdsweep.parse import parse
-from kdsweep.plan import plan
-from kdsweep.store import Store
+from kdsweep.networks import INIT
+from kdsweep.networks.build import build, check
+from kdsweep.stages.chains import plan
+from kdsweep.stages.maker import Workshop
+from kdsweep.store.store import Store
 from kdsweep.training.optimizers import make_optimizer
-from kdsweep.workshop import Workshop
 
 OWN = {  # every network of kdsweep's, and the images that it is built for
     "mlp": ("student/mlp.yaml", (1, 28, 28)),
@@ -35,7 +35,7 @@ OWN = {  # every network of kdsweep's, and the images that it is built for
     "vgg": ("student/vgg.yaml", (3, 32, 32)),
 }
 BACKBONE = {
-    "_target_": "kdsweep.models.backbone.torchvision",
+    "_target_": "kdsweep.networks.library.torchvision",
     "architecture": "resnet18",
     "pretrained": False,
     "head": {"hidden": [200], "batch_norm": True},
@@ -111,7 +111,11 @@ def test_deviations_of_published_layers(name, init, shape, own, expected):
 
 def test_batch_normalization_counts_as_keras_does():
     """One batch through a layer, against float64: output in train mode, then the moving averages."""
-    model = {"_target_": "kdsweep.models.layers.Layers", "layers": ["batch_norm", "flatten"], INIT: "keras"}
+    model = {
+        "_target_": "kdsweep.networks.zoo.layers.Layers",
+        "layers": ["batch_norm", "flatten"],
+        INIT: "keras",
+    }
     network = build(model, 2, (3, 4, 4))
     images = 0.02 * torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     given = images.double().numpy()
@@ -244,7 +248,11 @@ def test_a_network_of_the_users_may_have_an_option_of_that_name(tmp_path, monkey
 def test_what_is_trained_with_it_is_evaluated_with_its_constants(tmp_path):
     """BatchNorm's epsilon is no weight: a network that is built for stored weights must have it too."""
     dataset = make_dataset()
-    model = {"_target_": "kdsweep.models.layers.Layers", "layers": ["batch_norm", "flatten"], INIT: "keras"}
+    model = {
+        "_target_": "kdsweep.networks.zoo.layers.Layers",
+        "layers": ["batch_norm", "flatten"],
+        INIT: "keras",
+    }
     stage = make_stage(model, epochs=2, learning_rate=0.01, keep="last")
     hardware = Hardware(device="cpu", threads=1)
     workshop = Workshop(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)

@@ -14,18 +14,20 @@ from conftest import CNN, MLP, Command, make_dataset, make_stage
 from test_config import composed
 from test_page import Page
 
-from kdsweep import checks, job, latency
+from kdsweep import job
+from kdsweep.analysis.combine import together
+from kdsweep.analysis.leaderboard import leaderboard
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.export.card import _cost
 from kdsweep.export.chosen import Chosen
-from kdsweep.models.cost import FEWEST_RUNS, LEAST_SECONDS, RUNS, Built, Sized, built, latencies
-from kdsweep.parse import parse
-from kdsweep.report.leaderboard import leaderboard
-from kdsweep.report.summary import costs
-from kdsweep.report.together import together
+from kdsweep.networks.cost import FEWEST_RUNS, LEAST_SECONDS, RUNS, Built, Sized, built, latencies
+from kdsweep.report.tables import costs
 from kdsweep.stage import digest
-from kdsweep.store import Store
-from kdsweep.workshop import priced
+from kdsweep.stages import latency
+from kdsweep.stages.maker import priced
+from kdsweep.store.store import Store
+from kdsweep.sweeps import checks
 
 DATASET = make_dataset()
 NETWORKS = {digest(each): each for each in (priced(make_stage(model), DATASET) for model in (CNN, MLP))}
@@ -67,7 +69,7 @@ def test_networks_run_in_turns_and_the_least_of_their_runs_counts():
 
 
 def test_slow_networks_run_a_few_times(monkeypatch):
-    monkeypatch.setattr("kdsweep.models.cost.SECONDS", 0.0)
+    monkeypatch.setattr("kdsweep.networks.cost.SECONDS", 0.0)
     Timed.runs.clear()
     Timed.seconds = {"a": [0.05] * 9}
     latencies([timed("a")])
@@ -114,7 +116,7 @@ def test_a_busy_machine_is_not_and_is_tried_again(tmp_path, monkeypatch, loads):
 
 def test_torch_is_not_imported_to_see_that_a_machine_is_busy(tmp_path):
     code = (
-        "import sys; from kdsweep import latency; from kdsweep.store import Store;"
+        "import sys; from kdsweep import latency; from kdsweep.store.store import Store;"
         f"latency.BUSY = -1; latency.latency({NETWORKS!r}, {MODELS!r}, Store({str(tmp_path)!r}));"
         "sys.exit('torch' in sys.modules)"
     )
@@ -168,7 +170,7 @@ def test_networks_that_fill_the_memory_together_are_measured_in_groups(monkeypat
     groups = []
     monkeypatch.setattr(latency, "GROUP", 1)
     monkeypatch.setattr(
-        "kdsweep.models.cost.latencies", lambda group: groups.append(group) or [1.0] * len(group)
+        "kdsweep.networks.cost.latencies", lambda group: groups.append(group) or [1.0] * len(group)
     )
     measured, _ = latency._measure(NETWORKS, MODELS)
     assert measured == dict.fromkeys(NETWORKS, 1.0) and [len(group) for group in groups] == [1, 1]

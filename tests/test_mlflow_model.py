@@ -17,13 +17,13 @@ from conftest import TINY, Command, environment
 from mlflow import MlflowClient
 from PIL import Image
 
+from kdsweep.cli.records import read
 from kdsweep.config import Tracking
-from kdsweep.data.sources import read_arrays
+from kdsweep.data.arrays import read_arrays
 from kdsweep.errors import ConfigError
 from kdsweep.export.logged import log_student
-from kdsweep.records import read
-from kdsweep.report.summary import ranked
-from kdsweep.result import Result
+from kdsweep.report.tables import ranked
+from kdsweep.results.result import Result
 
 
 def client(folder: Path) -> MlflowClient:
@@ -146,7 +146,7 @@ def test_mlflow_lost_at_the_end_is_told_and_harms_nothing(kdsweep: Command, tmp_
 def test_names_that_the_registry_does_not_take_are_refused_before_anything_runs(name):
     from test_config import composed
 
-    from kdsweep.parse import parse
+    from kdsweep.config.parse import parse
 
     with pytest.raises(ConfigError, match=re.escape(f"register={name}: must be a name without / and :")):
         parse(composed(f"register='{name}'"))

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep.errors import ConfigError
-from kdsweep.models.build import build, check
-from kdsweep.models.cost import Sized, cost
-from kdsweep.models.mlp import MLP
-from kdsweep.models.mnist_cnn import MnistCNN
-from kdsweep.models.source import source_digest
+from kdsweep.networks.build import build, check
+from kdsweep.networks.code import source_digest
+from kdsweep.networks.cost import Sized, cost
+from kdsweep.networks.zoo.mlp import MLP
+from kdsweep.networks.zoo.mnist_cnn import MnistCNN
 
 MNIST = (10, 1, (28, 28))
-CNN_MODEL = {"_target_": "kdsweep.models.mnist_cnn.MnistCNN"}
-MLP_MODEL = {"_target_": "kdsweep.models.mlp.MLP", "hidden": [784, 784]}
+CNN_MODEL = {"_target_": "kdsweep.networks.zoo.mnist_cnn.MnistCNN"}
+MLP_MODEL = {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [784, 784]}
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -166,5 +166,5 @@ def test_a_package_that_is_broken_is_told_by_its_network(tmp_path, monkeypatch):
 
 
 def test_installed_networks_have_no_source():
-    for target in ("kdsweep.models.mlp.MLP", "torch.nn.Linear", "nowhere.Net"):
+    for target in ("kdsweep.networks.zoo.mlp.MLP", "torch.nn.Linear", "nowhere.Net"):
         assert source_digest({"_target_": target}) is None

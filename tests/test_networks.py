@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from kdsweep.errors import ConfigError
-from kdsweep.models.build import build
-from kdsweep.models.layers import Layers, SameConv2d, SameMaxPool2d
-from kdsweep.models.resnet import BasicBlock, SmallResNet
-from kdsweep.models.resnet18 import ResNet18
-from kdsweep.models.vgg import VGG
-from kdsweep.models.wrn import WideBlock, WideResNet
+from kdsweep.networks.build import build
+from kdsweep.networks.zoo.layers import Layers, SameConv2d, SameMaxPool2d
+from kdsweep.networks.zoo.resnet import BasicBlock, SmallResNet
+from kdsweep.networks.zoo.resnet18 import ResNet18
+from kdsweep.networks.zoo.vgg import VGG
+from kdsweep.networks.zoo.wrn import WideBlock, WideResNet
 
 CONF = Path(__file__).parent.parent / "conf"
 LEAKY = {"leaky_relu": 0.2}
@@ -305,7 +305,7 @@ def test_layers_that_do_not_fit_are_told(layers, message):
 
 
 def test_a_layer_in_a_config_is_told_by_its_number():
-    model = {"_target_": "kdsweep.models.layers.Layers", "layers": ["relu", {"conv": 3, "kernal": 3}]}
+    model = {"_target_": "kdsweep.networks.zoo.layers.Layers", "layers": ["relu", {"conv": 3, "kernal": 3}]}
     with pytest.raises(ConfigError, match=r"Layers: ValueError: layer 2, .*: unknown option kernal; allowed"):
         build(model, 10, (3, 32, 32))
 

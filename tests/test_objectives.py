@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsweep.objectives.cross_entropy import cross_entropy
-from kdsweep.objectives.kd import kd
-from kdsweep.objectives.logit_mse import logit_mse
+from kdsweep.methods.labels import cross_entropy
+from kdsweep.methods.logits.kd import kd
+from kdsweep.methods.logits.logit_mse import logit_mse
 
 temperatures = st.floats(0.5, 64)
 alphas = st.floats(0, 1)

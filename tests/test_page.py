@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdsweep.packed import pack_bits
-from kdsweep.records import Record
+from kdsweep.analysis.statistics import interval
+from kdsweep.cli.records import Record
 from kdsweep.report.page import write_page
 from kdsweep.report.page.figures import Axis
-from kdsweep.report.page.frontier import Point, pareto
-from kdsweep.report.statistics import interval
-from kdsweep.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.report.page.pareto import Point, pareto
+from kdsweep.results.packed import pack_bits
+from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 
 
 class Page:

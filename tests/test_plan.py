@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from test_config import composed, literal
 
 from kdsweep.config import Network
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.parse import parse
-from kdsweep.plan import Known, Plan, evenly_spaced, plan
+from kdsweep.stages.chains import Known, Plan, evenly_spaced, plan
 
 SIZES = {"mnist_cnn": 1_000_000, "small_mlp": 100}
-MLP = {"_target_": "kdsweep.models.mlp.MLP"}
+MLP = {"_target_": "kdsweep.networks.zoo.mlp.MLP"}
 KNOWN = Known(
     source=lambda network: None,
     initial=lambda network: network.weights,

@@ -13,8 +13,8 @@ import pytest
 from conftest import COMMAND, TINY, Command, environment
 from PIL import Image
 
-from kdsweep.data.decode import ORIENTATION, Look, decode
-from kdsweep.data.sources import read_arrays
+from kdsweep.data.arrays import read_arrays
+from kdsweep.data.files.decode import ORIENTATION, Look, decode
 from kdsweep.export.folder import load
 from kdsweep.export.preprocessing import Preprocessing
 
@@ -142,7 +142,7 @@ class Missing:
         if name.split(".")[0] in ("torch", "pandas", "hydra", "omegaconf", "mlflow", "pydantic"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
-from kdsweep.predict_cli import main
+from kdsweep.cli.predict import main
 try:
     main()
 except SystemExit as stop:

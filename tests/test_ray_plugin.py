@@ -14,10 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from kdsweep.errors import KdsweepError
-from kdsweep.launchers.node import NodeTask, read
-from kdsweep.launchers.ray import RayLauncher, _fitting
-from kdsweep.launchers.turns import Turns
-from kdsweep.result import Result, Sweep
+from kdsweep.results.result import Result, Sweep
+from kdsweep.sweeps.launchers.ray import RayLauncher, _fitting
+from kdsweep.sweeps.launchers.ray_worker import NodeTask, read
+from kdsweep.sweeps.launchers.turns import Turns
 
 SWEEP = ("-m", "temperature=1,2")
 

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 from test_config import CONF, composed
 
-from kdsweep.data.sources import IDX_FILES
+from kdsweep.config.parse import parse
+from kdsweep.data.arrays import IDX_FILES
 from kdsweep.job import run_job
-from kdsweep.models.build import build, parameter_count
-from kdsweep.parse import parse
-from kdsweep.result import Result
+from kdsweep.networks.build import build, parameter_count
+from kdsweep.results.result import Result
 from kdsweep.training.frozen import freeze
 
 RECIPES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))

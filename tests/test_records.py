@@ -7,11 +7,11 @@ import invented
 import pytest
 from mlflow import MlflowClient
 
+from kdsweep.cli.records import read
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
-from kdsweep.records import read
-from kdsweep.result import RESULT, SWEEP, Result, Sweep
-from kdsweep.store import Store
+from kdsweep.results.result import RESULT, SWEEP, Result, Sweep
+from kdsweep.store.store import Store
 from kdsweep.tracking import ROLE_TAG, Run, Tracker
 
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from test_tracking import begin, tracker
 
-from kdsweep.seal import SUMS
-from kdsweep.store import Origin, Store
+from kdsweep.store.seal import SUMS
+from kdsweep.store.store import Origin, Store
 from kdsweep.tracking import Run
 
 __all__ = ["tracker"]

@@ -9,17 +9,20 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from kdsweep.cli.records import Record
 from kdsweep.errors import KdsweepError
-from kdsweep.packed import pack_bits
-from kdsweep.records import Record
-from kdsweep.report import chain, picture, style, summary
-from kdsweep.report.chain import draw_chain, draw_curves
-from kdsweep.report.confusion import draw_confusion
-from kdsweep.report.picture import draw_sweep
-from kdsweep.report.stored import show_entries
-from kdsweep.report.summary import write_report, write_summary
-from kdsweep.result import Result, Sweep
-from kdsweep.store import Store
+from kdsweep.report import look as style
+from kdsweep.report import tables as summary
+from kdsweep.report.pictures import chain
+from kdsweep.report.pictures import response as picture
+from kdsweep.report.pictures.chain import draw_chain, draw_curves
+from kdsweep.report.pictures.confusion import draw_confusion
+from kdsweep.report.pictures.response import draw_sweep
+from kdsweep.report.tables import write_report, write_summary
+from kdsweep.results.packed import pack_bits
+from kdsweep.results.result import Result, Sweep
+from kdsweep.store.show import show_entries
+from kdsweep.store.store import Store
 
 IMAGES = 10_000  # of the test split
 

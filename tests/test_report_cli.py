@@ -13,7 +13,7 @@ from scipy import stats
 from test_cli import artifacts, client, runs, sweep_folder
 from test_resume import LONG, start, stop_in_training
 
-from kdsweep.result import Result, Sweep
+from kdsweep.results.result import Result, Sweep
 
 FILES = {"sweep.csv", "sweep.txt", "sweep.png", "f1.png", "roc_auc.png", "curves.png", "report.html"}
 LOGGED = FILES | {"sweep.json", "note.png"}

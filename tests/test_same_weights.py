@@ -15,13 +15,13 @@ from test_config import composed, literal
 from test_plan import KNOWN
 
 from kdsweep.config import Augment, FineTuning, Hardware
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.forecast import Need
-from kdsweep.models.source import default_options
-from kdsweep.parse import parse
-from kdsweep.plan import Known, plan
-from kdsweep.report.planned import Planned, _of
+from kdsweep.networks.code import default_options
 from kdsweep.stage import Objective, Stage
+from kdsweep.stages.chains import Known, plan
+from kdsweep.stages.estimate import Need
+from kdsweep.stages.show_plan import Planned, _of
 from kdsweep.training.device import resolve
 from kdsweep.training.fit import Fitted, fit
 
@@ -351,7 +351,7 @@ def test_options_that_are_left_out_are_as_their_defaults(tmp_path, monkeypatch):
     for unknown in ("Child", "decorated", "Twice", "Missing", "build.more"):
         assert defaults(unknown) == {}
     assert default_options({"_target_": "torch.nn.Linear"}) == {}, "of libraries nothing is known"
-    assert default_options({"_target_": "kdsweep.models.wrn.WideResNet", "depth": 10}) == {
+    assert default_options({"_target_": "kdsweep.networks.zoo.wrn.WideResNet", "depth": 10}) == {
         "width": 1,
         "dropout": 0.0,
     }
@@ -367,7 +367,7 @@ def test_a_left_out_option_and_its_default_are_one_key(tmp_path):
     assert keys(*shorter, known=known) != keys(*longer[:2], "student.model.dropout=0.1", known=known)
     fitted = [
         train(
-            make_stage({"_target_": "kdsweep.models.mlp.MLP", **options}, epochs=1),
+            make_stage({"_target_": "kdsweep.networks.zoo.mlp.MLP", **options}, epochs=1),
             tmp_path / str(len(options)),
         )
         for options in ({}, {"hidden": [784, 784]})

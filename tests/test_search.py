@@ -16,17 +16,17 @@ from optuna.trial import FrozenTrial, TrialState
 from test_cli import runs
 from test_resume import start
 
-from kdsweep.alive import Alive
+from kdsweep.analysis.combine import together
+from kdsweep.analysis.leaderboard import best_job, leaderboard
+from kdsweep.cli.records import read
 from kdsweep.errors import AskedToLeave
-from kdsweep.records import read
-from kdsweep.report.leaderboard import best_job, leaderboard
-from kdsweep.report.together import together
-from kdsweep.result import Result, Sweep
-from kdsweep.search.lines import trial_lines
-from kdsweep.search.report import best_trial
-from kdsweep.search.terms import Terms, make_sampler
-from kdsweep.search.trials import Search, counted, failures, give_up
-from kdsweep.search.worker import Worker
+from kdsweep.results.result import Result, Sweep
+from kdsweep.sweeps.search.outputs import best_trial
+from kdsweep.sweeps.search.progress import trial_lines
+from kdsweep.sweeps.search.space import Terms, make_sampler
+from kdsweep.sweeps.search.trials import Search, counted, failures, give_up
+from kdsweep.sweeps.search.worker import Worker
+from kdsweep.system.liveness import Alive
 
 SEARCH = ("-m", "search=temperature_alpha", "baseline=false", *TINY)
 TWO = ("hardware=cpu_parallel", "hardware.jobs=2", "hardware.threads=1")
@@ -451,7 +451,7 @@ def test_a_trial_whose_worker_must_leave_is_tried_again(search, monkeypatch, end
 
 
 def test_lines_of_trials_that_end_elsewhere(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kdsweep.search.lines.SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("kdsweep.sweeps.search.progress.SECONDS_BETWEEN_LOOKS", 0.01)
 
     def leave(number: int, folder: str) -> None:
         (tmp_path / folder).mkdir(parents=True)
@@ -481,7 +481,7 @@ def test_workers_end_with_their_command(search):
 @pytest.mark.long
 def test_best_yaml_needs_no_file_of_the_users(kdsweep: Command, tmp_path):
     for group, text in {
-        "student/own": "name: own\nmodel:\n  _target_: kdsweep.models.mlp.MLP\n  hidden: [12]\n",
+        "student/own": "name: own\nmodel:\n  _target_: kdsweep.networks.zoo.mlp.MLP\n  hidden: [12]\n",
         "experiment/mine": "# @package _global_\ndefaults:\n  - override /student: own\nseed: 3\n",
         "extra/fast": "# @package _global_\ntraining:\n  epochs: 1\n",
     }.items():

@@ -12,15 +12,15 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from kdsweep.compose import compose
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.overrides import swept_values
-from kdsweep.parse import parse
-from kdsweep.result import Sweep
-from kdsweep.search.study import check
-from kdsweep.search.terms import Terms, read_terms
-from kdsweep.search.trials import open_storage
-from kdsweep.search.worker import Worker
+from kdsweep.results.result import Sweep
+from kdsweep.sweeps.compose import compose
+from kdsweep.sweeps.overrides import swept_values
+from kdsweep.sweeps.search.space import Terms, read_terms
+from kdsweep.sweeps.search.study import check
+from kdsweep.sweeps.search.trials import open_storage
+from kdsweep.sweeps.search.worker import Worker
 
 SEARCH = "search=temperature_alpha"
 Composed = Callable[..., DictConfig]
@@ -116,7 +116,9 @@ def test_the_name_of_a_study_knows_the_files_that_are_chosen_from(composed: Comp
     students = tmp_path / "conf" / "student"
     students.mkdir(parents=True)
     for name in "ab":
-        (students / f"{name}.yaml").write_text(f"name: {name}\nmodel: {{_target_: kdsweep.models.mlp.MLP}}\n")
+        (students / f"{name}.yaml").write_text(
+            f"name: {name}\nmodel: {{_target_: kdsweep.networks.zoo.mlp.MLP}}\n"
+        )
     assistant = f"{{name: c, model: {{_target_: {code.stem}.Net}}}}"
     (students / "b.yaml").write_text(f"name: b\nmodel: {{_target_: own.B}}\nassistants: [{assistant}]\n")
 
@@ -125,7 +127,9 @@ def test_the_name_of_a_study_knows_the_files_that_are_chosen_from(composed: Comp
         return terms(composed(files, "search=optuna", "student=a,b")).search.study
 
     names = [name(), name()]
-    (students / "a.yaml").write_text("name: a\nmodel: {_target_: kdsweep.models.mlp.MLP, hidden: [8]}\n")
+    (students / "a.yaml").write_text(
+        "name: a\nmodel: {_target_: kdsweep.networks.zoo.mlp.MLP, hidden: [8]}\n"
+    )
     names.append(name())
     code.write_text("class Net:\n    wide = True\n")
     names.append(name())
@@ -155,7 +159,7 @@ def test_a_password_is_neither_shown_nor_written(composed: Composed, monkeypatch
         written.append(config)
         return JobReturn(status=JobStatus.COMPLETED, _return_value=1.0)
 
-    monkeypatch.setattr("kdsweep.search.worker.run_job", run_job)
+    monkeypatch.setattr("kdsweep.sweeps.search.worker.run_job", run_job)
     trial = optuna.create_study().ask()
     overrides = found.overrides(trial)
     Worker(found, HydraContext(loader, Callbacks()), config, "")._job(trial, overrides)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from kdsweep.report.statistics import (
+from kdsweep.analysis.statistics import (
     Interval,
     crossed,
     holm,

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from kdsweep import store as store_module
 from kdsweep.errors import KdsweepError
-from kdsweep.seal import SUMS, seal
-from kdsweep.store import ENTRY, Busy, Origin, Store, open_store, size_of
+from kdsweep.store import store as store_module
+from kdsweep.store.seal import SUMS, seal
+from kdsweep.store.store import ENTRY, Busy, Origin, Store, open_store, size_of
 
 MADE = Origin("made", {"a": 1})
 

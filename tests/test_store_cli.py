@@ -15,9 +15,9 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from kdsweep.errors import KdsweepError
-from kdsweep.inventory import Use, kept, read_entries, read_uses
-from kdsweep.report.stored import entries_as_json, show_entries
-from kdsweep.store import ENTRY, Origin, Store
+from kdsweep.store.show import entries_as_json, show_entries
+from kdsweep.store.store import ENTRY, Origin, Store
+from kdsweep.store.usage import Use, kept, read_entries, read_uses
 
 
 @pytest.fixture

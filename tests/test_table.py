@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from invented import sweep
 from rich.console import Console
 
-from kdsweep import display
 from kdsweep.config import Hardware
-from kdsweep.inventory import Use
-from kdsweep.report.planned import Planned, show_plan
-from kdsweep.report.stored import show_entries
-from kdsweep.report.summary import show
-from kdsweep.report.table import Column, Fitting
-from kdsweep.store import Origin, Store
+from kdsweep.report import live as display
+from kdsweep.report.tables import show
+from kdsweep.stages.show_plan import Planned, show_plan
+from kdsweep.store.show import show_entries
+from kdsweep.store.store import Origin, Store
+from kdsweep.store.usage import Use
+from kdsweep.system.table import Column, Fitting
 
 WIDTHS = (60, 80, 100, 120)
 KEYS = {"temperature": (1, 4), "training.learning_rate": (0.001,), "seed": (0, 1)}

@@ -16,9 +16,9 @@ from test_resume import LONG, epochs_done, start
 
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError, TrainingError
-from kdsweep.store import Store
+from kdsweep.results.events import EpochEnded, StageFinished
+from kdsweep.store.store import Store
 from kdsweep.tracking import LOCK_TAG, Run, Tracker
-from kdsweep.training.events import EpochEnded, StageFinished
 
 
 @pytest.fixture

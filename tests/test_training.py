@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
-from kdsweep.objectives import bind
+from kdsweep.methods import bind
 from kdsweep.stage import Objective, Stage
-from kdsweep.store import Store
+from kdsweep.stages.maker import Workshop
+from kdsweep.store.store import Store
 from kdsweep.training.fit import Fitted, fit
 from kdsweep.training.network import Inputs, logits, selection_metrics
-from kdsweep.workshop import Workshop
 
 DATASET = make_dataset()
 CPU = torch.device("cpu")
@@ -271,7 +271,7 @@ def workshop(folder: Path) -> tuple[Workshop, list[object]]:
 
 def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
     """Under augmentation the teacher sees every batch: its weights and BatchNorm statistics must not move."""
-    from kdsweep import workshop as module
+    from kdsweep.stages import maker as module
 
     placed = []
     original = module.Workshop._network

@@ -20,14 +20,14 @@ from torch import nn
 
 from kdsweep.config import Tracking
 from kdsweep.errors import ConfigError, KdsweepError
-from kdsweep.models import fitting, weights
-from kdsweep.models.build import build, build_initial, check
-from kdsweep.models.fitting import begin_with
-from kdsweep.models.weights import load_weights, locate
-from kdsweep.store import Origin, Store
+from kdsweep.networks import fitting, weights
+from kdsweep.networks.build import build, build_initial, check
+from kdsweep.networks.fitting import begin_with
+from kdsweep.networks.weights import load_weights, locate
+from kdsweep.store.store import Origin, Store
 from kdsweep.tracking import download
 
-LITE = {"_target_": "kdsweep.models.backbone.timm", "architecture": "test_resnet", "pretrained": False}
+LITE = {"_target_": "kdsweep.networks.library.timm", "architecture": "test_resnet", "pretrained": False}
 State = dict[str, Any]
 
 
@@ -271,7 +271,7 @@ def test_a_type_that_is_not_read_is_named(tmp_path):
 
 def test_weights_with_which_a_network_gives_no_numbers_are_told(tmp_path):
     """Each is a number, and the logits are none."""
-    layers = {"_target_": "kdsweep.models.mlp.MLP", "hidden": [8, 8, 8]}
+    layers = {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [8, 8, 8]}
     state = {
         name: torch.full_like(tensor, 1e17)
         for name, tensor in build(layers, 3, (1, 4, 4)).state_dict().items()

@@ -6,14 +6,14 @@ from conftest import MLP
 from safetensors.torch import load_file, save_file
 from test_config import composed
 
+from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
 from kdsweep.job import prepare
-from kdsweep.models.build import build, build_initial
-from kdsweep.models.classes import for_classes, metadata
-from kdsweep.models.weights import WEIGHTS
-from kdsweep.parse import parse
-from kdsweep.store import Store
-from kdsweep.workshop import Workshop
+from kdsweep.networks.build import build, build_initial
+from kdsweep.networks.weights import WEIGHTS
+from kdsweep.stages.classes import for_classes, metadata
+from kdsweep.stages.maker import Workshop
+from kdsweep.store.store import Store
 
 SHAPE = (1, 8, 8)
 PETS = ("cat", "dog", "hen")

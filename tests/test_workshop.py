@@ -9,10 +9,10 @@ from conftest import CNN, MLP, make_dataset, make_stage
 from filelock import FileLock
 
 from kdsweep.config import Hardware
+from kdsweep.results.events import StageFinished, Waiting
 from kdsweep.stage import Objective
-from kdsweep.store import Store
-from kdsweep.training.events import StageFinished, Waiting
-from kdsweep.workshop import Workshop, _provenance
+from kdsweep.stages.maker import Workshop, _provenance
+from kdsweep.store.store import Store
 
 TEACHER = make_stage(CNN)
 ALONE = make_stage(MLP)

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep import config
-from kdsweep.data.image_files import read_image_files
-from kdsweep.data.names import meant
-from kdsweep.data.sources import read_arrays
+from kdsweep.data.arrays import read_arrays
+from kdsweep.data.files.names import meant
+from kdsweep.data.files.read import read_image_files
 from kdsweep.data.split import Split, grouped_split
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
-from kdsweep.store import Store
+from kdsweep.store.store import Store
 
 __all__ = ["Dataset", "Split", "load"]
 

@@ -10,15 +10,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from kdsweep import config
+from kdsweep.analysis.combine import together
+from kdsweep.analysis.leaderboard import best_job, leaderboard
+from kdsweep.cli.records import Record
 from kdsweep.config import Tracking
 from kdsweep.data import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
-from kdsweep.models.source import own_files, source_digest
-from kdsweep.records import Record
-from kdsweep.report.leaderboard import best_job, leaderboard
-from kdsweep.report.together import together
-from kdsweep.result import Result, Sweep
-from kdsweep.store import Store, open_store
+from kdsweep.networks.code import own_files, source_digest
+from kdsweep.results.result import Result, Sweep
+from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import download
 
 
@@ -136,7 +136,7 @@ def images_of(chosen: Chosen) -> Iterator[Dataset]:
     except ValidationError as error:
         raise DataError(f"the job's data set is of another kdsweep ({error.errors()[0]['msg']})") from error
     if isinstance(recipe, config.ArrayDataset):
-        from kdsweep.data.sources import missing
+        from kdsweep.data.arrays import missing
 
         if absent := missing(recipe.source, Path(recipe.root)):
             raise DataError(f"{recipe.root}: has no {absent[0]}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.errors import KdsweepError
 from kdsweep.export.chosen import Chosen
 from kdsweep.export.preprocessing import Preprocessing
-from kdsweep.models.source import copy_code
+from kdsweep.networks.code import copy_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +31,8 @@ def load(folder: str | Path) -> "nn.Module":
 
     A network of the user's own is imported from the folder's code. Raises KdsweepError if there is none.
     """
-    from kdsweep.models.build import build
-    from kdsweep.models.weights import load_weights
+    from kdsweep.networks.build import build
+    from kdsweep.networks.weights import load_weights
 
     folder = Path(folder)
     preprocessing = Preprocessing.load(folder)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.data.decode import reason
-from kdsweep.data.listing import PassedOver, files_below, is_image
+from kdsweep.data.files.decode import reason
+from kdsweep.data.files.folders import PassedOver, files_below, is_image
 from kdsweep.errors import KdsweepError
 from kdsweep.export.preprocessing import Preprocessing, probabilities
 

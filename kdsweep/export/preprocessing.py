@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.data.decode import DEEP, WHITE, Look, decode
+from kdsweep.data.files.decode import DEEP, WHITE, Look, decode
 from kdsweep.errors import KdsweepError
 
 PREPROCESSING = "preprocessing.json"

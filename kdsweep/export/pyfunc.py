@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdsweep.data.decode import reason
+from kdsweep.data.files.decode import reason
 from kdsweep.export import folder
 from kdsweep.export.preprocessing import Preprocessing, probabilities
 

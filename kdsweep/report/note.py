@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from kdsweep.records import Record
-from kdsweep.report.answer import answer, percent, points, spread
-from kdsweep.report.claims import Difference
-from kdsweep.report.leaderboard import Row
+from kdsweep.analysis.claims import Difference
+from kdsweep.analysis.conclusions import answer, percent, points, spread
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.cli.records import Record
 
 NOTE_ROWS = 20
 NOTE_LENGTH = 7800  # of 8000 that a tag has in MLflow; a picture's link comes after

@@ -9,8 +9,8 @@ from typing import Any
 
 from kdsweep.config import Config
 from kdsweep.errors import KdsweepError
-from kdsweep.result import Result, Sweep
-from kdsweep.store import Store
+from kdsweep.results.result import Result, Sweep
+from kdsweep.store.store import Store
 from kdsweep.tracking.run import CONFIRMS_TAG, NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run
 from kdsweep.tracking.tracker import Tracker
 

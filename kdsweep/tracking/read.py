@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kdsweep.database import database_file
 from kdsweep.errors import KdsweepError
-from kdsweep.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
 from kdsweep.tracking.client import connect, silent
+from kdsweep.tracking.database import database_file
 from kdsweep.tracking.run import CONFIRMS_TAG, ERROR_TAG, NUMBER_TAG, ROLE_TAG, SWEPT_TAG, USED_TAG
 
 if TYPE_CHECKING:

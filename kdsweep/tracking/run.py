@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from kdsweep.alive import Alive
 from kdsweep.errors import Pruned
-from kdsweep.interrupts import uninterrupted
+from kdsweep.results.events import EpochEnded, Event, StageFinished
+from kdsweep.system.liveness import Alive
+from kdsweep.system.signals import uninterrupted
 from kdsweep.tracking.client import reason, silent
 from kdsweep.tracking.system import monitor
-from kdsweep.training.events import EpochEnded, Event, StageFinished
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

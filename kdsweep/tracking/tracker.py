@@ -5,12 +5,12 @@ from socket import gethostname
 
 from filelock import FileLock
 
-from kdsweep.alive import left_behind
 from kdsweep.config import Tracking
-from kdsweep.database import database_file, database_lock, place_database
-from kdsweep.interrupts import uninterrupted
-from kdsweep.store import Store
+from kdsweep.store.store import Store
+from kdsweep.system.liveness import left_behind
+from kdsweep.system.signals import uninterrupted
 from kdsweep.tracking.client import connect, import_mlflow, silent
+from kdsweep.tracking.database import database_file, database_lock, place_database
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 
 ENDS = ("FINISHED", "FAILED", "KILLED")  # of a run; a process that was killed while it told of it left none

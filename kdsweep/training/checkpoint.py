@@ -15,9 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdsweep.files import discard, exists, share
+from kdsweep.store.unfinished import CHECKPOINT
+from kdsweep.system.files import discard, exists, share
 from kdsweep.training.optimizers import optimizer_tensors, restore_optimizer
-from kdsweep.training.unfinished import CHECKPOINT
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsweep.packed import pack_bits, pack_floats
+from kdsweep.results.packed import pack_bits, pack_floats
 
 CALIBRATION_BINS = 15
 RESAMPLES = 100  # enough for a standard error: its own error is 7 %

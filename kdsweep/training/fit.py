@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from kdsweep.config import Augment, Phase
 from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
-from kdsweep.models.build import build_initial
-from kdsweep.objectives import bind
+from kdsweep.methods import bind
+from kdsweep.networks.build import build_initial
 from kdsweep.stage import Stage
 from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.frozen import cut, freeze

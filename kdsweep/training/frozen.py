@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kdsweep.models.anatomy import head_of, is_sequence, layers
-from kdsweep.models.backbone import Backbone
+from kdsweep.networks.library import Backbone
+from kdsweep.networks.parts import head_of, is_sequence, layers
 
 
 def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Parameter]) -> None:

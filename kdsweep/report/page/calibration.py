@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdsweep.report.leaderboard import Row
-from kdsweep.report.measured import figure_of
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.analysis.measured import figure_of
 from kdsweep.report.page.figures import (
     ALONE,
     TEACHER,
@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     rounded,
     with_interval,
 )
-from kdsweep.result import Result
+from kdsweep.results.result import Result
 
 FEWEST = 10  # images of a bin that is drawn: the share of a few says little
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kdsweep.report.leaderboard import Row
+from kdsweep.analysis.leaderboard import Row
 from kdsweep.report.page.figures import (
     Figure,
     Section,
@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     short,
     shown,
 )
-from kdsweep.result import Result
+from kdsweep.results.result import Result
 
 MOST_CLASSES = 100  # of a matrix that is drawn
 MOST_COUNTED = 25  # beyond, numbers and names would be too small to read

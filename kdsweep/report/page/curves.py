@@ -5,7 +5,7 @@ from itertools import zip_longest
 from statistics import fmean
 from typing import Any
 
-from kdsweep.report.leaderboard import Row
+from kdsweep.analysis.leaderboard import Row
 from kdsweep.report.page.figures import (
     MOST_TICKS,
     Section,
@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     rounded,
     shown,
 )
-from kdsweep.result import Result
+from kdsweep.results.result import Result
 
 MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be their histories
 SPLITS = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))

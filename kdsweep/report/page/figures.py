@@ -10,8 +10,8 @@ from html import escape
 from math import ceil, isfinite, log10
 from typing import Any
 
-from kdsweep.report.leaderboard import Row
-from kdsweep.report.statistics import Interval
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.analysis.statistics import Interval
 
 Figure = dict[str, Any]  # {"data": […], "layout": {…}}
 

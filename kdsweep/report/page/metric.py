@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from kdsweep.report.leaderboard import Row
-from kdsweep.report.metric import Metric
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.analysis.metric import Metric
+from kdsweep.analysis.statistics import Interval
 from kdsweep.report.page.figures import plain, shown
-from kdsweep.report.statistics import Interval
 
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from kdsweep.display import seconds
-from kdsweep.report.answer import adjusted, percent, points, spread, widths
-from kdsweep.report.claims import Difference
-from kdsweep.report.leaderboard import Row
-from kdsweep.report.measured import accuracy, compared
-from kdsweep.report.statistics import Interval, interval
-from kdsweep.report.style import link_name
-from kdsweep.result import INTERRUPTED, PRUNED, Result
+from kdsweep.analysis.claims import Difference
+from kdsweep.analysis.conclusions import adjusted, percent, points, spread, widths
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.analysis.measured import accuracy, compared
+from kdsweep.analysis.statistics import Interval, interval
+from kdsweep.report.live import seconds
+from kdsweep.report.look import link_name
+from kdsweep.results.result import INTERRUPTED, PRUNED, Result
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kdsweep.records import Record
-from kdsweep.report.answer import answer
-from kdsweep.report.leaderboard import Row, leaderboard
-from kdsweep.report.page.against import along_section
+from kdsweep.analysis.combine import together
+from kdsweep.analysis.conclusions import answer
+from kdsweep.analysis.leaderboard import Row, leaderboard
+from kdsweep.analysis.recipes import recipes
+from kdsweep.cli.records import Record
+from kdsweep.report.page.best_model import shipped
 from kdsweep.report.page.calibration import calibration_section
 from kdsweep.report.page.confusion import confusion_section
 from kdsweep.report.page.curves import curves_section
 from kdsweep.report.page.figures import COLOURS, Section
-from kdsweep.report.page.frontier import cost_section
-from kdsweep.report.page.grid import map_section
-from kdsweep.report.page.shipped import shipped
+from kdsweep.report.page.heatmap import map_section
+from kdsweep.report.page.pareto import cost_section
+from kdsweep.report.page.response import along_section
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
-from kdsweep.report.recipes import recipes
-from kdsweep.report.together import together
-from kdsweep.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.result import INTERRUPTED, PRUNED, Result
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""Several sweeps told as one, so that whatever shows a sweep shows them together."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from kdsweep.analysis.recipes import SEED, as_text, expected, seed_of
+from kdsweep.cli.records import Record
+from kdsweep.results.result import Result, Sweep
+
+NUMBER = "sweep"
+# of a config: what the networks do not depend on, or what jobs tell by themselves
+APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "confirm", "objective", "tracking",
+         "hardware", "search", "dataset.root")  # fmt: skip
+MADE_BY = ("dataset", "student", "method", "teacher")
+NAMED = (*MADE_BY, "temperature", "alpha", "chain_length")  # by the result, and only what the job used
+
+
+def together(records: Sequence[Record]) -> Record:
+    """One sweep of which every job has a value for all that sets these jobs apart.
+
+    That is what any sweep swept, what jobs are named by (method, student, …) and, of sweeps that share these,
+    the keys on which their configs differ; at last the sweep's number, where jobs of two would still pass for
+    one recipe, but a config is not known, or the same config gave other networks. Command and config remain
+    the records'.
+    """
+    if len(records) == 1:
+        return records[0]
+    records = _each_job_once(records)
+    jobs = [
+        _Job(number, record, result)
+        for number, record in enumerate(records, start=1)
+        for result in record.results
+    ]
+    keys = list(dict.fromkeys(key for record in records for key in record.sweep.keys))
+    keys += _differing((job.result.recipe for job in jobs), keys)
+    keys += _told_by_config(jobs, keys)
+    if _mixed(jobs, keys):
+        keys = [NUMBER, *keys]
+    if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
+        keys = [*keys, SEED]
+    sweep = Sweep(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
+    results = [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
+    return Record(sweep, results, confirmations=[each for record in records for each in record.confirmations])
+
+
+def _each_job_once(records: Sequence[Record]) -> list[Record]:
+    """A search that went on tells the jobs of its study's earlier commands too, which may be here as well."""
+    told = {job.run_id for each in records for job in each.results if job.run_id not in each.sweep.earlier}
+    found = []
+    for record in records:
+        again = told & set(record.sweep.earlier)
+        found.append(replace(record, results=[job for job in record.results if job.run_id not in again]))
+        told |= set(record.sweep.earlier)
+    return found
+
+
+def _without_result(records: Sequence[Record]) -> int:
+    """How many jobs have none. Sweeps by one command share their jobs: what one left another may have run."""
+    commands: dict[str, list[Record]] = {}
+    own = set(APART) - {SEED, "dataset.root"}
+    for number, record in enumerate(records):
+        sweep = record.sweep
+        config = {key: value for key, value in _flat(sweep.config) if not _within(key, own)}
+        known = as_text(config | {"spec": sweep.spec}) if sweep.spec and config else str(number)
+        commands.setdefault(known, []).append(record)
+    count = 0
+    for same in commands.values():
+        ran = {as_text(result.swept) for record in same for result in record.results}
+        if len(same) == 1 or any(record.sweep.config.get("search") for record in same):
+            count += sum(expected(record) - len(record.results) for record in same)
+        else:
+            count += max(0, max(map(expected, same)) - len(ran))
+    return count
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A job of one of several sweeps."""
+
+    number: int  # of its sweep, from 1
+    record: Record
+    result: Result
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What its sweep fixed, by dotted keys; empty if that is not known.
+
+        A sweep tells the config of its first job, from which those of other experiments differ everywhere.
+        """
+        sweep = self.record.sweep
+        return {} if "experiment" in sweep.keys else _fixed(sweep.config, sweep.keys)
+
+    def values(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Of those keys that it has a value for: of the config, named by the job, or swept."""
+        own = {NUMBER: self.number, SEED: seed_of(self.result)}
+        known = self.config | self.result.recipe | own | self.result.swept
+        return {key: known[key] for key in keys if known.get(key) is not None}
+
+    def made_of(self) -> str:
+        """What must be the same in all jobs of a recipe, whatever their config says."""
+        networks = {role: network for role, network in self.result.networks.items() if role != "scratch"}
+        models = {role: as_text(network.get("model") or {}) for role, network in networks.items()}
+        data = {key: self.result.dataset.get(key) for key in ("fingerprint", "test_fingerprint")}
+        return as_text(models | data)
+
+
+def _fixed(config: Mapping[str, Any], swept: Sequence[str]) -> dict[str, Any]:
+    """A config by dotted keys, without what was swept, what follows that, and what is apart."""
+    flat = dict(_flat(config))
+
+    def goes(key: str) -> bool:
+        follows = (suffix for suffix in _suffixes(key) if suffix in flat and flat[suffix] == flat[key])
+        return key in NAMED or _within(key, APART) or any(_within(each, swept) for each in (key, *follows))
+
+    return {key: value for key, value in flat.items() if not goes(key)}
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):  # assistants
+            value = {str(i): each for i, each in enumerate(value)}
+        name = f"{before}{key}"
+        yield from _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+
+
+def _within(key: str, groups: Collection[str]) -> bool:
+    return any(key == each or key.startswith(f"{each}.") for each in groups)
+
+
+def _suffixes(key: str) -> list[str]:
+    """What a key may follow: teacher.training.epochs is training.epochs unless somebody says otherwise."""
+    parts = key.split(".")
+    return [".".join(parts[i:]) for i in range(1, len(parts))]
+
+
+def _told_by_config(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
+    """The keys on which configs differ whose jobs are made by the same, without those that follow them."""
+    groups = _across(jobs, MADE_BY)
+    found = dict.fromkeys(key for group in groups for key in _differing([job.config for job in group], keys))
+
+    def follows(key: str, other: str) -> bool:
+        return other in found and all(job.config.get(key) == job.config.get(other) for job in jobs)
+
+    return [key for key in found if not any(follows(key, suffix) for suffix in _suffixes(key))]
+
+
+def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """The keys, beyond `keys`, to which not all that have them give the same value."""
+    found: dict[str, set[str]] = {}
+    for each in known:
+        for key, value in each.items():
+            found.setdefault(key, set()).add(as_text({key: value}))
+    return [key for key, values in found.items() if len(values) > 1 and key not in keys]
+
+
+def _across(jobs: Sequence[_Job], keys: Sequence[str]) -> list[list[_Job]]:
+    """The jobs that have the same by `keys`, where they come from several sweeps."""
+    recipes: dict[str, list[_Job]] = {}
+    for job in jobs:
+        values = {key: value for key, value in job.values(keys).items() if key != SEED}
+        recipes.setdefault(as_text(values), []).append(job)
+    return [group for group in recipes.values() if len({job.number for job in group}) > 1]
+
+
+def _mixed(jobs: Sequence[_Job], keys: Sequence[str]) -> bool:
+    """Whether jobs that are one recipe by `keys` differ otherwise, or may do."""
+    return any(_differ(group) for group in _across(jobs, keys))
+
+
+def _differ(group: Sequence[_Job]) -> bool:
+    finished = [job for job in group if not job.result.error]
+    students: dict[int, str] = {}
+    for job in finished:
+        key = job.result.networks["student"]["key"]
+        if students.setdefault(seed_of(job.result), key) != key:
+            return True
+    return not all(job.config for job in group) or len({job.made_of() for job in finished}) > 1

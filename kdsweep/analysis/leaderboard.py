@@ -1,0 +1,183 @@
+"""The leaderboard: a row per recipe, best first by validation, each compared on the test split.
+
+Chosen is by validation alone; the test split measures what was chosen.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
+from typing import Any
+
+from kdsweep.analysis.claims import Difference, claims
+from kdsweep.analysis.measured import accuracy
+from kdsweep.analysis.recipes import Recipe, recipes
+from kdsweep.analysis.statistics import Interval, interval
+from kdsweep.cli.records import Record
+from kdsweep.results.result import Result
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe of the leaderboard. Accuracies are 0 to 1; costs and times are means over the seeds.
+
+    `rank` is 1 for the best of its data set, whose name (`dataset`) has what sets it apart from other data of
+    that name. `versus_alone` is None without a baseline, `versus_teacher` without a teacher, `versus_best`
+    for the best itself. `teacher` has the teacher's costs (empty without).
+    """
+
+    rank: int
+    recipe: Recipe
+    dataset: str
+    label: str  # "T = 4, alpha = 0.1"
+    values: dict[str, Any]  # swept key to value, without the seed
+    seeds: tuple[int, ...]
+    val: Interval
+    test: Interval
+    alone: Interval | None
+    teacher_test: Interval | None
+    cost: dict[str, float]  # parameters, flops, bytes, latency_ms if it was measured
+    teacher_cost: dict[str, float]
+    seconds: float  # of training the student
+    reused: bool  # nothing of the students was trained in this sweep
+    run_ids: tuple[str, ...]
+    failed: int  # jobs of this recipe that failed; pruned ones are not counted
+    versus_alone: Difference | None = None
+    versus_teacher: Difference | None = None
+    versus_best: Difference | None = None
+    luck: float | None = None  # test accuracy that the best may owe to having been chosen
+
+    def told(self) -> dict[str, Any]:
+        """All of it but the jobs themselves, as JSON takes it."""
+        shown = asdict(replace(self, recipe=Recipe({})))
+        for name in ("versus_alone", "versus_teacher", "versus_best"):
+            difference: Difference | None = getattr(self, name)
+            if difference is not None:
+                shown[name]["claimed"] = difference.claimed
+        for cost in filter(None, (shown["cost"], shown["teacher_cost"])):
+            cost.setdefault("latency_ms", None)
+        return {name: value for name, value in shown.items() if name != "recipe"}
+
+
+def leaderboard(record: Record) -> list[Row]:
+    """The rows of a sweep's finished recipes, data set by data set, best first.
+
+    Best is the highest mean validation accuracy over the seeds, equals by validation cross-entropy.
+    Of several sweeps make one first (`recipes.together`).
+    """
+    return [row for name, group in _by_dataset(recipes(record)).items() for row in _rows(name, group)]
+
+
+def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
+    compared = claims(group)
+    differences = zip(compared.alone, compared.teacher, compared.best, strict=True)
+    for rank, (recipe, (alone, teacher, best)) in enumerate(zip(group, differences, strict=True), start=1):
+        row = _row(dataset, rank, recipe)
+        luck = compared.luck if rank == 1 else None
+        yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, luck=luck)
+
+
+def best_job(row: Row) -> Result:
+    """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
+    return min(row.recipe.jobs, key=_order_of_job)
+
+
+def _order_of_job(job: Result) -> tuple[float, float]:
+    val = job.val()
+    return -val["val/accuracy"], val["val/cross_entropy"]
+
+
+def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:
+    """Best first by data set. Accuracies on different data cannot be ranked against each other.
+
+    Data of one name are different where their test images are; the label of each is its own.
+    """
+    groups: list[_Group] = []
+    for recipe in found:
+        if recipe.jobs:
+            group = next((each for each in groups if each.takes(recipe)), None)
+            if group is None:
+                groups.append(group := _Group(recipe.dataset))
+            group.recipes.append(recipe)
+            group.tested |= recipe.tested
+    found_by_group = [group.recipes for group in groups]
+    return {
+        name: sorted(group, key=_order)
+        for name, group in zip(_names(found_by_group), found_by_group, strict=True)
+    }
+
+
+@dataclass
+class _Group:
+    """Recipes of one data set, and seed to the test images."""
+
+    name: str
+    recipes: list[Recipe] = field(default_factory=list)
+    tested: dict[int, str] = field(default_factory=dict)
+
+    def takes(self, recipe: Recipe) -> bool:
+        """Whether its test images are the same, seed by seed; of seeds apart, whether any are."""
+        if recipe.dataset != self.name:
+            return False
+        both = self.tested.keys() & recipe.tested.keys()
+        if not both:
+            return not set(self.tested.values()).isdisjoint(recipe.tested.values())
+        return all(self.tested[seed] == recipe.tested[seed] for seed in both)
+
+
+def _names(groups: Sequence[Sequence[Recipe]]) -> list[str]:
+    """A name for each group; of one name, with what was swept of the data, or else by their test images."""
+    names = [group[0].dataset for group in groups]
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        of_name = [i for i, each in enumerate(names) if each == name]
+        apart = _apart([groups[i] for i in of_name])
+        for i, told in zip(of_name, apart, strict=True):
+            names[i] = f"{name} ({told})"
+    return names
+
+
+def _apart(groups: Sequence[Sequence[Recipe]]) -> list[str]:
+    """What sets data of one name apart: the fewest swept keys that do, or the number of each."""
+    keys = dict.fromkeys(key for group in groups for recipe in group for key in recipe.values)
+    of_data = [key for key in keys if key == "dataset" or key.startswith("dataset.")]
+    told: list[list[str]] = [[] for _ in groups]
+    for key in [*of_data, *(key for key in ("experiment", "sweep") if key in keys)]:
+        values = [{Result(0, recipe.values).shown(key) for recipe in group} for group in groups]
+        if all(len(each) == 1 for each in values) and len(set(map(frozenset, values))) > 1:
+            for texts, (value,) in zip(told, values, strict=True):
+                texts.append(f"{key} = {value}")
+            if len(set(map(tuple, told))) == len(told):
+                return [", ".join(texts) for texts in told]
+    return [f"test images {number}" for number in range(1, len(groups) + 1)]
+
+
+def _order(recipe: Recipe) -> tuple[float, float]:
+    entropy = fmean(recipe.val("student", "val/cross_entropy").values())
+    return -fmean(recipe.val("student").values()), entropy
+
+
+def _row(dataset: str, rank: int, recipe: Recipe) -> Row:
+    students = [job.networks["student"] for job in recipe.jobs]
+    return Row(
+        rank=rank,
+        recipe=recipe,
+        dataset=dataset,
+        label=recipe.label,
+        values=recipe.values,
+        seeds=tuple(recipe.seeds),
+        val=interval(list(recipe.val("student").values())),
+        test=accuracy(recipe.test("student")).interval(),
+        alone=_interval(recipe, "scratch"),
+        teacher_test=_interval(recipe, "teacher"),
+        cost=recipe.cost("student"),
+        teacher_cost=recipe.cost("teacher"),
+        seconds=fmean(each["seconds"] for each in students),
+        reused=all(each["reused"] for each in students),
+        run_ids=tuple(job.run_id for job in recipe.jobs if job.run_id),
+        failed=sum(job.failed for job in recipe.lost),
+    )
+
+
+def _interval(recipe: Recipe, role: str) -> Interval | None:
+    found = recipe.test(role)
+    return accuracy(found).interval() if found else None

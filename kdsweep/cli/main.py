@@ -1,0 +1,95 @@
+"""The console script: Hydra composes a config, the job of that config runs.
+
+Heavy imports wait until a job runs, so that --help, --cfg and shell completion answer at once.
+"""
+
+import gc
+import os
+import re
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from kdsweep import __version__
+from kdsweep.cli.console import FAILED, INTERRUPTED, any_signs, reader_left
+from kdsweep.errors import tell
+
+# Imports leave a million objects; to look for cycles among them as often as Python does would be a tenth
+# of what a sweep costs beyond its training.
+COLLECTION = (10_000, 20, 50)
+
+
+def main() -> None:
+    """The `kdsweep` command. Exit status 0: done, 1: a mistake or a failed job, 2: interrupted."""
+    if "--version" in sys.argv[1:]:  # Hydra would tell its own alone
+        print(f"kdsweep {__version__} (Hydra {hydra.__version__})")
+        return
+    gc.set_threshold(*COLLECTION)
+    any_signs()
+    sys.argv[1:] = map(_at_home, sys.argv[1:])
+    # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
+        if signal.getsignal(sign) == signal.SIG_DFL:  # but under nohup
+            signal.signal(sign, signal.default_int_handler)
+    try:
+        run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("kdsweep: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except SystemExit as stop:  # argparse leaves by 2, which is another thing here
+        sys.exit(FAILED if stop.code == 2 else stop.code)
+    except BrokenPipeError:
+        sys.exit(reader_left())
+    except Exception as error:
+        tell(error)
+        sys.exit(FAILED)
+    finally:
+        gc.freeze()  # Python would look through it all once more before it ends
+
+
+def _at_home(argument: str) -> str:
+    """An override whose path begins with ~, as shells write it out, though not after a key with dots."""
+    found = re.fullmatch(r"""([^='"]+=)(["']?)(sqlite:///)?(~[^'"]*)\2""", argument)
+    if not found:
+        return argument
+    with suppress(RuntimeError):  # nobody's home, which Hydra or the schema refuses
+        return f"{found[1]}{found[2]}{found[3] or ''}{Path(found[4]).expanduser()}{found[2]}"
+    return argument
+
+
+def _help(part: str, *, _root_: DictConfig) -> str:
+    """A part of --help, for its template in conf/config.yaml."""
+    from kdsweep.cli.help import explained
+
+    return explained(part, _root_)
+
+
+OmegaConf.register_resolver("kdsweep.help", _help)
+
+
+@hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")
+def run(composed: DictConfig) -> float | list[float] | None:
+    """Run the job of a composed config; its objective's number is for the sweeper."""
+    gc.set_threshold(*COLLECTION)  # in a launcher's process
+    from kdsweep.job import run_job
+    from kdsweep.results.result import Result
+    from kdsweep.sweeps.callback import run_job_of_sweep
+
+    context = HydraConfig.get()
+    if context.mode == RunMode.MULTIRUN:
+        return run_job_of_sweep(composed)
+    result = Result(0, {})
+    try:
+        run_job(composed, Path(context.runtime.output_dir), result, None)
+    except Exception as error:  # told here, for Hydra would repeat the overrides first
+        tell(error, composed)
+        sys.exit(FAILED)
+    return result.objective

@@ -1,0 +1,73 @@
+"""What sweeps left behind: read from their folders, or from MLflow alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kdsweep.errors import KdsweepError
+from kdsweep.results.result import RESULT, SWEEP, Result, Sweep
+
+
+@dataclass(frozen=True)
+class Record:
+    """A sweep and the results of its jobs; a job alone is a sweep of itself."""
+
+    sweep: Sweep
+    results: Sequence[Result]
+    folder: Path | None = field(default=None, compare=False)  # from which it was read
+    confirmations: Sequence[Result] = ()  # jobs with fresh seeds, which have no part in what is chosen
+
+    def __post_init__(self) -> None:
+        confirming = [result for result in self.results if result.confirms]
+        if confirming:
+            rest = [result for result in self.results if not result.confirms]
+            object.__setattr__(self, "results", rest)
+            object.__setattr__(self, "confirmations", [*self.confirmations, *confirming])
+
+    @property
+    def confirmation(self) -> "Record":
+        """The jobs that confirm, as a sweep of their own."""
+        return Record(self.sweep, [replace(result, confirms=False) for result in self.confirmations])
+
+    @property
+    def finished(self) -> list[Result]:
+        return [result for result in self.results if not result.error]
+
+
+def read(named: str, tracking_uri: str) -> list[Record]:
+    """The sweeps that `named` stands for, the oldest first.
+
+    That is the folder of a sweep or of a job, the id of an MLflow run (a parent, or a job's), or the name or
+    id of an MLflow experiment.
+
+    Raises KdsweepError if there is no such sweep, it cannot be read, or MLflow does not answer.
+    """
+    folder = Path(named)
+    try:
+        if (folder / SWEEP).is_file():
+            return [Record(Sweep.load(folder), [_whole(each) for each in Result.load_all(folder)], folder)]
+        if (folder / RESULT).is_file():  # a job of a sweep
+            result, above = _whole(Result.load(folder)), folder.absolute().parent
+            known = Sweep.load(above) if (above / SWEEP).is_file() else Sweep("", list(result.swept), 1)
+            return [Record(replace(known, run_id=result.run_id or "", jobs=1), [result], folder)]
+    except (OSError, ValueError, TypeError) as error:
+        raise KdsweepError(
+            f"{folder}: what the sweep left there cannot be read ({error}); remove it, or run it again"
+        ) from error
+    from kdsweep.tracking import sweeps_in_mlflow
+
+    try:
+        return [Record(sweep, results) for sweep, results in sweeps_in_mlflow(tracking_uri, named)]
+    except KdsweepError as error:
+        if folder.is_dir():  # which may have an experiment's name
+            raise KdsweepError(
+                f"{folder}: has no {SWEEP}, nor a {RESULT}; give the folder of a sweep or job"
+            ) from error
+        raise
+
+
+def _whole(result: Result) -> Result:
+    """A result. Raises ValueError for one of a job that has finished, and has no student."""
+    if not result.error and "student" not in result.networks:
+        raise ValueError(f"{RESULT} of job {result.number}: has no student, though the job has finished")
+    return result

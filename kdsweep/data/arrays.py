@@ -1,0 +1,233 @@
+"""Data sets whose files hold arrays of pixels: a source knows its files, and reads them."""
+
+import gzip
+import hashlib
+import importlib.util
+import logging
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+from filelock import FileLock
+
+from kdsweep.data.split import Contents, Images, Labels, Split
+from kdsweep.errors import DataError
+from kdsweep.system.progress import once
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set as its files hold it."""
+
+    classes: tuple[str, ...]
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by name.
+
+    `read(root)` reads the files under `root`; `files` are the paths it needs there, which torchvision's class
+    `download` fetches where they are missing. `zipped` says whether they may be .gz.
+    """
+
+    read: Callable[[Path], Arrays]
+    files: tuple[str, ...] = ()
+    download: str | None = None
+    zipped: bool = False
+
+
+DIGITS = tuple("0123456789")
+IDX_COUNTS, IDX_SIDE = (60_000, 10_000), 28  # images to train on and to test on, and their side in pixels
+SHEETS_OF_DIGITS = (slice(0, 906), slice(906, 1797))  # to train on, to test on: seven sheets each
+
+
+def _read_digits(root: Path) -> Arrays:
+    """scikit-learn's digits, read from the installed package without its slow import.
+
+    They come sheet by sheet, each in one person's hand, with the same 130 digits (a few are missing). Other
+    sheets test than train: with digits of each sheet in both, networks are tested on hands that they know.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.submodule_search_locations is not None
+    file = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",", dtype=np.float64)
+    images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    labels = table[:, 64].astype(np.int64)
+    train, test = SHEETS_OF_DIGITS
+    return Arrays(DIGITS, images[train], labels[train], images[test], labels[test])
+
+
+def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]:
+    """The reader of MNIST's file format (Yann LeCun's IDX), raw or gzipped."""
+
+    def read(root: Path) -> Arrays:
+        arrays = [_idx(_present(root / folder / name)) for name in IDX_FILES]
+        train_images, train_labels, test_images, test_labels = arrays
+        _check_idx(root / folder, train_images, train_labels, classes)
+        _check_idx(root / folder, test_images, test_labels, classes)
+        counts = len(train_images), len(test_images)
+        if counts != IDX_COUNTS:
+            images = "{} and {} images, not {} and {}".format(*counts, *IDX_COUNTS)
+            once(log.warning, f"{root / folder}: holds {images}: a part of the data set, or another one")
+        labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
+        return Arrays(classes, train_images[:, None], labels[0], test_images[:, None], labels[1])
+
+    return read
+
+
+def _check_idx(folder: Path, images: Images, labels: Images, classes: tuple[str, ...]) -> None:
+    """Files of other data sets, such as EMNIST's, have the same names and form."""
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise DataError(f"{folder}: images and labels differ in number; download the files anew")
+    wrong = ""
+    if images.shape[1:] != (IDX_SIDE, IDX_SIDE):
+        wrong = f"images of {' by '.join(map(str, images.shape[1:]))} pixels, not {IDX_SIDE} by {IDX_SIDE}"
+    elif len(labels) and labels.max() >= len(classes):
+        wrong = f"labels up to {labels.max()}, and there are {len(classes)} classes"
+    if wrong:
+        raise DataError(
+            f"{folder}: holds {wrong}: the files are another data set's (EMNIST's, perhaps); delete them, "
+            "and the right ones are downloaded"
+        )
+
+
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def _idx(file: Path) -> Images:
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        kind, dimensions = content[2], content[3]
+        shape = np.frombuffer(content, ">u4", dimensions, offset=4)
+        if kind != 8 or content[:2] != b"\0\0":
+            raise ValueError("not an IDX file of bytes")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise DataError(f"{file} cannot be read ({error}); delete it and fetch it anew") from error
+
+
+def _read_cifar(name: str, folder: str) -> Callable[[Path], Arrays]:
+    """The reader by torchvision's class `name`; class names, the fine ones of CIFAR-100, are in the files."""
+
+    def read(root: Path) -> Arrays:
+        from torchvision import datasets
+
+        try:  # which checks the files' MD5
+            train, test = (getattr(datasets, name)(str(root), train=train) for train in (True, False))
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"{root / folder} is damaged; delete it and fetch it anew") from error
+        (train_images, train_labels), (test_images, test_labels) = (
+            (np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.asarray(split.targets, np.int64))
+            for split in (train, test)
+        )
+        return Arrays(tuple(train.classes), train_images, train_labels, test_images, test_labels)
+
+    return read
+
+
+def _torchvision_idx(name: str, classes: tuple[str, ...]) -> Source:
+    folder = f"{name}/raw"
+    files = tuple(f"{folder}/{file}" for file in IDX_FILES)
+    return Source(_read_idx(folder, classes), files, download=name, zipped=True)
+
+
+def _torchvision_cifar(name: str, folder: str, files: tuple[str, ...]) -> Source:
+    return Source(_read_cifar(name, folder), tuple(f"{folder}/{file}" for file in files), download=name)
+
+
+SOURCES = {
+    "digits": Source(_read_digits),
+    "mnist": _torchvision_idx("MNIST", DIGITS),
+    "fashion_mnist": _torchvision_idx(
+        "FashionMNIST",
+        (
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+    ),
+    "cifar10": _torchvision_cifar(
+        "CIFAR10",
+        "cifar-10-batches-py",
+        (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
+    ),
+    "cifar100": _torchvision_cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta")),
+}
+
+
+@lru_cache(maxsize=1)
+def read_arrays(name: str, root: str) -> Contents:
+    """The source `name`, once per process, downloaded into `root` first where its files are missing.
+
+    Raises DataError if they are neither there nor to be had, or are damaged.
+    """
+    source = SOURCES[name]
+    folder = Path(root).expanduser()
+    if missing(name, folder):
+        _download(name, source, folder)
+    arrays = source.read(folder)
+    train = (arrays.train_images, arrays.train_labels)
+    test = (arrays.test_images, arrays.test_labels)
+    return Contents(arrays.classes, _whole(*train), None, _whole(*test), _digest(*train), _digest(*test))
+
+
+def _whole(images: Images, labels: Labels) -> Split:
+    return Split(images, np.arange(len(images)), labels)
+
+
+def _digest(images: Images, labels: Labels) -> str:
+    content = hashlib.sha256()
+    for array in (images, labels):
+        content.update(str((array.dtype.name, array.shape)).encode())
+        content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()[:32]
+
+
+def _present(file: Path) -> Path:
+    return file if file.is_file() else file.with_name(f"{file.name}.gz")
+
+
+def missing(name: str, root: Path) -> list[str]:
+    """The files of the source `name` that are not there and would be downloaded."""
+    return [file for file in SOURCES[name].files if not _present(root / file).is_file()]
+
+
+def _download(name: str, source: Source, root: Path) -> None:
+    """Fetch by torchvision, which shows the progress; one process at a time."""
+    from torchvision import datasets
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            if missing(name, root):
+                getattr(datasets, str(source.download))(str(root), download=True)
+    except (URLError, RuntimeError, OSError, EOFError, tarfile.TarError) as error:
+        expected = ", ".join(missing(name, root)) or "files that are whole"
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        raise DataError(
+            f"dataset.root={root}: {name} is not there and cannot be downloaded ({reason})\n"
+            f"Expected in {root.absolute()}: {expected}" + (" (raw or .gz)" if source.zipped else "")
+        ) from error

@@ -1,0 +1,263 @@
+"""Which image files there are, of which class and in which split, when a folder stands for each class."""
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, NamedTuple
+
+from kdsweep.data.files.names import SPLIT_OF, SPLITS, litter, meant, printable
+from kdsweep.errors import DataError
+from kdsweep.system.progress import once
+
+if TYPE_CHECKING:
+    from kdsweep.config import ImageFolder
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+            ".tiff", ".webp")  # fmt: skip
+SHOWN = 10  # of a list of mistakes
+
+Identity = tuple[int, int]  # of a folder, by whatever links it is reached: device and inode
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    path: str  # below the data set's root, with slashes
+    label: str  # the name of its class
+    split: str | None  # train, val or test; None: to be drawn
+
+
+class _Below(NamedTuple):
+    path: str  # below the folder that is walked, with slashes
+    folder: Identity  # that the file lies in
+    linked: bool  # whether a link led there
+
+
+@dataclass
+class PassedOver:
+    """What a walk leaves out and a person should know of."""
+
+    litter: Counter[str] = field(default_factory=Counter)
+    links: list[str] = field(default_factory=list)
+
+    def warn(self, root: object) -> None:
+        if self.litter:
+            counts = ", ".join(f"{count:,} {name}" for name, count in sorted(self.litter.items()))
+            once(log.warning, f"{root}: left out, being no images of it: {counts}")
+        if self.links:
+            links = (
+                f"{counted(len(self.links), 'link')} to folders that are listed already: {some(self.links)}"
+            )
+            once(log.warning, f"{root}: left out {links}")
+
+
+def list_folders(recipe: "ImageFolder") -> list[ImageFile]:
+    """The images of a folder per class, below folders of the splits or right below the root.
+
+    Raises DataError where a folder is missing or empty.
+    """
+    root = Path(recipe.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"dataset.root={recipe.root}: no such folder\n{_expected(recipe)}")
+    passed = PassedOver()
+    names = _folders(root, passed)
+    there = _split_folders(recipe, root, names)
+    if "train" in there:
+        _check_splits(recipe, there)
+        _warn_of_others(recipe, names, there)
+        found = [each for split in there for each in _list_classes(recipe, root, there[split], split, passed)]
+    else:
+        _check_no_split_stands_alone(recipe, names)
+        found = list(_list_classes(recipe, root, ".", None, passed))
+    # a link from one class into another would list the other's images under both
+    direct = {below.folder for _, below in found if not below.linked}
+    files = [file for file, below in found if not below.linked or below.folder not in direct]
+    twice = {file.path for file, _ in found}.difference(file.path for file in files)
+    passed.links += sorted({str((root / path).parent) for path in twice})
+    passed.warn(f"dataset.root={recipe.root}")
+    return files
+
+
+def files_below(folder: Path, passed: PassedOver | None = None) -> Iterator[str]:
+    """The paths of the files at any depth below a folder, with slashes; each once, if links go in circles.
+
+    Hidden ones are passed over, and so is what programs leave behind.
+    """
+    return (below.path for below in _walk(folder, passed or PassedOver()))
+
+
+def is_image(path: str) -> bool:
+    """By its suffix; whether it can be read is seen when it is decoded."""
+    return PurePath(path).suffix.lower() in SUFFIXES
+
+
+def shown(lines: list[str]) -> str:
+    """The first of these lines, indented, and how many more there are."""
+    rest = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    return "\n".join(f"  {line}" for line in [*map(printable, lines[:SHOWN]), *rest])
+
+
+def some(names: Sequence[str], few: int = 3) -> str:
+    """The first few of these names, and how many more there are, in a line."""
+    rest = [f"and {len(names) - few:,} more"] if len(names) > few else []
+    return ", ".join([*map(printable, names[:few]), *rest])
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+
+
+def _walk(folder: Path, passed: PassedOver) -> Iterator[_Below]:
+    """Folders come before links to folders, so that what lies below is found there; each is entered once."""
+    seen = _above(folder)
+    pending = deque([(str(folder), "", False)])
+    while pending:
+        parent, below, linked = pending.popleft()
+        identity = _identity(parent)
+        if linked and identity in seen:
+            passed.links.append(parent)
+            continue
+        seen.add(identity)
+        folders = []
+        for entry in _entries(parent, passed):
+            path = f"{below}/{entry.name}" if below else entry.name
+            if not _is_folder(entry):
+                yield _Below(path, identity, linked)
+            elif linked or entry.is_symlink():
+                pending.append((entry.path, path, True))
+            else:
+                folders.append((entry.path, path, False))
+        pending.extendleft(folders)
+
+
+def _entries(folder: str | Path, passed: PassedOver) -> Iterator[os.DirEntry[str]]:
+    """What a folder holds, by name, without what is hidden or no part of a data set."""
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{printable(error.filename)}: cannot be read ({error.strerror})") from error
+    for entry in ordered:
+        if name := litter(entry.name):
+            passed.litter[name] += 1
+        elif not entry.name.startswith("."):
+            yield entry
+
+
+def _folders(folder: Path, passed: PassedOver) -> list[str]:
+    """The folders right below one, by name, without links that lead in a circle."""
+    above, names = _above(folder) | {_identity(folder)}, []
+    for entry in _entries(folder, passed):
+        if _is_folder(entry):
+            if entry.is_symlink() and _identity(entry.path) in above:
+                passed.links.append(entry.path)
+            else:
+                names.append(entry.name)
+    return names
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(folder: str | Path) -> Identity:
+    try:
+        status = Path(folder).stat()
+    except OSError as error:
+        raise DataError(f"{printable(str(folder))}: cannot be read ({error.strerror})") from error
+    return status.st_dev, status.st_ino
+
+
+def _above(folder: Path) -> set[Identity]:
+    """The folders that hold this one, on its path as it is written and as links resolve it."""
+    return {_identity(parent) for path in (folder.absolute(), folder.resolve()) for parent in path.parents}
+
+
+def _split_folders(recipe: "ImageFolder", root: Path, names: list[str]) -> dict[str, str]:
+    """The folder of each split that has one: of the name in the config, or of another that says the same."""
+    wanted = {"train": recipe.train_folder, "val": recipe.val_folder, "test": recipe.test_folder}
+    there = {split: folder for split, folder in wanted.items() if (root / folder).is_dir()}
+    for split, folder in wanted.items():
+        if split not in there and folder.casefold() in SPLITS[split]:
+            same = [name for name in names if name.casefold() in SPLITS[split] and name not in there.values()]
+            if same:
+                there[split] = min(same, key=lambda name: SPLITS[split].index(name.casefold()))
+    return {split: there[split] for split in wanted if split in there}
+
+
+def _list_classes(
+    recipe: "ImageFolder", root: Path, folder: str, split: str | None, passed: PassedOver
+) -> Iterator[tuple[ImageFile, _Below]]:
+    names = {name: printable(name) for name in _folders(root / folder, passed)}
+    if not names:
+        where = f"dataset.root={recipe.root}" if split is None else str(root / folder)
+        raise DataError(f"{where}: holds no folders\n{_expected(recipe)}")
+    wanted = set(names.values())
+    if recipe.classes is not None:
+        wanted = {label for each in recipe.classes for label in meant(each, list(names.values()))}
+    empty = []
+    for name, label in names.items():
+        below = PurePath(folder) / name
+        files = list(_walk(root / below, passed))
+        images = [file for file in files if is_image(file.path)]
+        yield from ((ImageFile((below / file.path).as_posix(), label, split), file) for file in images)
+        if not images and label in wanted:
+            empty.append(f"{below.as_posix()}: 0 images, {len(files)} other files")
+    if empty:
+        raise DataError(
+            f"dataset.root={recipe.root}: {len(empty)} of {len(names)} folders of classes hold no images; "
+            f"delete or fill them (images end in {', '.join(SUFFIXES)})\n{shown(empty)}"
+        )
+
+
+def _warn_of_others(recipe: "ImageFolder", names: list[str], there: dict[str, str]) -> None:
+    used = {PurePath(folder).parts[0] for folder in there.values()}
+    if others := [f"{name}/" for name in names if name not in used]:
+        used_are = " ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items())
+        left = f"{counted(len(others), 'folder')} left out, for no split is named so: {some(others)}"
+        once(log.warning, f"dataset.root={recipe.root}: {left} ({used_are})")
+
+
+def _check_splits(recipe: "ImageFolder", there: dict[str, str]) -> None:
+    """Training images have a folder; so need the test images, and no folder may serve twice."""
+    if len({PurePath(folder) for folder in there.values()}) < len(there):
+        twice = ", ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items())
+        raise DataError(f"{twice}: each split needs a folder of its own")
+    if "test" in there:
+        return
+    message = (
+        f"dataset.root={recipe.root}: has {' and '.join(f'{folder}/' for folder in there.values())} "
+        f"but no {recipe.test_folder}/, the test images (dataset.test_folder={recipe.test_folder})"
+    )
+    if "val" in there:
+        message += (
+            f"\ndataset.test_folder={there['val']} dataset.val_folder=none takes {there['val']}/ for the "
+            "test split; validation images are then drawn from the training images"
+        )
+    raise DataError(message)
+
+
+def _check_no_split_stands_alone(recipe: "ImageFolder", names: list[str]) -> None:
+    """Without folder for training, a folder named like another split is a slip rather than a class."""
+    splits = {*SPLIT_OF, recipe.val_folder.casefold(), recipe.test_folder.casefold()}
+    if alone := [name for name in names if name.casefold() in splits]:
+        raise DataError(
+            f"dataset.root={recipe.root}: has {', '.join(alone)} but no {recipe.train_folder}; the folders "
+            "of splits are named by dataset.train_folder, dataset.val_folder and dataset.test_folder\n"
+            f"The folders there: {', '.join(map(printable, names))}"
+        )
+
+
+def _expected(recipe: "ImageFolder") -> str:
+    return (
+        f"Expected in {Path(recipe.root).expanduser().absolute()}: {recipe.train_folder}/, "
+        f"{recipe.test_folder}/ and perhaps {recipe.val_folder}/, each with a folder of images per class; "
+        "or a folder of images per class alone"
+    )

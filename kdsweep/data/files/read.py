@@ -1,0 +1,195 @@
+"""Data sets of image files: list them, know their content, decode them once, split them."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdsweep.config import ImageCsv, ImageFolder
+from kdsweep.data.files.duplicates import without_duplicates
+from kdsweep.data.files.folders import ImageFile, counted, list_folders, shown, some
+from kdsweep.data.files.names import alike, in_order, meant
+from kdsweep.data.files.pixels import Pixels, content_digests, decoded
+from kdsweep.data.files.table import list_table
+from kdsweep.data.split import Contents, Split, grouped_split
+from kdsweep.errors import DataError
+from kdsweep.stage import digest
+from kdsweep.store.store import Store
+from kdsweep.system.progress import once
+
+log = logging.getLogger(__name__)
+
+Recipe = ImageFolder | ImageCsv
+
+
+def read_image_files(recipe: Recipe, store: Store) -> Contents:
+    """The images that `recipe` describes, each split in the order of their digests: as good as shuffled.
+
+    Raises DataError for files that are missing, unreadable or leave a class without images.
+    """
+    files = list_table(recipe) if isinstance(recipe, ImageCsv) else list_folders(recipe)
+    files.sort(key=lambda file: file.path)
+    classes = _classes(recipe, files)
+    files = [file for file in files if file.label in classes]
+    splits = {file.split for file in files}
+    _check_classes(recipe, files, splits, classes)
+
+    root, paths = Path(recipe.root).expanduser(), [file.path for file in files]
+    digests, unreadable = content_digests(root, paths, store)
+    contents = {content: path for path, content in digests.items()}
+    pixels = decoded(root, contents, recipe, store)
+    unreadable |= {
+        path: pixels.unreadable[content] for path, content in digests.items() if content in pixels.unreadable
+    }
+    files = without_duplicates(recipe, _readable(recipe, files, unreadable), digests)
+    _check_classes(recipe, files, splits, classes)
+
+    if splits == {None}:
+        files = _draw_test(recipe, files, digests)
+    _warn_of_pixels(recipe, files, digests, pixels)
+    files.sort(key=lambda file: (digests[file.path], file.path))
+    return _contents(recipe, files, digests, classes, pixels)
+
+
+def _classes(recipe: Recipe, files: Sequence[ImageFile]) -> tuple[str, ...]:
+    """The classes in their order, which is said where it is not that of their letters."""
+    there = in_order(file.label for file in files)
+    classes = there if recipe.classes is None else _chosen(recipe, recipe.classes, there)
+    by_letters = classes == tuple(sorted(classes))
+    once(log.info if by_letters else print, f"  classes of {recipe.name}, in order: {some(classes, 20)}")
+    for names in alike(classes):
+        counts = Counter(file.label for file in files)
+        told = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
+        once(log.warning, f"dataset.root={recipe.root}: classes whose names are nearly the same: {told}")
+    return classes
+
+
+def _chosen(recipe: Recipe, wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """The classes that `dataset.classes` names. Raises DataError for one that is not there."""
+    classes: list[str] = []
+    for name in wanted:
+        same = meant(name, there)
+        if len(same) != 1 or same[0] in classes:
+            fault = (
+                "no such class" if not same else "named twice" if len(same) == 1 else "several are read so"
+            )
+            raise DataError(f"dataset.classes: {name}: {fault}; allowed, each once: {', '.join(there)}")
+        classes += same
+    return tuple(classes)
+
+
+def _warn_of_pixels(
+    recipe: Recipe, files: Sequence[ImageFile], digests: Mapping[str, str], pixels: Pixels
+) -> None:
+    """What was made of transparent images and of those of 16 bits."""
+    transparent, deep = (
+        [file.path for file in files if digests[file.path] in which]
+        for which in (pixels.transparent, pixels.deep)
+    )
+    if transparent:
+        onto = f"composed onto {list(recipe.background)} (dataset.background), being transparent in places"
+        images = counted(len(transparent), "image")
+        once(log.warning, f"dataset.root={recipe.root}: {images} {onto}: {some(transparent)}")
+    if deep:
+        low, high = pixels.deep_range
+        scaled = f"of 16 bits scaled by their values' range, {low} to black, {high} to white"
+        images = counted(len(deep), "image")
+        once(log.warning, f"dataset.root={recipe.root}: {images} {scaled}: {some(deep)}")
+
+
+def _check_classes(
+    recipe: Recipe, files: Sequence[ImageFile], splits: Set[str | None], classes: Sequence[str]
+) -> None:
+    """Two classes at least, and images of each in every split that there is."""
+    if len(classes) < 2:
+        raise DataError(
+            f"dataset.root={recipe.root}: one class, {classes[0]}, with {len(files)} images; two are needed "
+            "(perhaps the root is a folder further down)"
+        )
+    counts = Counter((file.split, file.label) for file in files)
+    ordered = [split for split in ("train", "val", "test", None) if split in splits]
+    lines = []
+    for name in classes:
+        if not all(counts[split, name] for split in ordered):
+            numbers = [f"{split or 'images'} {counts[split, name]}" for split in ordered]
+            lines.append(f"{name}: {', '.join(numbers)}")
+    if lines:
+        raise DataError(
+            f"dataset.root={recipe.root}: {len(lines)} of {len(classes)} classes lack readable images, which "
+            f"each needs in every split\n{shown(lines)}"
+        )
+
+
+def _readable(
+    recipe: Recipe,
+    files: list[ImageFile],
+    unreadable: Mapping[str, str],
+) -> list[ImageFile]:
+    """The files without those that could not be read or decoded, which are told of or refused."""
+    bad = [file.path for file in files if file.path in unreadable]
+    if not bad:
+        return files
+    message = f"dataset.root={recipe.root}: {len(bad):,} of {len(files):,} images cannot be read"
+    reasons = shown([f"{path}: {unreadable[path]}" for path in bad])
+    if recipe.on_corrupt == "refuse":
+        raise DataError(f"{message}\n{reasons}\ndataset.on_corrupt=skip goes on without them")
+    log.warning("%s and are left out\n%s", message, reasons)
+    return [file for file in files if file.path not in unreadable]
+
+
+def _draw_test(recipe: Recipe, files: Sequence[ImageFile], digests: Mapping[str, str]) -> list[ImageFile]:
+    """Puts each file into train or test; drawn by paths, so that an edited image stays where it is."""
+    _, labels = np.unique([file.label for file in files], return_inverse=True)
+    _, copies = np.unique([digests[file.path] for file in files], return_inverse=True)
+    test, train = grouped_split(labels, copies, recipe.test_fraction, recipe.split_seed)
+    if not len(test) or not len(train):
+        raise DataError(
+            f"dataset.test_fraction={recipe.test_fraction} of {len(files)} images leaves {len(test)} to test "
+            f"with and {len(train)} to train on; both need one at least"
+        )
+    drawn = {"train": train, "test": test}
+    return [replace(files[index], split=split) for split, part in drawn.items() for index in part]
+
+
+def _contents(
+    recipe: Recipe,
+    files: Sequence[ImageFile],
+    digests: Mapping[str, str],
+    classes: tuple[str, ...],
+    pixels: Pixels,
+) -> Contents:
+    """The splits in the order of `files`, and what tells their content."""
+    index = {name: number for number, name in enumerate(classes)}
+    of = {split: [file for file in files if file.split == split] for split in ("train", "val", "test")}
+
+    def split(name: str) -> Split:
+        rows = [pixels.rows[digests[file.path]] for file in of[name]]
+        labels = [index[file.label] for file in of[name]]
+        return Split(pixels.images, np.array(rows, np.int64), np.array(labels, np.int64))
+
+    def fingerprint(*names: str) -> str:
+        told = {name: [(file.label, digests[file.path]) for file in of[name]] for name in names}
+        how: dict[str, Any] = {"image_size": recipe.image_size, "resize": recipe.resize, "decoding": 1}
+        # what plays no part is left out: other data sets keep the fingerprint that they had without it
+        used = {digests[file.path] for name in names for file in of[name]}
+        if classes != tuple(sorted(classes)):
+            how["classes"] = classes
+        if used & pixels.transparent:
+            how["background"] = recipe.background
+        if used & pixels.deep and pixels.deep_range != (0, 65535):
+            how["deep_range"] = pixels.deep_range
+        return digest({"images": told, **how})
+
+    return Contents(
+        classes,
+        train=split("train"),
+        val=split("val") if of["val"] else None,
+        test=split("test"),
+        fingerprint=fingerprint("train", "val"),
+        test_fingerprint=fingerprint("test"),
+        deep_range=pixels.deep_range if pixels.deep else None,
+    )

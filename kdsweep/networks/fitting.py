@@ -1,0 +1,211 @@
+"""How tensors of a file fit a network, wherever in the file they stand."""
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kdsweep.errors import ConfigError
+from kdsweep.networks.parts import head_names
+
+log = logging.getLogger(__name__)
+
+# The words of a prefix under which a network's tensors stand. Where several networks fit, the first is meant:
+# averaged weights, as timm takes them; then those of the training itself; then a student before its teacher.
+WORDS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", ""),
+    *("state_dict", "model_state_dict", "model", "net", "network", "module", "student", "model_s"),
+    *("backbone", "encoder", "teacher", "model_t"),
+)
+# What torch puts into the names of tensors, anywhere, when it compiles or shards parts of a network.
+WRAPPED = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+LARGEST = 1e18  # of weights; products of larger ones are no longer float32 numbers
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How the tensors under a prefix fit a network."""
+
+    prefix: str
+    given: Mapping[str, Tensor]  # by the network's names
+    lacking: Sequence[str]  # by the network's names
+    left: Sequence[str]  # of those under the prefix, and of those beside it, by the file's names
+    beside: Sequence[str]
+
+    @property
+    def words(self) -> list[str]:
+        return re.split("[./]", self.prefix.rstrip("./"))
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.lacking and not self.left and (not self.beside or self.words[-1] in WORDS)
+
+    @property
+    def rank(self) -> list[int]:
+        """Low for what is meant first, by the prefix's words from the outermost."""
+        return [WORDS.index(word) if word in WORDS else len(WORDS) for word in self.words]
+
+
+def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, trained: bool = True) -> None:
+    """Copy `tensors` into `network`. Its head keeps fresh weights where the file has others or none.
+
+    They may stand under a prefix, in a part of a checkpoint: what makes everything fit is taken, and logged.
+    A network may know its tensors' names in the files of its library, `original_names`. Raises ConfigError if
+    anything but the head would be left without weights, or the head too if it is not to be `trained`; if
+    tensors are left over, but for another head's; and for values that are no weights.
+    """
+    clean: Mapping[str, Tensor] = {WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(clean) < len(tensors):
+        clean = tensors
+    fits = [_fit(network, clean, prefix, trained) for prefix in _prefixes(network, clean)]
+    whole = sorted((fit for fit in fits if fit.is_whole), key=lambda fit: fit.rank)
+    if not whole:
+        nearest = min(fits, key=lambda fit: len(fit.lacking) + len(fit.left))
+        raise ConfigError(f"weights={file}: {_why_not(network, nearest, next(iter(tensors)), trained)}")
+    chosen = whole[0]
+    if len(whole) > 1 and whole[1].rank == chosen.rank:
+        several = ", ".join(fit.prefix for fit in whole if fit.rank == chosen.rank)
+        raise ConfigError(
+            f"weights={file}: several networks in it fit: {several}; save one's state_dict() alone"
+        )
+    own = network.state_dict()
+    for name, tensor in chosen.given.items():
+        if problem := _why_no_weights(tensor, own.get(name)):
+            raise ConfigError(f"weights={file}: {_original(network, name)} {problem}")
+    fitting = {n: tensor for n, tensor in chosen.given.items() if n in own and tensor.shape == own[n].shape}
+    network.load_state_dict(fitting, strict=False)
+    wrappers = "".join(dict.fromkeys(wrapper for name in tensors for wrapper in WRAPPED.findall(name)))
+    if chosen.prefix or wrappers:
+        _log_once(f"weights={file}: {_taken(chosen, wrappers)}")
+
+
+@lru_cache
+def _log_once(line: str) -> None:
+    log.warning("%s", line)
+
+
+def _taken(chosen: _Fit, wrappers: str) -> str:
+    part, _, prefix = chosen.prefix.rpartition("/")
+    said = [f"its {part} is taken"] if part else []
+    said += [f"{prefix}{wrappers} is stripped from the names of its tensors"] if prefix or wrappers else []
+    unused = dict.fromkeys(name.partition(".")[0] for name in chosen.beside)
+    return "; ".join(said + ([f"not used: {', '.join(unused)}"] if unused else []))
+
+
+def _prefixes(network: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
+    """Of the first tensor that the network needs, what stands before its name in the file.
+
+    If it is not there: the part of the checkpoint that has the most tensors.
+    """
+    needed = _needed(network) or [""]
+    first = next((name for name in needed if not name.startswith(_heads(network))), needed[0])
+    words = {first, _original(network, first)}
+    ends = {name[: -len(word)] for word in words for name in given if name.endswith(word)}
+    found = {prefix for prefix in ends if prefix[-1:] in ("", ".", "/")}
+    parts = Counter(name[: name.rfind("/") + 1] for name in given)
+    return found or {parts.most_common(1)[0][0]}
+
+
+def _fit(network: nn.Module, given: Mapping[str, Tensor], prefix: str, trained: bool) -> _Fit:
+    own, heads = network.state_dict(), _heads(network)
+    names: Mapping[str, str] = getattr(network, "original_names", {})
+    part = prefix[: prefix.rfind("/") + 1]
+    here = [name for name in given if name.startswith(part) and "/" not in name[len(part) :]]
+    inside = {name.removeprefix(prefix): given[name] for name in here if name.startswith(prefix)}
+    renamed = {names.get(name, name): tensor for name, tensor in inside.items()}
+    lacking = [
+        name
+        for name in _needed(network)
+        if not (name in renamed and renamed[name].shape == own[name].shape)
+        and not (trained and name.startswith(heads))
+    ]
+    left = [
+        name for name in inside if (ours := names.get(name, name)) not in own and not ours.startswith(heads)
+    ]
+    beside = [name.removeprefix(part) for name in here if not name.startswith(prefix)]
+    return _Fit(prefix, renamed, lacking, left, beside)
+
+
+def _needed(network: nn.Module) -> list[str]:
+    """The names of a network's tensors; old checkpoints have no counts of batches."""
+    return [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+
+
+def _heads(network: nn.Module) -> tuple[str, ...]:
+    """What the names of the head's tensors begin with."""
+    names = head_names(network)
+    return tuple(network.state_dict()) if "" in names else tuple(f"{name}." for name in names)
+
+
+def _original(network: nn.Module, name: str) -> str:
+    """A tensor's name in the files of the network's library."""
+    names: Mapping[str, str] = getattr(network, "original_names", {})
+    return next((original for original, own in names.items() if own == name), name)
+
+
+def _why_not(network: nn.Module, fit: _Fit, first: str, trained: bool) -> str:
+    """What a person can do about tensors that do not fit."""
+    own, heads = network.state_dict(), _heads(network)
+    if not fit.lacking:
+        left = fit.left or fit.beside
+        shown = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
+        return (
+            f"do not fit the network: {len(left)} of {len(fit.given) + len(fit.beside)} tensors are left "
+            f"over ({shown}); is it of another architecture? else save the network's state_dict() alone"
+        )
+    name = fit.lacking[0]
+    called, expected, there = _original(network, name), tuple(own[name].shape), fit.given.get(name)
+    if there is None:
+        what = f"it has no {called}; its first is {first}"
+    else:
+        what = f"{called} has shape {tuple(there.shape)} there and must have {expected}"
+    lack = f"{len(fit.lacking)} of {len(own)} tensors lack ({what})"
+    if trained or not all(lacking.startswith(heads) for lacking in fit.lacking):
+        return f"do not fit the network: {lack}"
+    if there is not None and tuple(there.shape[1:]) == expected[1:]:
+        lack = f"its head is for {there.shape[0]:,} classes, the data has {expected[0]:,} ({called})"
+    return (
+        f"{lack}; a network that is not trained needs all, its head too: give weights for these classes, or "
+        "train a new head by training.epochs=1 or more (training.trainable=head: nothing else)"
+    )
+
+
+def _why_no_weights(tensor: Tensor, own: Tensor | None) -> str | None:
+    """What is wrong with a tensor as weights, in the place of the network's `own` if it has one."""
+    if tensor.is_meta:
+        return "is a meta tensor, which has no values"
+    if tensor.layout != torch.strided:
+        return "is sparse; save it dense"
+    if tensor.is_quantized:
+        return "is quantized; save it as float32"
+    if tensor.numel() == 0:
+        return "is empty"
+    expected = torch.float32 if own is None else own.dtype
+    if _kind(tensor.dtype) != _kind(expected) and not (own is None and _kind(tensor.dtype) == "integer"):
+        return f"is {tensor.dtype} and must be {expected}"
+    if not tensor.is_floating_point():
+        return None
+    try:
+        values = tensor if tensor.dtype == torch.float64 else tensor.float()
+    except RuntimeError:  # such as float4
+        return f"is {tensor.dtype}; save it as float32"
+    least, most = (bound.item() for bound in values.aminmax())  # NaN, if there is one
+    largest = max(-least, most)
+    if not math.isfinite(largest):
+        return "holds NaN or infinity"
+    if largest > LARGEST:
+        return f"holds values up to {largest:.0e}, with which nothing can be computed"
+    return None
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype == torch.bool:
+        return "bool"
+    return "complex" if dtype.is_complex else "floating" if dtype.is_floating_point else "integer"

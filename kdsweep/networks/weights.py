@@ -1,0 +1,154 @@
+"""Files of weights: where they lie, and what is in them."""
+
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.store.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = "weights.safetensors"  # of a stage in the store
+STAGE, RUN = "stage:", "runs:/"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # that such files commonly have
+DEEPEST = 5  # parts within parts of a checkpoint; one may hold itself
+
+
+def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
+    """The file that a config's `weights` name; `fetch` downloads an artifact of an MLflow run.
+
+    Raises ConfigError if there is none.
+    """
+    if weights.startswith(RUN):
+        try:
+            return fetch(weights)
+        except KdsweepError as error:
+            raise ConfigError(f"weights={error}") from error
+    if weights.startswith(STAGE):
+        entry = store.find(weights.removeprefix(STAGE))
+        if entry is None or not (entry / WEIGHTS).is_file():
+            raise ConfigError(
+                f"weights={weights}: the store {store.root} has no such stage; a key has 32 digits, "
+                "`kdsweep-store list` shows them"
+            )
+        return entry / WEIGHTS
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"weights={weights}: {_why_no_file(weights, file, store)}")
+    return file
+
+
+def _why_no_file(weights: str, file: Path, store: Store) -> str:
+    if re.fullmatch(r"[0-9a-fA-F]{8,40}", weights):
+        if store.find(weights):
+            return f"is no file but a stage of the store; write weights={STAGE}{weights}"
+        return (
+            f"no such file; if it is a stage's key, write {STAGE}KEY with all its 32 digits; if an MLflow "
+            f"run's ID, {RUN}{weights}/{WEIGHTS}"
+        )
+    if file.is_dir():
+        inside = sorted(path.name for path in file.iterdir() if path.suffix in SUFFIXES)
+        shown = f", such as {file / inside[0]}" if inside else f" (it has none: {', '.join(SUFFIXES)})"
+        return f"is a folder; give a file of it{shown}"
+    if re.match(r"runs?:|models:|mlflow-artifacts:", weights):
+        return f"must be {RUN}ID/PATH for a file of an MLflow run, such as {RUN}ID/{WEIGHTS}"
+    if re.match(r"https?://|s3://|gs://|hf-hub:|hf://", weights):
+        return "is not downloaded; download it and give the file"
+    return (
+        "no such file; allowed: a file of weights (safetensors, or a PyTorch checkpoint), "
+        f"{STAGE}KEY of the store, {RUN}ID/PATH of MLflow"
+    )
+
+
+def weights_digest(file: Path) -> str:
+    try:
+        stat = file.stat()
+        return _digest(file, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"weights={file}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+
+
+def load_weights(file: Path) -> "dict[str, Tensor]":
+    """The tensors of a file by name; of those in parts of a checkpoint, by `part/name`.
+
+    No code of the file is run: beside tensors it may hold numbers, words and a few types that checkpoints of
+    trainings have. Raises ConfigError for anything else.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if _is_safetensors(file):
+            content: Any = load_file(file)
+        else:
+            with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old formats and sparse tensors
+                content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds {found[1]} beside tensors" if found else "holds more than tensors"
+        raise ConfigError(
+            f"weights={file}: is no PyTorch checkpoint or {what}, perhaps code, and is not opened; save the "
+            "network's state_dict() alone, or as safetensors"
+        ) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError) as error:
+        reason = (str(error) or "it ends too early").splitlines()[0][:200]
+        raise ConfigError(f"weights={file}: cannot be read ({reason})") from error
+    except Exception as error:  # whatever torch raises for a file that is none of its own
+        raise ConfigError(f"weights={file}: cannot be read (no PyTorch checkpoint)") from error
+    tensors = dict(_tensors(content))
+    if not tensors:
+        raise ConfigError(f"weights={file}: holds no tensors by name; save the network's state_dict()")
+    return tensors
+
+
+def _is_safetensors(file: Path) -> bool:
+    """By suffix or, since not all have it, by what it begins with: the header's length, then JSON."""
+    if file.suffix == ".safetensors":
+        return True
+    with file.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
+
+
+def _harmless() -> list[Any]:
+    """Types beside tensors in checkpoints of trainings: options, figures and states of generators.
+
+    Making one of them runs nothing but their own constructors, which do nothing else.
+    """
+    import argparse
+
+    import numpy as np
+    from torch.torch_version import TorchVersion
+
+    kinds: list[Any] = [argparse.Namespace, TorchVersion, np.dtype, np.ndarray]
+    kinds += [(PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")]
+    kinds += [type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"]
+    scalar, array = np.float32(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # of NumPy 1 and 2
+        kinds += [(scalar, f"{module}.scalar"), (array, f"{module}._reconstruct")]
+    return kinds
+
+
+def _tensors(content: Any, part: str = "", depth: int = 0) -> "Iterator[tuple[str, Tensor]]":
+    import torch
+
+    if isinstance(content, Mapping) and depth < DEEPEST:
+        for name, value in content.items():
+            if not torch.is_tensor(value):
+                yield from _tensors(value, f"{part}{name}/", depth + 1)
+            elif not value.is_nested:  # which has no shape, as weights do
+                yield f"{part}{name}", value

@@ -1,0 +1,120 @@
+"""What a person sees while a job runs: one live line on a terminal, plain lines elsewhere."""
+
+import logging
+import os
+import sys
+import time
+from multiprocessing import current_process
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kdsweep.cli.console import any_signs, reader_left
+from kdsweep.results.events import EpochEnded, Event, StageFinished, Waiting
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more, as of | head: the work goes on, where rich would end it."""
+        reader_left()
+
+
+def console() -> Console:
+    """The console of now: a terminal's width, where sentences are broken at words. Elsewhere lines stay
+    whole, and tables are as wide as COLUMNS says, or 120."""
+    any_signs()  # in a launcher's process, too
+    terminal = sys.stdout.isatty()
+    width = None if terminal or "COLUMNS" in os.environ else 120
+    return _Console(highlight=False, width=width, soft_wrap=not terminal)
+
+
+class Display:
+    """Shows the events of one job; `quiet` in a sweep, which shows a line per job."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.console = console()
+        self.quiet = quiet
+        self.live: Progress | None = None
+        self.last_line = time.monotonic()
+        # workers share the terminal, where only one live display fits
+        if self.console.is_terminal and current_process().name == "MainProcess":
+            self.live = Progress(
+                TextColumn("  {task.description:<11}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+            )
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Waiting():
+                self.line(f"  {event.role:<11} waiting: another job is training it")
+            case EpochEnded():
+                self._epoch(event)
+            case StageFinished():
+                self._clear()
+                self.line(f"  {event.role:<11} {_finished(event)}")
+
+    def line(self, text: str) -> None:
+        log.info(text.strip())
+        if not self.quiet:
+            self.console.print(text)
+
+    def _epoch(self, event: EpochEnded) -> None:
+        accuracy, loss = event.metrics["val/accuracy"], event.metrics["train/loss"]
+        figures = f"loss {loss:.4f}  val {accuracy:.2%}"
+        if self.live:
+            if not self.live.tasks or self.live.tasks[-1].description != event.role:
+                self._clear()
+                self.live.add_task(event.role, total=event.epochs, figures="")
+            self.live.update(self.live.tasks[-1].id, completed=event.epoch, figures=figures)
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.line(f"  {event.role:<11} epoch {event.epoch}/{event.epochs}  {figures}")
+            self.last_line = time.monotonic()
+
+    def _clear(self) -> None:
+        if self.live:
+            for task in list(self.live.tasks):
+                self.live.remove_task(task.id)
+
+
+def _finished(event: StageFinished) -> str:
+    best = event.history[event.best_epoch - 1]
+    how = "reused " if event.reused else "trained"
+    return (
+        f"{how}  val {best['val/accuracy']:.2%}  epoch {event.best_epoch} of {len(event.history)}, "
+        f"{seconds(event.seconds)}"
+    )
+
+
+def relative(path: Path) -> str:
+    """A path as seen from the working directory, where it is below it."""
+    return str(
+        path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
+    )
+
+
+def seconds(value: float) -> str:
+    """A duration as people write it."""
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,47 @@
+"""The network that one ships: where the best recipe's weights are, and how files are made of them."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdsweep.analysis.leaderboard import Row, best_job
+from kdsweep.cli.console import configured
+from kdsweep.cli.records import Record
+from kdsweep.report.live import relative
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A student to ship; `command` is empty where no run is known to take it from."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    command: str
+
+
+def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
+    """The best recipe's best seed by validation, of each data set."""
+    return [_of_row(records, row) for row in rows if row.rank == 1]
+
+
+def _of_row(records: Sequence[Record], row: Row) -> Shipped:
+    job = best_job(row)
+    name = job.name or f"job {job.number}"
+    weights = job.networks["student"].get("weights")
+    facts = [
+        ("job", f"{name}, {100 * job.val()['val/accuracy']:.2f} % validation accuracy"),
+        ("MLflow run", job.run_id or ""),
+        ("weights", relative(Path(weights)) if weights else ""),
+    ]
+    words = ["kdsweep-export", job.run_id or "", "--to", "onnx", "--out", "shipped"]
+    uri = _tracking_uri(records, job.run_id)
+    command = shlex.join([*words, *(["--tracking-uri", uri] if uri else [])]) if job.run_id else ""
+    return Shipped(row.dataset, [(name, text) for name, text in facts if text], command)
+
+
+def _tracking_uri(records: Sequence[Record], run_id: str | None) -> str | None:
+    """The MLflow that has the run, if it is not the one that `kdsweep-export` looks into by itself."""
+    known = (each.sweep.config for each in records if run_id in (job.run_id for job in each.results))
+    uri = next(known, {}).get("tracking", {}).get("uri")
+    return None if uri == configured("tracking.uri") else uri

@@ -1,0 +1,170 @@
+"""Accuracy against what it costs, with the Pareto front: networks that no other beats in both."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.analysis.measured import accuracy, tested
+from kdsweep.analysis.statistics import Interval
+from kdsweep.report.look import link_name
+from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
+from kdsweep.results.result import Result
+
+COSTS = {
+    "FLOPs": ("flops", "FLOPs per image"),
+    "parameters": ("parameters", "parameters"),
+    "latency": ("latency_ms", "latency of one image (ms, one thread)"),
+}
+STYLES = {
+    "student": ("student", "--student", "circle"),
+    "scratch": ("student alone", "--alone", "square-open"),
+    "teacher": ("teacher", "--teacher", "diamond"),
+    "ensemble": ("ensemble", "--line2", "star"),
+}
+BETWEEN = ("in between", "--line3", "triangle-up")
+MOST_WHISKERS = 24
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network of one recipe or of several: cost and test accuracy in percent, means over the seeds."""
+
+    role: str
+    label: str
+    cost: dict[str, float]
+    test: Interval
+
+
+def cost_section(rows: Sequence[Row]) -> Section | None:
+    """None where nothing is to be compared: one network alone."""
+    points = list(_points(rows))
+    if len({tuple(point.cost.values()) for point in points}) < 2:
+        return None
+    views = []
+    for name, (key, title) in COSTS.items():
+        if not all(key in point.cost for point in points):
+            continue
+        front = pareto(points, key)
+        told = [f"{each.label} ({_amount(each.cost[key])}: {with_interval(each.test)})" for each in front]
+        says = (
+            f"The Pareto front of test accuracy against {name}, from cheap to dear: {', '.join(told[:6])}"
+            f"{f' and {len(told) - 6} more' if len(told) > 6 else ''}. It is drawn by means alone: networks "
+            "within each other's intervals may change places with other seeds or test images."
+        )
+        views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
+    explains = "Up and left is better. A multiplication and an addition count as two FLOPs; latency "
+    if "latency" in [view.name for view in views]:
+        explains += "was measured by the machine that started the sweep, before its first job."
+    else:
+        explains += "is left out, since it was not measured of every network."
+    return Section("cost", "What accuracy costs", explains, views, "Against", toggle="Pareto front")
+
+
+def pareto(points: Sequence[Point], cost: str) -> list[Point]:
+    """The points that none beats, cheapest first: none costs as little and is more accurate, nor costs less
+    and is as accurate."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda each: (each.cost[cost], -each.test.mean)):
+        last = front[-1] if front else None
+        level = last and (point.cost[cost], point.test.mean) == (last.cost[cost], last.test.mean)
+        if not last or level or point.test.mean > last.test.mean:
+            front.append(point)
+    return front
+
+
+def _points(rows: Sequence[Row]) -> Iterable[Point]:
+    """Every network once, however many recipes share it; one that is a recipe's student, as that."""
+    told: set[str] = set()
+    for row in rows:
+        yield from _point("student", f"student, {row.label}", row.recipe.jobs)
+        told |= {job.networks["student"]["key"] for job in row.recipe.jobs}
+    roles = dict.fromkeys(role for row in rows for job in row.recipe.jobs for role in job.networks)
+    for role in roles:
+        for jobs in _sharing(rows, role):
+            if not told.issuperset(keys := {job.networks[role]["key"] for job in jobs}):
+                told |= keys
+                called = "student alone" if role == "scratch" else link_name(role)
+                yield from _point(role, f"{called}, {jobs[0].networks[role].get('name', '')}", jobs)
+
+
+def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
+    """Of each network in a role the jobs, one a seed: recipes share it that have it for the same seeds."""
+    groups: list[dict[int, Result]] = []
+    for row in sorted(rows, key=lambda row: -len(row.recipe.jobs)):
+        made = {job.seed: job for job in row.recipe.jobs if role in job.networks}
+        for group in groups:
+            both = group.keys() & made.keys()
+            if both and all(group[i].networks[role]["key"] == made[i].networks[role]["key"] for i in both):
+                group.update(made)
+                break
+        else:
+            groups += [made] if made else []
+    return [list(group.values()) for group in groups]
+
+
+def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
+    networks = [job.networks[role] for job in jobs]
+    found = tested(jobs, role)
+    if found and all(network.get("cost") for network in networks):
+        costs = [network["cost"] for network in networks]
+        known = [key for key in costs[0] if all(key in cost for cost in costs)]
+        cost = {key: fmean(cost[key] for cost in costs) for key in known}
+        yield Point(role, label, cost, accuracy(found).interval().times(100))
+
+
+def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: str) -> Figure:
+    costs = [point.cost[key] for point in points]
+    log = min(costs) > 0 and max(costs) > 5 * min(costs)
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "Pareto front",
+            "meta": "toggle",
+            "x": rounded([each.cost[key] for each in front]),
+            "y": rounded([each.test.mean for each in front]),
+            "line": {"color": "--line1", "width": 2, "shape": "hv", "dash": "dot"},
+            "hoverinfo": "skip",
+        }
+    ]
+    outline = {"color": "--ground", "width": 1}
+    styles = {point.role: STYLES.get(point.role, BETWEEN) for point in points}
+    for style in (*STYLES.values(), BETWEEN):
+        if style not in styles.values():
+            continue
+        name, colour, symbol = style
+        group = [point for point in points if styles[point.role] == style]
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": rounded([point.cost[key] for point in group]),
+            "y": rounded([point.test.mean for point in group]),
+            "text": [_hover(point, key) for point in group],
+            "hoverinfo": "text",
+            "marker": {"color": colour, "symbol": symbol, "size": 10, "line": outline},
+        }
+        if len(points) <= MOST_WHISKERS:
+            halves = rounded([point.test.half or 0 for point in group])
+            trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.2, "width": 4}
+        data.append(trace)
+    x: dict[str, Any] = {"title": {"text": title}, "type": "log" if log else "linear", "zeroline": False}
+    if log:
+        x |= {"dtick": "D2" if max(costs) < 100 * min(costs) else 1}
+    return {"data": data, "layout": layout(x, "test accuracy (%)")}
+
+
+def _hover(point: Point, key: str) -> str:
+    unit = {"latency_ms": "ms", "flops": "FLOPs"}.get(key, key)
+    cost = f"{_amount(point.cost[key])} {unit}"
+    return f"{plain(point.label)}<br>test accuracy {with_interval(point.test)}<br>{cost}"
+
+
+def _amount(value: float) -> str:
+    """12.3 M, 674 k, 0.22: three digits."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"

@@ -1,0 +1,241 @@
+"""Each metric against each swept parameter: a line per choice of the others, beside teacher and alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kdsweep.analysis.leaderboard import Row
+from kdsweep.analysis.metric import Metric
+from kdsweep.analysis.statistics import Interval
+from kdsweep.report.page.figures import (
+    ALONE,
+    DASHES,
+    MOST_LINES,
+    MOST_TICKS,
+    SYMBOLS,
+    TEACHER,
+    Axis,
+    Figure,
+    Section,
+    View,
+    layout,
+    listed,
+    plain,
+    rounded,
+    shown,
+    with_interval,
+)
+from kdsweep.report.page.metric import hover, metrics, unit
+from kdsweep.report.pictures.response import AXES, LABELS
+from kdsweep.results.result import Result
+
+DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
+COMPARED = {"teacher": "teacher", "scratch": "student alone"}
+Place = tuple[float | str, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
+
+
+def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
+    """Each metric against each swept key; against the seed where nothing else was swept."""
+    axes = _axes(rows, keys)
+    if not axes and len({job.seed for row in rows for job in row.recipe.jobs}) < 2:
+        return None
+    explains, spread = "Each point is one student.", ""
+    if axes and any(len(row.seeds) > 1 for row in rows):
+        explains, spread = (
+            "Points are means over the seeds, whiskers their 95 % intervals over seeds and test images.",
+            ", bands their intervals",
+        )
+    axes = axes or ["seed"]
+    views = []
+    for metric in metrics(rows):
+        figures, says = {}, []
+        for key in axes:
+            figures[f"Against {key.replace('_', ' ')}"], point = _along(rows, metric, key)
+            says.append(point)
+        views.append(View(metric.name, " ".join(says), figures))
+    drawn = {
+        trace.get("legendgroup") for view in views for each in view.figures.values() for trace in each["data"]
+    }
+    if compared := [f"the {name}" for name in COMPARED.values() if name in drawn]:
+        explains += f" Lines without points are {listed(compared)}{spread}."
+    return Section("swept", "Against what was swept", explains, views, "Show")
+
+
+def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Swept keys with values to compare, the usual ones first."""
+    differing = [key for key in keys if key != "seed" and len(_values(rows, key)) > 1]
+    return sorted(differing, key=lambda key: AXES.index(key) if key in AXES else len(AXES))[:6]
+
+
+def _values(rows: Sequence[Row], key: str) -> set[str]:
+    return {str(row.values[key]) for row in rows if key in row.values}
+
+
+def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
+    """The figure, and what it shows in a sentence."""
+    points = list(_places(sorted(rows, key=_in_order), key))
+    log = {"temperature": True, "alpha": False}.get(key)
+    axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log)
+    swept = dict.fromkeys(name for row in rows for name in row.values)  # the best may lack some
+    others = [other for other in swept if other != key and len(_values(rows, other)) > 1]
+    lines: dict[str, list[tuple[float | str, Interval, str]]] = {}
+    for place, row, jobs in points:
+        found = metric.over(jobs, "student")
+        if found:
+            name = Result(0, {other: row.values[other] for other in others if other in row.values}).name
+            lines.setdefault(name, []).append((place, found, row.label))
+    complete = any(len(each) == len(axis.values) for each in lines.values())
+    data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
+    figure = {"data": data, "layout": layout(axis.plotly(), unit(metric))}
+    return figure, _point_of(points, metric, key, others)
+
+
+def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
+    for row in rows:
+        if key == "seed":
+            yield from ((job.seed, row, [job]) for job in row.recipe.jobs)
+        elif key in row.values:
+            yield _place(row.values[key]), row, row.recipe.jobs
+
+
+def _place(value: Any) -> float | str:
+    """Numbers as they are; what else was swept, lists too, as text."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _in_order(row: Row) -> list[tuple[bool, Any]]:
+    """By the swept values, numbers before words: the order of lines in a legend."""
+    values = row.values.values()
+    return [(False, v) if isinstance(v, int | float) else (True, str(v)) for v in values]
+
+
+def _student_lines(
+    lines: Mapping[str, Sequence[tuple[float | str, Interval, str]]], axis: Axis, metric: Metric
+) -> Iterable[dict[str, Any]]:
+    if len(lines) > MOST_LINES:  # a search: each trial has values of its own
+        lines = {"": [point for points in lines.values() for point in points]}
+        mode = "markers"
+    else:
+        mode = "lines+markers"
+    intervals = any(each.half for points in lines.values() for _, each, _ in points)
+    for i, (name, points) in enumerate(lines.items()):
+        points = sorted(points, key=lambda point: axis.at(point[0]))
+        shift = DODGE * (i - (len(lines) - 1) / 2) if intervals else 0
+        colour = f"--line{i % len(SYMBOLS)}"
+        trace = {
+            "type": "scatter",
+            "mode": mode,
+            "name": plain((name and f"student, {name}") or "student"),
+            "x": rounded([axis.at(place, shift) for place, _, _ in points]),
+            "y": rounded([each.mean for _, each, _ in points]),
+            "text": [hover(label, each, metric) for _, each, label in points],
+            "hoverinfo": "text",
+            "line": {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
+            "marker": {"color": colour, "symbol": SYMBOLS[(i + i // 6) % len(SYMBOLS)], "size": 9},
+        }
+        if intervals:
+            halves = rounded([each.half or 0 for _, each, _ in points])
+            trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.4, "width": 4}
+        yield trace
+
+
+def _compared(
+    points: Sequence[Place], metric: Metric, axis: Axis, complete: bool
+) -> Iterable[dict[str, Any]]:
+    """Teacher and student alone where, for each seed, they are one figure at each place.
+
+    They change along the axis only if a line of students is `complete`: else it is by what those differ in.
+    """
+    for (role, name), line in zip(COMPARED.items(), (TEACHER, ALONE), strict=True):
+        at: dict[float | str, dict[int, Result]] = {}
+        unique = True
+        for place, _, jobs in points:
+            for job in jobs:
+                value = metric.of(job, role)
+                if value is not None:
+                    unique &= metric.of(at.setdefault(place, {}).setdefault(job.seed, job), role) == value
+        if not at or not unique:
+            continue
+        by_seed = {seed: job for jobs_there in at.values() for seed, job in jobs_there.items()}
+        levels = {(seed, metric.of(job, role)) for there in at.values() for seed, job in there.items()}
+        if len(levels) == len(by_seed):  # level, from end to end
+            level = _over(metric, by_seed, role)
+            low, high = axis.ends
+            yield from _band(name, [low, high], [level, level], line, metric)
+        elif complete:
+            places = sorted(at, key=axis.at)
+            means = [_over(metric, at[place], role) for place in places]
+            yield from _band(name, [axis.at(place) for place in places], means, line, metric)
+
+
+def _over(metric: Metric, by_seed: Mapping[int, Result], role: str) -> Interval:
+    found = metric.over(list(by_seed.values()), role)
+    assert found is not None
+    return found
+
+
+def _band(
+    name: str, x: Sequence[float], y: Sequence[Interval], line: Mapping[str, Any], metric: Metric
+) -> Iterable[dict[str, Any]]:
+    """A line, and its interval as a band around it."""
+    if any(each.half for each in y):
+        low = [each.mean - (each.half or 0) for each in y]
+        high = [each.mean + (each.half or 0) for each in y]
+        yield {
+            "type": "scatter",
+            "mode": "lines",
+            "x": rounded([*x, *reversed(x)]),
+            "y": rounded([*low, *reversed(high)]),
+            "fill": "toself",
+            "fillcolor": f"{line['color']}/{8 if name == 'teacher' else 18}",
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "showlegend": False,
+            "legendgroup": name,
+        }
+    same = len({each.mean for each in y}) == 1
+    half = y[0].half
+    yield {
+        "type": "scatter",
+        "mode": "lines",
+        "name": f"{name} {shown(y[0].mean, metric.percent, half)}" if same else name,
+        "x": rounded(x),
+        "y": rounded([each.mean for each in y]),
+        "text": [hover(name, each, metric) for each in y],
+        "hoverinfo": "text",
+        "line": {"width": 1.6, **line},
+        "legendgroup": name,
+    }
+
+
+def _point_of(points: Sequence[Place], metric: Metric, key: str, others: Sequence[str]) -> str:
+    """How far the students differ along an axis, on the line of the best by validation; of a search, where
+    the best by validation are."""
+    name = key.replace("_", " ")
+
+    def told(place: Any) -> str:
+        return Result(0, {key: place}).shown(key)
+
+    places = [place for place, _, _ in points]
+    if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
+        ranked = [place for place, _, _ in sorted(points, key=lambda point: point[1].rank)]
+        best = ranked[: max(3, len(ranked) // 10)]
+        return (
+            f"The {len(best)} recipes best by validation have {name} between {told(min(best))} and "
+            f"{told(max(best))}, of {told(min(places))} to {told(max(places))} tried."
+        )
+    chosen = min((row for _, row, _ in points), key=lambda row: row.rank)
+    line = [
+        (found, told(place))
+        for place, row, jobs in points
+        if all(row.values.get(other) == chosen.values.get(other) for other in others)
+        and (found := metric.over(jobs, "student"))
+    ]
+    if len(line) < 2:
+        return ""
+    (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
+    kept = Result(0, {other: chosen.values[other] for other in others if other in chosen.values}).name
+    on = f" (with {kept}, as the best by validation has)" if kept else ""
+    if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
+        return f"By {name}, the {metric.name} is {shown(low.mean, metric.percent)} at each{on}."
+    lowest, highest = (with_interval(each, metric.percent) for each in (low, high))
+    return f"By {name}, the {metric.name} runs from {lowest} (at {at_low}) to {highest} (at {at_high}){on}."

@@ -1,0 +1,286 @@
+"""The table of a sweep, best first by validation, and the same as CSV."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kdsweep.analysis.combine import together
+from kdsweep.analysis.conclusions import answer
+from kdsweep.analysis.leaderboard import best_job, leaderboard
+from kdsweep.analysis.measured import tested_on
+from kdsweep.cli.records import Record
+from kdsweep.errors import KdsweepError, explain
+from kdsweep.report.live import console, seconds
+from kdsweep.report.look import link_name
+from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
+from kdsweep.report.pictures.response import draw_sweep, has_values
+from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.stages.latency import busy
+from kdsweep.system.table import Column, Fitting
+
+log = logging.getLogger(__name__)
+
+FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
+EVERY_COLUMN = 10_000  # characters, beyond any table
+Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
+
+
+def show(record: Record) -> None:
+    """On the screen: the table of the finished jobs, the costs of the best, and the answer they give."""
+    screen = console()
+    screen.print()
+    if record.finished:
+        screen.print(*_tables(record), "", sep="\n")
+    for sentence in answer(record, leaderboard(record)):
+        screen.print(sentence, markup=False)
+    screen.print()
+
+
+def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
+    """Write all that is to be seen of sweeps, told as one: each file once it is there, the page first.
+
+    Raises KdsweepError at the end if some could not be written; the others are.
+    """
+    from kdsweep.report.page import write_page
+
+    record = together(records)
+    page: Files = {"report.html": partial(write_page, records)} if record.results else {}
+    yield from _write(_csv(record) | page | _shown(record), folder)
+
+
+def write_summary(record: Record, folder: Path) -> Iterator[Path]:
+    """Write a CSV of all jobs and, if any has finished, their table as text and the pictures."""
+    yield from _write(_csv(record) | _shown(record), folder)
+
+
+def _write(files: Files, folder: Path) -> Iterator[Path]:
+    """Each file once it is there; at the end raises KdsweepError for those that could not be written."""
+    failed: list[Exception] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    names: dict[str, list[str]] = {}  # by the reason, one for all where the disk is full
+    for name, write in files.items():
+        try:
+            write(folder / name)
+        except Exception as error:
+            failed.append(error)
+            names.setdefault(explain(error).splitlines()[0], []).append(name)
+        else:
+            yield folder / name
+    if failed:
+        told = "; ".join(f"{', '.join(each)}: {reason}" for reason, each in names.items())
+        raise KdsweepError(told) from failed[0]
+
+
+def _csv(record: Record) -> Files:
+    return {"sweep.csv": partial(write_csv, [*record.results, *record.confirmations], record.sweep.keys)}
+
+
+def _shown(record: Record) -> Files:
+    """What writes the table and each picture that has something to show."""
+    results, swept = record.finished, record.sweep.keys
+    if not results:
+        return {}
+    shown = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
+    return {
+        "sweep.txt": partial(_write_tables, record),
+        **{
+            name: partial(draw_sweep, results, swept, figure)
+            for name, figure in shown.items()
+            if has_values(results, figure)
+        },
+        **_inside(results, _best(record), swept),
+    }
+
+
+def _write_tables(record: Record, file: Path) -> None:
+    with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        Console(file=stream, width=EVERY_COLUMN).print(*_tables(record), sep="\n")
+
+
+def _tables(record: Record) -> list[Fitting | str]:
+    table = sweep_table(record.finished, record.sweep.keys)
+    tables = [table, "", *costs(_best(record), record.sweep.latency)]
+    for each in tables:
+        if isinstance(each, Fitting):
+            each.elsewhere = "sweep.txt"
+    return tables
+
+
+def _best(record: Record) -> Result:
+    """The best recipe's best job, which is the one to ship."""
+    return best_job(leaderboard(record)[0])
+
+
+def draw_inside(result: Result, folder: Path) -> list[Path]:
+    """The pictures of a job alone: its learning curves, and its links if there are any in between.
+
+    One that cannot be drawn is told, and harms nothing.
+    """
+    drawn = []
+    try:
+        for file in _write(_inside([result], result, []), folder):
+            drawn.append(file)
+    except KdsweepError as error:
+        log.warning("not drawn: %s", error)
+    return drawn
+
+
+def _inside(results: Sequence[Result], best: Result, swept: Sequence[str]) -> Files:
+    links: Files = {"chain.png": partial(draw_chain, results, swept)} if has_links(results) else {}
+    return {"curves.png": partial(draw_curves, best), **links}
+
+
+def sweep_line(result: Result, jobs: int) -> str:
+    """The line that a job of a sweep leaves on the screen."""
+    if result.error:
+        figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
+    else:
+        student = result.networks["student"]
+        first = [
+            link_name(role)
+            for role, each in result.networks.items()
+            if role != "ensemble" and each["key"] != student["key"] and not each["reused"]
+        ]
+        how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
+        val, test = _accuracies(result, "student")
+        figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
+    of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
+    which = "confirm" if result.confirms else f"{result.number + 1}{of}"
+    return f"[{which}] {result.name}  {figures}"
+
+
+def ranked(results: Sequence[Result]) -> list[Result]:
+    """Best first: by validation accuracy, equals by validation cross-entropy."""
+    return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
+
+
+def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
+    """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
+
+    Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
+    the student of a shorter chain has its row above.
+    """
+    versus = {"scratch": Column("vs alone", worth=4), "teacher": Column("vs teacher", worth=2)}
+    versus = {role: each for role, each in versus.items() if any(role in one.networks for one in results)}
+    figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
+    table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
+
+    def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
+        result = sharing[0]
+        values = [{each.shown(key) for each in sharing} for key in swept]
+        cells = (
+            label,
+            *(value.pop() if len(value) == 1 else "" for value in values),
+            *_accuracies(result, role),
+            *(_difference(result, role, other) for other in versus),
+            *(("", "") if role == "ensemble" else _made(sharing, role)),
+        )
+        table.add(cells, style)
+
+    for i, result in enumerate(ranked(results)):
+        add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
+    students = {result.networks["student"]["key"] for result in results}
+    for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
+        sharing: dict[tuple[str, str], list[Result]] = {}
+        for result in results:
+            if role in result.networks:
+                sharing.setdefault((result.networks[role]["key"], tested_on(result)), []).append(result)
+        for (key, _), group in sharing.items():
+            if key not in students or role in ("teacher", "scratch"):
+                add(role, "alone" if role == "scratch" else link_name(role), group, "dim")
+    return table
+
+
+def _roles(results: Sequence[Result]) -> set[str]:
+    return {role for result in results for role in result.networks}
+
+
+def _down_the_table(role: str) -> tuple[int, str]:
+    """Ensembles, then assistants and generations, the student alone, the teacher."""
+    last = {"ensemble": 0, "scratch": 2, "teacher": 3}
+    return last.get(role, 1), role
+
+
+def costs(result: Result, latency: Mapping[str, Any]) -> list[Fitting | str]:
+    """The table of costs and, if there is no latency in it, why."""
+    lacking = any("latency_ms" not in network["cost"] for network in result.networks.values())
+    return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
+
+
+def cost_table(result: Result) -> Fitting:
+    """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
+    ratio = "teacher" in result.networks
+    columns = [Column(result.name, right=False, wraps=True)]
+    for worth, head in ((3, "parameters"), (2, "MFLOPs"), (0, "size, MB"), (1, "latency, ms")):
+        columns += [Column(head, worth=worth), *([Column("", worth=worth, style="dim")] if ratio else [])]
+    table = Fitting([*columns, Column("test %")])
+    formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
+    units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
+    teacher = result.networks.get("teacher", {}).get("cost")
+    for role in (*result.chain, *({"ensemble"} & result.networks.keys())):
+        cost, cells = result.networks[role]["cost"], []
+        for name, form in formats.items():
+            if name in cost:
+                cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
+            else:
+                cells.append("–")
+            if teacher:
+                both = role != "teacher" and name in cost and name in teacher
+                cells.append(f"{teacher[name] / max(cost[name], 1e-9):.2f}×" if both else "")
+        table.add([link_name(role), *cells, f"{100 * (result.test(role) or 0):.2f}"])
+    return table
+
+
+def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
+    """Every job's figures in full precision, failed jobs with their error."""
+    extra = [] if "seed" in swept else ["seed"]
+    confirms = ["confirms"] if any(result.confirms for result in results) else []
+    head = ["job", *swept, *extra, "best_epoch", "val_accuracy", "val_cross_entropy"]
+    roles = ["student", *sorted(_roles(results) - {"student"}, key=_down_the_table)]
+    for role in roles:
+        head += [f"{role}_{figure}" if role != "student" else f"test_{figure}" for figure in FIGURES]
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
+        for result in results:
+            student = result.networks.get("student", {})
+            val = student.get("val", {})
+            writer.writerow(
+                [
+                    result.number,
+                    *(result.swept.get(key) for key in swept),
+                    *([result.seed] if extra else []),
+                    student.get("best_epoch"),
+                    val.get("val/accuracy"),
+                    val.get("val/cross_entropy"),
+                    *(result.test(role, figure) for role in roles for figure in FIGURES),
+                    student.get("seconds"),
+                    student.get("reused"),
+                    result.run_id,
+                    result.error,
+                    *(result.confirms for _ in confirms),
+                ]
+            )
+
+
+def _made(sharing: Sequence[Result], role: str) -> tuple[str, str]:
+    """How long the training took, and whether this sweep did it."""
+    reused = all(each.networks[role]["reused"] for each in sharing)
+    return seconds(sharing[0].networks[role]["seconds"]), "reused" if reused else "trained"
+
+
+def _accuracies(result: Result, role: str) -> tuple[str, str]:
+    return f"{100 * result.val(role)['val/accuracy']:.2f}", f"{100 * (result.test(role) or 0):.2f}"
+
+
+def _difference(result: Result, role: str, other: str) -> str:
+    """In points of test accuracy; a teacher is not compared."""
+    own, theirs = result.test(role), result.test(other)
+    if own is None or theirs is None or role in (other, "teacher"):
+        return ""
+    return f"{100 * (own - theirs):+.2f}"

@@ -1,0 +1,189 @@
+"""What a sweep and its jobs tell each other, as files in the sweep's folder: any launcher will do."""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.results.packed import unpack_bits, unpack_floats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SWEEP, RESULT = "sweep.json", "result.json"
+OPTIMUM = "optimization_results.yaml"  # of a search, as Hydra's plugin names it
+PICTURES = ("sweep.png", "f1.png", "roc_auc.png", "curves.png", "chain.png")
+LEFT = (
+    f"**/{RESULT}",
+    "experiment/*",
+    "search/*",
+    OPTIMUM,
+    "sweep.csv",
+    "sweep.txt",
+    "report.html",
+    *PICTURES,
+)
+INTERRUPTED = "interrupted"
+PRUNED = "pruned"
+PACKAGES = ("kdsweep", "torch", "torchvision", "timm", "hydra-core", "optuna", "mlflow")  # of a sweep
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
+
+    And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
+    versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
+    whose results it tells too. `latency` is what was measured before the first job began (`latency.py`).
+    """
+
+    run_id: str
+    keys: list[str]
+    jobs: int
+    spec: str = ""
+    command: str = ""
+    began: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    earlier: list[str] = field(default_factory=list)
+    latency: dict[str, Any] = field(default_factory=dict)
+    confirm_from: int | None = None  # the number of the first job that only confirms
+
+    def result(self, number: int, swept: dict[str, Any]) -> "Result":
+        """That of a job which begins."""
+        return Result(number, swept, confirms=self.confirm_from is not None and number >= self.confirm_from)
+
+    @classmethod
+    def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
+        """One that begins now, by the command of this process."""
+        command = without_passwords(shlex.join(["kdsweep", *sys.argv[1:]]))
+        versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+        return cls(
+            run_id, keys, jobs, spec, command, datetime.now(UTC).isoformat("T", "seconds"), config, versions
+        )
+
+    def save(self, folder: Path) -> Path:
+        """Leave it in `folder`; the file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / SWEEP
+        file.write_text(json.dumps(asdict(self)))
+        return file
+
+    @staticmethod
+    def clear(folder: Path) -> None:
+        """Remove what an earlier sweep has left in `folder`: it is another one's now.
+
+        Raises ConfigError if other sweeps or jobs are below it, whose results would pass for this one's.
+        """
+        own = folder / SWEEP
+        below = folder.rglob(SWEEP) if own.exists() else (*folder.rglob(SWEEP), *folder.rglob(RESULT))
+        if other := next((file for file in below if file != own), None):
+            raise ConfigError(
+                f"hydra.sweep.dir={folder}: has {other}, another sweep's or job's; give a new folder"
+            )
+        if own.exists():
+            for pattern in LEFT:
+                for old in folder.glob(pattern):
+                    old.unlink()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """That of a folder. Raises ValueError for a file that is no sweep's."""
+        from kdsweep.results.left import read_left
+
+        return read_left(folder / SWEEP, cls)
+
+
+@dataclass
+class Result:
+    """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
+
+    `networks` has, per role, name, model, source (the digest of a user's own code), training, objective,
+    best_epoch, seconds, reused, history, `val` (figures of selection), `test` (figures of evaluation) and
+    `cost`; `chain` are the roles from teacher to student, beside which there may be "scratch" and "ensemble".
+    `recipe` names what its networks are made by; `dataset` is what a network takes and gives: classes, shape,
+    mean, std, and the config that its images come from. `entries` are the keys of what it needs of the store.
+    """
+
+    number: int
+    swept: dict[str, Any]
+    seed: int = 0
+    objective: float | list[float] | None = None
+    seconds: float = 0.0
+    run_id: str | None = None
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    chain: list[str] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    entries: list[str] = field(default_factory=list)
+    error: str | None = None
+    confirms: bool = (
+        False  # it has fresh seeds for the recipe that the sweep chose, and chooses nothing itself
+    )
+
+    def save(self, folder: Path) -> Path:
+        """Leave it in `folder`; the file."""
+        new = folder / f"{RESULT}.new"
+        new.write_text(json.dumps(asdict(self), indent=1))
+        return new.replace(folder / RESULT)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """That of a folder. Raises ValueError for a file that is no job's."""
+        from kdsweep.results.left import read_left
+
+        return read_left(folder / RESULT, cls)
+
+    @classmethod
+    def load_all(cls, folder: Path) -> list[Self]:
+        """The results of every job below `folder`, in the order of the jobs."""
+        results = [cls.load(file.parent) for file in folder.rglob(RESULT)]
+        return sorted(results, key=lambda result: result.number)
+
+    def test(self, role: str, figure: str = "accuracy") -> float | None:
+        """A figure of the test split, None where the job has no such network."""
+        value: float | None = self.networks.get(role, {}).get("test", {}).get(figure)
+        return value
+
+    def right(self, role: str) -> "NDArray[Any] | None":
+        """Of each test image whether the network is right on it, bool [N]; None where that is not known."""
+        packed = self.networks.get(role, {}).get("test", {}).get("right")
+        return unpack_bits(packed, self.dataset["images"]["test"]) if packed else None
+
+    def resampled(self, role: str, figure: str) -> "NDArray[Any] | None":
+        """A figure on resamples of the test images, [B], the same for all networks; None if not known."""
+        packed = self.networks.get(role, {}).get("test", {}).get("resampled", {}).get(figure)
+        return unpack_floats(packed) if packed else None
+
+    def val(self, role: str = "student") -> dict[str, float]:
+        return dict(self.networks[role]["val"])
+
+    @property
+    def failed(self) -> bool:
+        return self.error not in (None, PRUNED)
+
+    @property
+    def name(self) -> str:
+        """The swept values as people write them: T=4 α=0.5 seed=1."""
+        return self._named(self.swept)
+
+    @property
+    def recipe_name(self) -> str:
+        """The same without the seed, by which jobs are repetitions of each other."""
+        return self._named([key for key in self.swept if key != "seed"])
+
+    def _named(self, keys: Iterable[str]) -> str:
+        signs = {"temperature": "T", "alpha": "α"}
+        return " ".join(f"{signs.get(key, key)}={self.shown(key)}" for key in keys)
+
+    def shown(self, key: str) -> str:
+        """A swept value as text, numbers to four digits."""
+        value = self.swept.get(key, "")
+        return f"{value:.4g}" if isinstance(value, float) else str(value)

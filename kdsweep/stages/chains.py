@@ -1,0 +1,196 @@
+"""From a config to the stages that its job needs: the chain from teacher to student, and the student alone.
+
+Planning is pure: nothing is trained, loaded or built, and torch is not imported.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+from kdsweep.config import Assistant, Augment, Config, Dataset, Distillation, Network, Training
+from kdsweep.errors import ConfigError
+from kdsweep.networks import INIT
+from kdsweep.stage import Objective, Stage, digest
+
+ALONE = Objective("cross_entropy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a job by role.
+
+    `chain` goes from the teacher to the student, which may be there alone; `scratch` is the student without
+    teacher, None if it is not wanted; `ensemble` are the members whose outputs are averaged. `teachers` has
+    those of each link but the first, even where alpha = 1 gives them no say.
+    """
+
+    chain: Mapping[str, Stage]
+    scratch: Stage | None
+    ensemble: Mapping[str, Stage]
+    teachers: Mapping[str, tuple[Stage, ...]]
+
+    def links(self) -> dict[str, Stage]:
+        """Role to stage, in the order in which they are trained."""
+        before, (role, student) = list(self.chain.items())[:-1], list(self.chain.items())[-1]
+        alone = {"scratch": self.scratch} if self.scratch else {}
+        return {**dict(before), **alone, role: student}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan must know beyond the config.
+
+    Digests of a network's code, if it is the user's, and of its initial weights; the options that it leaves
+    to defaults; its number of parameters, asked for only if assistants are to be chosen; whether jobs compute
+    on a GPU, asked for only if that matters.
+    """
+
+    source: Callable[[Network], str | None]
+    initial: Callable[[Network], str | None]
+    parameters: Callable[[Network], int]
+    defaults: Callable[[Network], Mapping[str, Any]]
+    on_gpu: Callable[[], bool]
+    draws_val: bool  # whether the validation split is drawn from the training images
+    images: int  # for training, before train_limit takes of them and the validation split is drawn
+    trained_on: int  # of them
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of distillation: who learns, and how."""
+
+    role: str
+    network: Network
+    training: Training
+    temperature: float
+    alpha: float
+    seed: int
+
+
+def plan(config: Config, fingerprint: str, known: Known) -> Plan:
+    """The stages that `config` needs; `fingerprint` is the content of the training images.
+
+    Raises ConfigError for an ensemble with members that the chain does not have.
+    """
+    data = _training_data(config.dataset, fingerprint, known)
+
+    def stage(
+        network: Network, training: Training, objective: Objective, seed: int, parents: tuple[Stage, ...] = ()
+    ) -> Stage:
+        source, initial = known.source(network), known.initial(network)
+        unused = {"pretrained"} if initial else set()
+        model, defaults = (
+            {key: value for key, value in options.items() if key not in unused}
+            for options in (network.model, known.defaults(network))
+        )
+        if network.init != "own":
+            model[INIT] = network.init
+        if training.total_epochs == 0:  # the weights of a file, whoever would have taught them
+            still = {**data, "augment": Augment().effective()}
+            return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, network.name)
+        training = _effective(training, known)
+        return Stage(data, model, training, objective, seed, parents, source, initial, defaults, network.name)
+
+    scratch = stage(config.student, config.training, ALONE, config.seed)
+    if not isinstance(config.method, Distillation):
+        return Plan({"student": scratch}, None, {}, {})
+
+    chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
+    teachers: dict[str, tuple[Stage, ...]] = {}
+    for step in _steps(config, config.method, known):
+        earlier = tuple(chain.values())
+        teachers[step.role] = earlier if config.method.taught_by == "all" else earlier[-1:]
+        objective = _objective(config.method, step.temperature, step.alpha)
+        parents = () if objective == ALONE else teachers[step.role]
+        chain[step.role] = stage(step.network, step.training, objective, step.seed, parents)
+    return Plan(chain, scratch if config.baseline else None, _members(config.method, chain), teachers)
+
+
+def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step]:
+    """The links after the teacher, the student last."""
+    own = (config.temperature, config.alpha)
+    if method.between == "generations":
+        for i in range(1, config.chain_length + 1):
+            role = "student" if i == config.chain_length else f"generation{i}"
+            yield _Step(role, config.student, config.training, *own, _seed(config.seed, i))
+        return
+    for i, assistant in enumerate(_assistants(config, method, known), start=1):
+        temperature = own[0] if assistant.temperature is None else assistant.temperature
+        alpha = own[1] if assistant.alpha is None else assistant.alpha
+        yield _Step(f"assistant{i}", assistant, assistant.training, temperature, alpha, config.seed)
+    yield _Step("student", config.student, config.training, *own, config.seed)
+
+
+def _seed(seed: int, generation: int) -> int:
+    """A generation's own, for it is born again from other initial weights than its teacher's.
+
+    Of 32 bits, since torch's generator on the CPU looks at no more.
+    """
+    return int(digest({"seed": seed, "generation": generation})[:8], 16)
+
+
+def _assistants(config: Config, method: Distillation, known: Known) -> Sequence[Assistant]:
+    """As many of the listed assistants as the chain takes, from large to small."""
+    listed, wanted = config.assistants, config.chain_length - 1
+    if wanted in (0, len(listed)):
+        return listed[:wanted]
+    sizes = [known.parameters(network) for network in (config.teacher, *listed, config.student)]
+    return [listed[i] for i in evenly_spaced(sizes, wanted)]
+
+
+def evenly_spaced(sizes: Sequence[int], count: int) -> tuple[int, ...]:
+    """Which `count` of the inner `sizes` make the steps from the first to the last most even in log size.
+
+    The steps' sum is given, so the most even are those with the least sum of squares.
+    """
+    first, *inner, last = map(log, sizes)
+
+    def unevenness(chosen: tuple[int, ...]) -> float:
+        path = [first, *(inner[i] for i in chosen), last]
+        return sum((a - b) ** 2 for a, b in itertools.pairwise(path))
+
+    return min(itertools.combinations(range(len(inner)), count), key=unevenness)
+
+
+def _objective(method: Distillation, temperature: float, alpha: float) -> Objective:
+    """With alpha = 1 the labels' alone: the student alone, whatever the method and the temperature."""
+    if alpha == 1:
+        return ALONE
+    if method.loss == "logit_mse":
+        return Objective("logit_mse", {"alpha": alpha})
+    scale = method.scale_by_temperature_squared or temperature == 1  # where T² is 1
+    return Objective(
+        "kd", {"temperature": temperature, "alpha": alpha, "scale_by_temperature_squared": scale}
+    )
+
+
+def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The ensemble's members in the order of the chain; none if there are less than two."""
+    words = {"teacher": ["teacher"], "generations": [role for role in chain if role != "teacher"]}
+    words |= {role: [role] for role in chain}
+    if method.between == "generations":
+        words[f"generation{len(chain) - 1}"] = ["student"]
+    unknown = [member for member in method.ensemble if member not in words]
+    if unknown:
+        raise ConfigError(f"method.ensemble={unknown[0]}: no such link; allowed: {', '.join(words)}")
+    chosen = {role for member in method.ensemble for role in words[member]}
+    members = {role: stage for role, stage in chain.items() if role in chosen}
+    return members if len(members) > 1 else {}
+
+
+def _effective(training: Training, known: Known) -> Training:
+    """The recipe as it comes out: no batch is larger than all images, bfloat16 is a GPU's."""
+    mixed = training.mixed_precision and known.on_gpu()
+    size = min(training.batch_size, known.trained_on)
+    return training.model_copy(update={"batch_size": size, "mixed_precision": mixed})
+
+
+def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:
+    """What of the data set shapes the weights: not its path, nor the test images."""
+    drawn = {"val_fraction", "split_seed"} if known.draws_val else set()
+    used = dataset.model_dump(include={"train_limit", "normalize"} | drawn)
+    if dataset.train_limit is not None and dataset.train_limit >= known.images:
+        used["train_limit"] = None
+    return {"fingerprint": fingerprint, **used, "augment": dataset.augment.effective()}

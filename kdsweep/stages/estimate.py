@@ -1,0 +1,154 @@
+"""What a sweep will train, and about how long that takes, from what the store has trained before."""
+
+import heapq
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+from kdsweep.config import Augment, Hardware
+from kdsweep.stage import Stage, digest
+from kdsweep.store.store import Store
+from kdsweep.store.unfinished import epochs_done
+
+PACE = ("batch_size", "optimizer", "mixed_precision", "trainable", "fine_tuning")  # what of a recipe sets it
+
+
+@dataclass(frozen=True)
+class Need:
+    """A stage that jobs need; `jobs` are their places in the sweep, the first of which will train it.
+
+    `epochs` are those still to be trained, `done` those behind it; `pace` the seconds that one will take,
+    None if the store cannot tell. `other_threads` if it was taken with another number of threads.
+    """
+
+    role: str
+    stage: Stage
+    jobs: list[int]
+    there: bool
+    done: int
+    epochs: int
+    pace: float | None
+    other_threads: bool
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that its training will take; None if the store cannot tell."""
+        return self._seconds(self.epochs)
+
+    @property
+    def seconds_from_the_start(self) -> float | None:
+        """The same, were nothing of it trained yet."""
+        return self._seconds(self.stage.training.total_epochs)
+
+    def _seconds(self, epochs: int) -> float | None:
+        return 0.0 if epochs == 0 else None if self.pace is None else self.pace * epochs
+
+
+class Pace(NamedTuple):
+    seconds: float  # per epoch
+    taught: bool
+    threads: int
+
+
+def needs(jobs: Sequence[Mapping[str, Stage]], store: Store, hardware: Hardware) -> dict[str, Need]:
+    """Each stage of the jobs once, by its key; jobs are stages by role, in the order of their training."""
+    paces = Paces(store, hardware)
+    found: dict[str, Need] = {}
+    for number, links in enumerate(jobs):
+        for role, stage in links.items():
+            if stage.key not in found:
+                there = store.find(stage.key) is not None
+                done = 0 if there else epochs_done(store.unfinished(stage.key))
+                epochs = 0 if there else max(0, stage.training.total_epochs - done)
+                pace = paces.of(stage)
+                other = pace is not None and pace.threads != hardware.cpu_threads
+                each = pace.seconds if pace else None
+                found[stage.key] = Need(role, stage, [], there, done, epochs, each, other)
+            if number not in found[stage.key].jobs:
+                found[stage.key].jobs.append(number)
+    return found
+
+
+class Paces:
+    """Seconds per epoch of the networks in a store, by data, network, recipe and who taught them."""
+
+    def __init__(self, store: Store, hardware: Hardware) -> None:
+        self.threads = hardware.cpu_threads
+        self.known: dict[str, list[Pace]] = {}
+        for record in _records(store):
+            description, history = record["stage"], record["history"]
+            if record["seconds"] > 0:
+                taught, threads = bool(description["parents"]), record["made_by"]["threads"]
+                pace = Pace(record["seconds"] / len(history), taught, threads)
+                self.known.setdefault(_kind(description), []).append(pace)
+
+    def of(self, stage: Stage) -> Pace | None:
+        """The median of those most alike; None if no such network was trained."""
+        alike = self.known.get(_kind(stage.describe()), [])
+        if not alike:
+            return None
+        likeness = [(pace.threads == self.threads, pace.taught == bool(stage.parents)) for pace in alike]
+        most = [pace for pace, like in zip(alike, likeness, strict=True) if like == max(likeness)]
+        return most[0]._replace(seconds=median(pace.seconds for pace in most))
+
+
+def _records(store: Store) -> Iterator[dict[str, Any]]:
+    for file in (file for folder in store.folders for file in folder.glob("*/stage.json")):
+        try:
+            record = json.loads(file.read_text())
+            if record["history"]:
+                yield record
+        except (OSError, ValueError, KeyError, TypeError):  # damaged; whoever needs it will say so
+            continue
+
+
+def _kind(description: Mapping[str, Any]) -> str:
+    """What sets the pace of a training. Under augmentation the teachers look at each batch too."""
+    data = {key: value for key, value in description["data"].items() if key != "split_seed"}
+    recipe = {key: value for key, value in description["training"].items() if key in PACE}
+    random = Augment.model_validate(data["augment"]).random
+    return digest(
+        {
+            "data": data,
+            "model": description["model"],
+            "source": description["source"],
+            "recipe": recipe,
+            "teachers at work": len(description["parents"]) if random else 0,
+        }
+    )
+
+
+def makespan(jobs: Sequence[Sequence[Need]], at_once: int) -> float:
+    """Seconds until all jobs have their stages, so many at a time, each working as `job.py` does.
+
+    A job trains whichever of its stages is not trained by another and has its parents; only if there is none
+    it waits. A stage whose time is not known takes none.
+    """
+    finished: dict[str, float] = {need.stage.key: 0.0 for job in jobs for need in job if need.there}
+    waiting = [list(job) for job in jobs]
+    events = [(0.0, job) for job in range(min(at_once, len(jobs)))]  # when a job looks for what to do
+    queue, end = iter(range(len(events), len(jobs))), 0.0
+    while events:
+        now, job = heapq.heappop(events)
+        waiting[job] = [need for need in waiting[job] if finished.get(need.stage.key, now + 1) > now]
+        if not waiting[job]:
+            end = max(end, now)
+            following = next(queue, None)
+            if following is not None:
+                heapq.heappush(events, (now, following))
+            continue
+        free = [
+            need for need in waiting[job] if need.stage.key not in finished and _taught(need, finished, now)
+        ]
+        if free:
+            done = finished[free[0].stage.key] = now + (free[0].seconds or 0.0)
+        else:
+            done = min(at for need in waiting[job] if (at := finished.get(need.stage.key, 0)) > now)
+        heapq.heappush(events, (done, job))
+    return end
+
+
+def _taught(need: Need, finished: Mapping[str, float], now: float) -> bool:
+    return all(finished.get(parent.key, now + 1) <= now for parent in need.stage.parents)

@@ -1,0 +1,130 @@
+"""How long networks take for one image: measured together, while no job is at work, or not at all.
+
+A measurement beside other work is kept from everybody: a ratio of two disturbed times is no property of the
+networks. It is tried again by the next command that needs it.
+"""
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from kdsweep.errors import explain
+from kdsweep.stage import FORMAT, digest
+from kdsweep.store.store import Origin, Store
+
+log = logging.getLogger(__name__)
+
+BUSY = 0.25  # share of the cores at work for others, beyond which nothing is measured
+SECONDS_TO_LOOK = 0.1  # at what others do, before torch is imported for it
+GROUP = 2**30  # bytes of networks that are built at a time
+FILE = "latency.json"
+
+
+def latency(
+    networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]], store: Store
+) -> dict[str, Any]:
+    """Of `networks`, described by their digests as `workshop.priced` does, and built from `models`.
+
+    Gives `ms` of each by its digest, none if the machine is busy; `load`, how many cores worked for others
+    meanwhile, on average; how many `cores` there are; and the `machine`. What was measured on such a machine
+    before, all of it together, is found in the store.
+    """
+    cores = os.cpu_count() or 1
+    machine = f"{_processor()}, {cores} cores"  # another one of the kind is as fast
+    told = {"latency": [networks[key] for key in sorted(networks)], "machine": machine, "format": FORMAT}
+    key = digest(told)
+    if entry := store.find(key):
+        found: dict[str, Any] = json.loads((entry / FILE).read_text())
+        return found
+    before = Load()
+    with before.watched():
+        time.sleep(SECONDS_TO_LOOK)
+    measured: dict[str, float] = {}
+    load = before.cores
+    if load <= BUSY * cores:
+        try:
+            measured, load = _measure(networks, models)
+        except Exception as error:  # such as weights that cannot be downloaded: nothing depends on it
+            log.warning("latency is not measured: %s", explain(error))
+            return {}
+    quiet = load <= BUSY * cores
+    taken = {"ms": measured if quiet else {}, "load": round(load, 2), "cores": cores, "machine": machine}
+    if quiet:
+        made = Origin("latency", told)
+        store.obtain(key, lambda folder: _write(folder / FILE, taken), origin=made)
+    return taken
+
+
+def busy(taken: Mapping[str, Any]) -> str:
+    """Why there is no latency, for people."""
+    if not taken:
+        return "not measured"
+    if taken["ms"]:
+        return "only networks that are known before the first job begins are measured"
+    return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"
+
+
+def _measure(
+    networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, float], float]:
+    """Milliseconds by digest, and the load meanwhile: in turns, unless all together fill too much memory."""
+    from kdsweep.networks.cost import Built, Sized, built, latencies
+
+    load, found, group, size = Load(), [], list[Built](), 0
+    for number, (key, each) in enumerate(networks.items(), start=1):
+        group.append(built(Sized(models[key], each["classes"], each["shape"])))
+        size += sum(parameter.nbytes for parameter in group[-1][0].parameters())
+        if size > GROUP or number == len(networks):
+            with load.watched():
+                found += latencies(group)
+            group, size = [], 0
+    return dict(zip(networks, found, strict=True)), load.cores
+
+
+class Load:
+    """How many cores are busy with anything but this thread, on average over the times that are watched."""
+
+    def __init__(self) -> None:
+        self.busy, self.seconds = 0.0, 0.0
+        self.known = True
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        start, own, before = time.perf_counter(), time.thread_time(), _busy_seconds()
+        yield
+        own, after = time.thread_time() - own, _busy_seconds()
+        self.seconds += time.perf_counter() - start
+        if before is None or after is None:
+            self.known = False
+        else:
+            self.busy += max(0.0, after - before - own)
+
+    @property
+    def cores(self) -> float:
+        return self.busy / self.seconds if self.known else os.getloadavg()[0]  # of a minute, but all there is
+
+
+def _busy_seconds() -> float | None:
+    """That all cores together have worked since the machine began; None where it does not tell."""
+    with suppress(OSError, ValueError):
+        user, nice, system, _, _, *more = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+        return (user + nice + system + sum(more[:3])) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content))

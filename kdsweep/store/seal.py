@@ -1,0 +1,45 @@
+"""The list of checksums of a finished folder, bound by a checksum of its own: `sha256sum -c` takes it."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from kdsweep.system.files import share
+
+SUMS = "SHA256SUMS"
+BOUND = "# sha256 of the lines below: "
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
+    lines = "".join(f"{_checksum(file)}  {file.name}\n" for file in files)
+    (folder / SUMS).write_text(f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
+    for file in files:
+        share(file)
+    for path in (*files, folder / SUMS, folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, or None. Raises PermissionError if it cannot be read."""
+    if folder.is_symlink() or not folder.is_dir():
+        return "no folder"
+    try:
+        bound, _, lines = (folder / SUMS).read_text().partition("\n")
+        if bound != f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}":
+            return f"checksum of {SUMS}"
+        sums = [line.split("  ", 1) for line in lines.splitlines()]
+        wrong = [name for checksum, name in sums if _checksum(folder / name) != checksum]
+    except PermissionError:
+        raise
+    except (OSError, ValueError) as error:
+        return str(error)
+    return f"checksum of {', '.join(wrong)}" if wrong else None
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,229 @@
+"""What a store holds, who uses it, and what may go."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, BaseModel
+
+from kdsweep.errors import KdsweepError
+from kdsweep.results.result import RESULT
+from kdsweep.stage import canonical
+from kdsweep.store.store import ENTRY, Store, size_of
+from kdsweep.store.unfinished import epochs_done
+from kdsweep.system.files import exists
+
+KEY_DIGITS = 32
+# by which an entry that cannot describe itself is known
+FILES = {"stage.json": "stage", "logits.safetensors": "logits", "evaluation.json": "evaluation",
+         "cost.json": "cost", "images.npy": "pixels", "digests.json": "digests"}  # fmt: skip
+REMOVED = "removed"  # holds folders on their way out
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished entry; one whose description is damaged is not `described`."""
+
+    key: str
+    folder: Path
+    kind: str
+    bytes: int
+    made: datetime
+    network: str = ""
+    role: str = ""
+    seconds: float | None = None
+    parents: tuple[str, ...] = ()
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    described: bool = True
+
+    @property
+    def of(self) -> list[str]:
+        """The stages that it tells about, and without which it is of no use; none for a stage itself."""
+        if self.kind == "logits":
+            return list(self.parents)
+        members = self.made_from.get("evaluation")
+        return list(members) if isinstance(members, list) else []
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A training that was interrupted, with what it needs to go on."""
+
+    key: str
+    folder: Path
+    bytes: int
+    epochs: int
+    changed: datetime
+
+
+@dataclass(frozen=True)
+class Use:
+    """An MLflow run, or a job's folder, and the keys of what it needs."""
+
+    name: str
+    keys: tuple[str, ...]
+
+
+def read_entries(store: Store) -> dict[str, Entry]:
+    """The finished entries by key, oldest first, whole or not: their checksums are not read."""
+    found = [_entry(folder) for folder in store.root.iterdir() if _is_key(folder.name)]
+    return {entry.key: entry for entry in sorted(found, key=lambda entry: entry.made)}
+
+
+def _is_key(name: str) -> bool:
+    return len(name) == KEY_DIGITS and set(name) <= set("0123456789abcdef")
+
+
+def _entry(folder: Path) -> Entry:
+    size, changed = size_of(folder), datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+    try:
+        told = _Description.model_validate_json((folder / ENTRY).read_bytes())
+    except (OSError, ValueError):  # there is none, or it is damaged
+        kind = next((kind for file, kind in FILES.items() if (folder / file).exists()), "unknown")
+        return Entry(folder.name, folder, kind, size, changed, described=False)
+    return Entry(folder.name, folder, bytes=size, **dict(told))
+
+
+class _Description(BaseModel, extra="ignore"):
+    """What entry.json says of an entry."""
+
+    kind: str
+    made: AwareDatetime
+    network: str
+    role: str
+    seconds: float
+    parents: tuple[str, ...]
+    made_from: dict[str, Any]
+
+
+def read_unfinished(store: Store) -> list[Unfinished]:
+    found = []
+    for folder in sorted((store.root / "unfinished").iterdir()):
+        times = [file.lstat().st_mtime for file in list(folder.glob("*")) or [folder]]
+        changed = datetime.fromtimestamp(max(times), UTC)
+        found.append(Unfinished(folder.name, folder, size_of(folder), epochs_done(folder), changed))
+    return found
+
+
+def damaged(store: Store) -> list[Path]:
+    """Folders of entries that were set aside."""
+    return sorted((store.root / "damaged").iterdir())
+
+
+def read_uses(runs: Iterable[tuple[str, str, Sequence[str], bool]], folders: Sequence[Path]) -> list[Use]:
+    """What needs entries: runs (id, name, keys, whether deleted) that are not deleted, and the results of
+    jobs below `folders` of whose runs nothing is known."""
+    uses, known = [], set()
+    for run_id, name, keys, deleted in runs:
+        known.add(run_id)
+        if keys and not deleted:
+            uses.append(Use(f"run {name} ({run_id[:8]})", tuple(keys)))
+    for file in sorted(file for folder in folders for file in folder.rglob(RESULT)):
+        run, needed = _needed(file)
+        if run not in known:
+            uses.append(Use(str(file.parent), needed))
+    return uses
+
+
+def _needed(file: Path) -> tuple[str | None, tuple[str, ...]]:
+    """The run of a job's result, and the keys of what it needs. Raises KdsweepError if it is damaged."""
+    try:
+        result = json.loads(file.read_bytes())
+        keys = [*result["entries"], *(each["key"] for each in result["networks"].values())]
+        return result["run_id"], tuple(dict.fromkeys(keys))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise KdsweepError(
+            f"{file}: is damaged, so what its job needs is not known; remove it, or give other --results"
+        ) from error
+
+
+def kept(entries: Mapping[str, Entry], uses: Iterable[Use]) -> set[str]:
+    """The keys of what uses need: stages and all that taught them, and what was computed of those.
+
+    An entry that does not say where it is from is kept.
+    """
+    keep = {key for use in uses for key in use.keys if key in entries}
+    waiting = list(keep)
+    while waiting:
+        entry = entries[waiting.pop()]
+        above = entry.parents if entry.kind == "stage" else entry.of
+        new = {key for key in above if key in entries} - keep
+        keep |= new
+        waiting += new
+    networks = {
+        _network(entry.made_from) for entry in entries.values() if entry.kind == "stage" and entry.key in keep
+    }
+    for entry in entries.values():
+        derived = entry.of and keep.issuperset(entry.of)
+        priced = entry.made_from.get("latency", [entry.made_from])
+        measured = isinstance(priced, list) and any(
+            isinstance(each, dict)
+            and "cost" in each
+            and _network({**each, "model": each["cost"]}) in networks
+            for each in priced
+        )
+        if derived or measured or not entry.described:
+            keep.add(entry.key)
+    return keep
+
+
+def _network(description: Mapping[str, Any]) -> str:
+    told = {"model": description.get("model"), "source": description.get("source")}
+    return json.dumps(canonical(told), sort_keys=True)
+
+
+def with_derived(keys: Iterable[str], entries: Mapping[str, Entry]) -> set[str]:
+    """The keys, and those of what was computed of the stages among them."""
+    chosen = set(keys)
+    return chosen | {entry.key for entry in entries.values() if chosen.intersection(entry.of)}
+
+
+def find(prefix: str, entries: Mapping[str, Entry]) -> Entry:
+    """The entry whose key begins so. Raises KdsweepError if it is not one."""
+    found = [entry for key, entry in entries.items() if key.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise KdsweepError(f"{prefix}: no such entry; `kdsweep-store list --all` shows them")
+    raise KdsweepError(f"{prefix}: begins several keys, {', '.join(entry.key[:12] for entry in found[:5])}")
+
+
+def remove(store: Store, key: str, folder: Path) -> bool:
+    """Remove the entry or checkpoint `folder` of `key`, for others in one step; False if it is in work."""
+    try:
+        with FileLock(store.root / "locks" / f"{key}.lock", timeout=0):
+            if exists(folder):
+                _away(store, folder)
+    except Timeout:
+        return False
+    return True
+
+
+def _away(store: Store, folder: Path) -> None:
+    (store.root / REMOVED).mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=store.root / REMOVED))
+    folder.replace(aside / folder.name)
+    shutil.rmtree(aside)
+
+
+def leftovers(store: Store) -> Iterator[Path]:
+    """Folders that a killed removal, or a killed maker whom nobody followed, left behind."""
+    yield from (store.root / REMOVED).glob("*")
+    for folder in store.root.glob(".*-*"):
+        name, _, drawn = folder.name[1:].rpartition("-")
+        if not re.fullmatch("[a-z0-9_]{8}", drawn) or not folder.is_dir() or folder.is_symlink():
+            continue  # no name that tempfile gives
+        if not _is_key(name):
+            continue
+        try:
+            with FileLock(store.root / "locks" / f"{name}.lock", timeout=0):
+                yield folder
+        except Timeout:
+            continue

@@ -1,0 +1,303 @@
+"""A sweep as a whole: every job checked before the first one trains, its MLflow parent run, its summary.
+
+Hydra's sweeper and launcher do the sweeping; this is the callback around them. Hydra imports this module at
+every start: keep it light.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdsweep.cli.console import say
+from kdsweep.cli.records import Record
+from kdsweep.errors import ConfigError, explain, tell, wants_traceback
+from kdsweep.results.result import OPTIMUM, SWEEP, Result, Sweep
+from kdsweep.sweeps.checks import (
+    check_database,
+    check_hydra,
+    check_job_alone,
+    check_jobs,
+    check_number,
+    check_sweeper,
+    check_sweeps,
+    refuse_chdir,
+    refuse_disturbed_objective,
+)
+from kdsweep.sweeps.compose import QuickSweeper, SweepLoader
+from kdsweep.sweeps.confirm import check_confirm, confirm
+from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
+from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once
+from kdsweep.sweeps.overrides import combinations, count, key_of, read_overrides, swept_values
+from kdsweep.tracking.database import begin_database
+
+if TYPE_CHECKING:
+    from kdsweep.config import Config
+    from kdsweep.job import Job
+    from kdsweep.results.events import Event
+    from kdsweep.tracking import Run
+
+JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
+
+
+def run_job_of_sweep(
+    composed: DictConfig,
+    watch: Callable[["Event"], None] = lambda event: None,
+    ended: Callable[[Result], None] = lambda result: None,
+) -> float | list[float] | None:
+    """Run the job that Hydra has set up; what its objective comes to.
+
+    `watch` sees what the training reports, `ended` what is left, however the job ended.
+    """
+    from kdsweep.job import run_job
+
+    context = HydraConfig.get()
+    sweep = Sweep.load(Path(context.sweep.dir))
+    result = sweep.result(context.job.num, swept_values(context.overrides.task, sweep.keys))
+    try:
+        run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
+    finally:
+        ended(result)
+    return result.objective
+
+
+class GridSweeper(QuickSweeper):
+    """Hydra's own, but that it composes every job before the first runs: SweepCallback has checked them."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Nothing is left to be found."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.config is not None and self.launcher is not None
+        if not (Path(self.config.hydra.sweep.dir) / SWEEP).is_file():
+            raise ConfigError("hydra.callbacks.sweep: must be as it is, it checks the sweep and records it")
+        returns = super().sweep(arguments)
+        assert self.overrides is not None
+        if wanted := self.config.get("confirm"):
+            jobs = [job for batch in self.overrides for job in batch]
+            confirm(wanted, Path(self.config.hydra.sweep.dir), jobs.__getitem__, self.launcher.launch)
+        return returns
+
+
+@dataclass
+class GridSweeperConf(BasicSweeperConf):
+    _target_: str = "kdsweep.sweeps.callback.GridSweeper"
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="kdsweep_grid", node=GridSweeperConf, provider="kdsweep"
+)
+
+
+class SweepCallback(Callback):
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.folder: FileLock | None = None  # held while the sweep, or the job alone, is under way
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()  # launchers send it to their workers, which have no part in the parent run
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            _say_what_begins("the sweep", config)
+            self._start(config)
+        except Exception as error:  # which Hydra would turn into a warning
+            tell(error, config)
+            raise SystemExit(1) from None
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Of one job alone, before Hydra makes its folder."""
+        try:
+            _say_what_begins("the job", config)
+            check_job_alone(config)
+            if config.get("plan"):
+                job = check_jobs(config, [list(config.hydra.overrides.task)])[0]
+                alone = replace(job, config=job.config.alone())
+                _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
+                raise SystemExit(0)
+            if uri := _uri(config):
+                check_database(uri)
+            self.folder = take_folder(config, "hydra.run.dir")
+            refuse_results_below(Path(config.hydra.run.dir))
+        except Exception as error:
+            tell(error, config)
+            raise SystemExit(1) from None
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self.folder:
+            self.folder.release()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            if self.run:
+                self._end(self.run, config, sys.exc_info()[1])
+        except Exception as error:
+            if self.run:
+                self.run.end("FAILED", explain(error))
+            tell(error, config)
+            raise SystemExit(1) from None
+        finally:
+            if self.folder:
+                self.folder.release()
+
+    def _start(self, config: DictConfig) -> None:
+        refuse_chdir(config)
+        check_hydra(config)
+        check_launcher(config)
+        overrides = read_overrides(config)
+        keys = [key_of(override) for override in overrides if override.is_sweep_override()]
+        grid = "n_trials" not in config.hydra.sweeper
+        check_sweeps(overrides, grid)
+        every = prod(map(count, overrides))
+        if grid:
+            check_number(every, bool(config.get("plan")))
+        jobs = combinations(overrides, every if config.get("plan") and grid else JOBS_CHECKED)
+        prepared = check_jobs(config, jobs)
+        first = prepared[0].config
+        refuse_disturbed_objective(config, first)
+        trials = check_sweeper(config)
+        check_confirm(first.confirm, keys)
+        refuse_shared_folders(config, SweepLoader(GlobalHydra.instance().config_loader()), jobs, trials)
+        jobs_count = _count(every if trials is None else trials, keys)
+        if first.plan:
+            all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
+            chosen = None if trials is None or (all_known and every <= trials) else trials
+            title, at_once = f"{jobs_count}: {_subject(first)}", jobs_at_once(config)
+            _show_plan(prepared, jobs, overrides, title, at_once, chosen, first.confirm)
+            raise SystemExit(0)
+
+        check_database(first.tracking.uri)
+        self.folder, folder = take_folder(config, "hydra.sweep.dir"), Path(config.hydra.sweep.dir)
+        Sweep.clear(folder)
+
+        from kdsweep.job import measure
+        from kdsweep.report.live import console
+        from kdsweep.store.store import open_store
+        from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
+
+        tracker = Tracker(first.tracking, open_store(first.store))
+        tracker.close_dead_runs()
+        latency = measure(prepared)  # once the database is made, which would disturb it
+        spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
+        self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
+        number = every if trials is None else trials
+        sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
+        self.run.artifact(replace(sweep, latency=latency).save(folder))
+        console().print(f"{jobs_count}: {_subject(first)}", markup=False)
+        if not keys and trials is None:
+            print("nothing is swept: a sweep of one job; with -m a key takes several values: temperature=1,4")
+
+    def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        sweep, results = Sweep.load(folder), Result.load_all(folder)
+        if sweep.earlier:
+            run.artifact(folder / SWEEP)
+        _report(run, Record(sweep, results), folder)
+        for file in sorted([*folder.glob("search/*"), *folder.glob("experiment/*")]):
+            run.artifact(file, file.parent.name)
+        if (folder / OPTIMUM).exists():
+            run.artifact(folder / OPTIMUM)
+        run.close_dead_siblings()
+        if isinstance(error, KeyboardInterrupt):
+            return run.end("KILLED")
+        log_best(sweep, results)
+        failed = [result for result in results if result.failed and result.run_id not in sweep.earlier]
+        for result in failed:
+            say(f"job {result.number} ({result.name}) failed: {result.error}", sys.stderr)
+        if not failed or (config.get("search") and not error):  # a search goes on without some
+            return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
+        run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
+        if isinstance(error, Exception) and (config.get("search") or wants_traceback(config)):
+            return None  # Hydra raises it
+        raise SystemExit(1)
+
+
+def _say_what_begins(what: str, config: DictConfig) -> None:
+    """At once, for imports and checks take seconds. A database that is not there takes more: it begins."""
+    begun = None
+    with suppress(OmegaConfBaseException, OSError):  # which the checks tell
+        uri = _uri(config)
+        begun = begin_database(uri) if uri and not config.get("plan") else None
+    print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
+
+
+def _uri(config: DictConfig) -> str | None:
+    """Of MLflow; None if it is none, which the checks tell."""
+    with suppress(OmegaConfBaseException):
+        uri = OmegaConf.select(config, "tracking.uri")
+        return uri if isinstance(uri, str) else None
+    return None
+
+
+def _report(run: "Run", record: Record, folder: Path) -> None:
+    """Show what came of the sweep, write it, log it. The sweep does not depend on it."""
+    from kdsweep.analysis.leaderboard import leaderboard
+    from kdsweep.report.live import relative
+    from kdsweep.report.note import note
+    from kdsweep.report.tables import show, write_report
+
+    try:
+        show(record)
+        try:
+            for file in write_report([record], folder):
+                run.artifact(file)
+                print(f"  {relative(file)}")
+        finally:
+            run.note(note(record, leaderboard(record)), folder / "sweep.png")
+    except Exception as error:
+        told = f"the report is not whole: {explain(error)}"
+        say(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", sys.stderr)
+
+
+def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
+    """Log the sweep's best student as an MLflow model, and say where."""
+    from kdsweep.config import Tracking
+    from kdsweep.export.logged import log_student
+
+    tracking = Tracking.model_validate(sweep.config["tracking"])
+    for line in log_student(sweep, results, tracking, sweep.config.get("register")):
+        print(f"  {line}")
+
+
+def _count(jobs: int, keys: Sequence[str]) -> str:
+    count = "1 job" if jobs == 1 else f"{jobs} jobs"
+    return f"{count} over {', '.join(keys)}" if keys else count
+
+
+def _subject(first: "Config") -> str:
+    """What the jobs are about, told of the first."""
+    taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
+    return f"{first.student.name} {taught}, {first.dataset.name}"
+
+
+def _show_plan(
+    prepared: "Sequence[Job]",
+    jobs: Sequence[Sequence[str]],
+    overrides: Sequence[Override],
+    title: str,
+    at_once: int | None,
+    trials: int | None = None,
+    confirm: int | None = None,
+) -> None:
+    from kdsweep.stages.show_plan import Planned, show_plan
+
+    keys = [key_of(each) for each in overrides if each.is_sweep_override()]
+    planned = [
+        Planned(swept_values(lines, keys), job.plan.links())
+        for job, lines in zip(prepared, jobs or [()], strict=True)
+    ]
+    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials, confirm)

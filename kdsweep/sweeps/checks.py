@@ -1,0 +1,154 @@
+"""What a command must not ask for: refused with a line before anything is trained or written.
+
+Hydra imports this module at every start: keep it light.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.sweeps.compose import composed_values
+from kdsweep.sweeps.folders import why_unwritable
+from kdsweep.sweeps.launchers.base import jobs_at_once, refuse_launcher
+from kdsweep.sweeps.overrides import count, key_of
+from kdsweep.tracking.database import database_file
+
+if TYPE_CHECKING:
+    from kdsweep.config import Config
+    from kdsweep.job import Job
+
+SQLITE = b"SQLite format 3\0"  # how such a file begins
+OF_THE_SWEEP = ("plan", "register", "search", "tracking")
+MOST_PLANNED = 5000  # jobs in one plan, of which each is composed, checked and shown
+MOST_JOBS = 100_000  # of a sweep, which Hydra lists before the first begins
+
+
+def check_job_alone(config: DictConfig) -> None:
+    """Raise ConfigError for what is a sweep's, where no sweep is asked for."""
+    refuse_chdir(config)
+    if config.get("search"):
+        chosen = config.hydra.runtime.choices.search
+        raise ConfigError(f"search={chosen}: needs -m, as in kdsweep -m search={chosen}")
+    if wanted := config.get("confirm"):
+        raise ConfigError(f"confirm={wanted}: needs -m, as in kdsweep -m temperature=1,4 confirm={wanted}")
+    refuse_launcher(config.hydra)
+
+
+def refuse_chdir(config: DictConfig) -> None:
+    """Raise ConfigError if jobs would each begin in a folder of their own, where they share nothing."""
+    if config.hydra.job.chdir:
+        raise ConfigError(
+            "hydra.job.chdir=true: must be false, paths are relative to where kdsweep is started"
+        )
+
+
+def check_hydra(config: DictConfig) -> None:
+    """Raise ConfigError for what Hydra would find out only once the sweep has begun."""
+    for part, kind in (("sweeper", Sweeper), ("launcher", Launcher)):
+        target, known = config.hydra[part]._target_, Plugins.instance().class_name_to_class
+        if not issubclass(known.get(target, object), kind):
+            allowed = ", ".join(sorted(name for name, each in known.items() if issubclass(each, kind)))
+            raise ConfigError(f"hydra.{part}._target_={target}: is no {part}; allowed: {allowed}")
+    size = OmegaConf.select(config, "hydra.sweeper.max_batch_size")
+    if size is not None and size < 1:
+        raise ConfigError(f"hydra.sweeper.max_batch_size={size}: must be 1 or more, or null")
+    _check_logging(config)
+
+
+def _check_logging(config: DictConfig) -> None:
+    """Set a job's log up as it will be, but for its files, and the sweep's again."""
+    logging = config.hydra.job_logging.copy()
+    with read_write(logging), open_dict(logging):
+        for handler in (logging.get("handlers") or {}).values():
+            if "filename" in handler:
+                handler.filename = "/dev/null"
+    configure_log(logging, config.hydra.verbose)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+
+
+def check_database(uri: str) -> None:
+    """Raise ConfigError if MLflow's file of runs cannot be one: MLflow itself would try for a minute."""
+    file = database_file(uri)
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        begins = file.open("rb+").read(len(SQLITE)) if file.exists() else b""
+        why = why_unwritable(file.parent)
+    except OSError as error:
+        begins, why = b"", error.strerror
+    if begins and begins != SQLITE:
+        why = "is no database"
+    if why:
+        raise ConfigError(
+            f"tracking.uri={uri}: {file}: {why}; start where you may write, or give another file"
+        )
+
+
+def check_sweeps(overrides: Sequence[Override], grid: bool) -> None:
+    """Raise ConfigError for sweeps of which no job would come, or none that this sweeper runs."""
+    for override in overrides:
+        if not override.is_sweep_override():
+            continue
+        if re.split(r"[./]", key_of(override))[0] in OF_THE_SWEEP:
+            raise ConfigError(f"{override.input_line}: cannot be swept, it is for the sweep as a whole")
+        if grid and override.is_interval_sweep():
+            raise ConfigError(
+                f"{override.input_line}: an interval is for a search, such as search=optuna; a sweep takes "
+                "values, such as 1,2,4 or range(1,5)"
+            )
+        check_number(count(override), plan=False)
+        if not count(override):
+            raise ConfigError(
+                f"{override.input_line}: comes to nothing, so there is no job; give values, such as "
+                "temperature=1,4, range(1,5), or a glob of a group's files that some match"
+            )
+
+
+def check_number(jobs: int, plan: bool) -> None:
+    """Raise ConfigError for more jobs than can be listed."""
+    most = MOST_PLANNED if plan else MOST_JOBS
+    if jobs > most:
+        what = "plan=true shows" if plan else "a sweep takes"
+        raise ConfigError(f"{jobs:,} jobs: {what} {most:,} at most; sweep over fewer values at a time")
+
+
+def refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
+    """Raise ConfigError if jobs would measure, for the sweeper, how they disturb each other."""
+    if "cost/latency_ms" in first.objective and (at_once := jobs_at_once(config)) != 1:
+        raise ConfigError(
+            f"objective=cost/latency_ms: it is measured, and {at_once or 'several'} jobs at a time disturb "
+            "each other; take hardware=cpu, which runs one, or cost/flops"
+        )
+
+
+def check_sweeper(config: DictConfig) -> int | None:
+    """How many trials the sweeper will run, None if all jobs; ConfigError if it can tell that it cannot."""
+    plugin: Any = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
+    check: Callable[[DictConfig], int] | None = getattr(plugin, "check", None)
+    return check(config) if check else OmegaConf.select(config, "hydra.sweeper.n_trials")
+
+
+def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":
+    """Every job, prepared. Raises ConfigError with what is wrong with any job, each thing once."""
+    from kdsweep.config.parse import parse
+    from kdsweep.job import prepare
+
+    problems: list[str] = []
+    prepared = []
+    for composed in composed_values(config, jobs):
+        try:
+            prepared.append(prepare(parse(composed)))
+        except KdsweepError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(["nothing was started", *dict.fromkeys(problems)]))
+    return prepared

@@ -1,0 +1,130 @@
+"""The config of every job of a sweep, composed once per choice of groups and not once per job.
+
+Composing takes Hydra a tenth of a second. Jobs that choose the same files of the groups differ by values,
+and these are put into a copy by Hydra's own function, in the order in which they are given.
+Hydra imports this module at every start: keep it light.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdsweep.sweeps.plain import PlainConfig
+
+
+def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
+    """The config of each job of the sweep `master`, without the node hydra, as Hydra composes it.
+
+    Raises what Hydra raises for overrides that do not compose.
+    """
+    composer = _Composer(GlobalHydra.instance().config_loader(), master)
+    return (composer.config(job) for job in jobs)
+
+
+def composed_values(
+    master: DictConfig, jobs: Sequence[Sequence[str]]
+) -> Iterator[DictConfig | dict[str, Any]]:
+    """The same for whoever wants the values alone: resolved where that is plain, else as `compose` has it."""
+    composer = _Composer(GlobalHydra.instance().config_loader(), master)
+    for job in jobs:
+        values = composer.values(job)
+        yield composer.config(job) if values is None else values
+
+
+class SweepLoader(ConfigLoaderImpl):
+    """Hydra's loader for launchers: a process composes the jobs that it runs as `compose` does."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self.__dict__.update(vars(loader))
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        hydra = master_config.hydra
+        told = str(OmegaConf.to_container(hydra.overrides.hydra))  # as it is: it may speak of a job's number
+        composer = _whole.setdefault((str(hydra.sweep.dir), told), _WholeComposer(self, master_config))
+        return composer.config(sweep_overrides)
+
+
+class QuickSweeper(BasicSweeper):
+    """Hydra's own, whose launcher has a SweepLoader."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        quick = replace(hydra_context, config_loader=SweepLoader(hydra_context.config_loader))
+        super().setup(hydra_context=quick, task_function=task_function, config=config)
+
+
+class _Composer:
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self.loader, self.master = loader, master
+        self.bases: dict[tuple[str, ...], DictConfig] = {}  # by the overrides that choose groups
+        self.plain: dict[tuple[str, ...], PlainConfig] = {}
+        self._parse = lru_cache(maxsize=None)(self._parsed)
+
+    def config(self, job: Sequence[str]) -> DictConfig:
+        parsed = [self._parse(override) for override in job]
+        if all(choice or _is_plain(override) for override, choice in parsed):
+            chosen = tuple(line for line, (_, choice) in zip(job, parsed, strict=True) if choice)
+            values = [override for override, choice in parsed if not choice]
+            try:
+                if chosen not in self.bases:
+                    self.bases[chosen] = self._composed(chosen)
+                config = copy.deepcopy(self.bases[chosen])
+                ConfigLoaderImpl._apply_overrides_to_config(values, config)
+                self._record(config, job)
+                return config
+            except Exception:  # Hydra says it better
+                pass
+        return self._composed(job)
+
+    def values(self, job: Sequence[str]) -> dict[str, Any] | None:
+        """The values of a job that gives plain values to keys of plain files, None of any other."""
+        parsed = [self._parse(override) for override in job]
+        chosen = tuple(line for line, (_, choice) in zip(job, parsed, strict=True) if choice)
+        if chosen not in self.plain:
+            self.plain[chosen] = PlainConfig(self.config(chosen))
+        return self.plain[chosen].values([override for override, choice in parsed if not choice])
+
+    def _composed(self, job: Sequence[str]) -> DictConfig:
+        config = self.loader.load_sweep_config(self.master, list(job))
+        with open_dict(config):
+            del config["hydra"]
+        return config
+
+    def _record(self, config: DictConfig, job: Sequence[str]) -> None:
+        """Where a config tells what it was made by, tell of the values, too."""
+
+    def _parsed(self, line: str) -> tuple[Override, bool]:
+        """An override, and whether it chooses the file of a group."""
+        (override,) = OverridesParser.create().parse_overrides([line])
+        if override.is_value_path or isinstance(override.value(), dict):
+            return override, False
+        return override, bool(self.loader.get_group_options(override.key_or_group, None))
+
+
+class _WholeComposer(_Composer):
+    """With the node hydra."""
+
+    def _composed(self, job: Sequence[str]) -> DictConfig:
+        return ConfigLoaderImpl.load_sweep_config(self.loader, self.master, list(job))  # type: ignore[arg-type]
+
+    def _record(self, config: DictConfig, job: Sequence[str]) -> None:
+        config.hydra.overrides.task = list(job)
+
+
+_whole: dict[tuple[str, str], _WholeComposer] = {}  # of the process, by sweep
+
+
+def _is_plain(override: Override) -> bool:
+    """Whether it gives a value to keys of the job, and nothing else; a dictionary for a group does so too."""
+    of_hydra = override.key_or_group.split(".")[0] == "hydra"
+    return not (override.is_delete() or override.is_sweep_override() or override.package or of_hydra)

@@ -1,0 +1,63 @@
+"""confirm=K: the recipe that a sweep chose, and the student alone, once more with K fresh seeds.
+
+The networks of a sweep both choose and are judged, so the chosen recipe tends to have had lucky seeds. Fresh
+seeds had no part in the choice.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+
+from kdsweep.errors import ConfigError
+from kdsweep.results.result import Result, Sweep
+from kdsweep.sweeps.overrides import key_of
+
+Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
+
+
+def check_confirm(wanted: int | None, keys: Sequence[str]) -> None:
+    """Raise ConfigError if it is swept: it is of the sweep, not of a job."""
+    if wanted and "confirm" in keys:
+        raise ConfigError("confirm: cannot be swept; give one number for the sweep, such as confirm=5")
+
+
+def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]], launch: Launch) -> None:
+    """Launch the jobs that confirm the sweep in `folder`; `overrides` are those of a job by its number.
+
+    Confirmed is, on each data set, the best distilled recipe by validation. Raises what a job raised.
+    """
+    from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
+    from kdsweep.analysis.recipes import seed_of
+    from kdsweep.cli.records import Record
+
+    sweep, results = Sweep.load(folder), Result.load_all(folder)
+    chosen: dict[str, Row] = {}
+    for row in leaderboard(Record(sweep, results)):
+        if row.recipe.taught:
+            chosen.setdefault(row.dataset, row)
+    if not chosen:
+        print(f"confirm={wanted}: no distilled student has finished, so there is nothing to confirm")
+        return
+    used = {seed_of(result) for result in results}
+    fresh = list(itertools.islice((seed for seed in itertools.count() if seed not in used), wanted))
+    names = "; ".join(row.label for row in chosen.values())
+    print(f"\nconfirm: {names}, and the student alone, with seeds {', '.join(map(str, fresh))}", flush=True)
+    jobs = [
+        [*without_seed(overrides(best_job(row).number)), f"seed={seed}", "baseline=true"]
+        for row in chosen.values()
+        for seed in fresh
+    ]
+    first = max(result.number for result in results) + 1
+    replace(sweep, confirm_from=first).save(folder)
+    for each in launch(jobs, first):
+        _ = each.return_value  # raises what the job raised
+
+
+def without_seed(overrides: Sequence[str]) -> list[str]:
+    """A job's overrides, but what a job that confirms has of its own."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [str(each.input_line) for each in parsed if key_of(each) not in ("seed", "baseline")]

@@ -1,0 +1,113 @@
+"""The folder of a sweep or a job: it can be written, is nobody else's, and has a folder for each job.
+
+Hydra imports this module at every start: keep it light.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from filelock import FileLock, Timeout
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from kdsweep.errors import ConfigError, explain
+from kdsweep.results.result import RESULT, SWEEP, Sweep
+from kdsweep.sweeps.confirm import without_seed
+from kdsweep.sweeps.launchers.base import job_folder, numbered
+
+LOCK = ".kdsweep.lock"  # in the folder of a sweep or of a job alone, held while it is under way
+BY_NUMBER = "${hydra.job.num}"
+LAST_SEED = 2**32 - 1
+
+
+def take_folder(config: DictConfig, key: str) -> FileLock:
+    """Make the folder that `key` names and keep other commands out of it until the lock is released.
+
+    Raises ConfigError if it cannot be written, another command is at work in it, or it lies in the folder of
+    another sweep or job, to which what is written here would be counted.
+    """
+    folder = Path(OmegaConf.select(config, key))
+    if not OmegaConf.select(config, key).strip():
+        raise ConfigError(f"{key}=: must name a folder")
+    for above in folder.absolute().parents:
+        if _is_a_sweeps(above) or _is_taken(above):
+            raise ConfigError(f"{key}={folder}: is in {above}, another sweep's or job's; give one outside")
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"{key}={folder}: another sweep or job is at work in it; give another folder, or wait"
+        ) from None
+    except OSError as error:
+        told = f"{key}={folder}: cannot be written ({explain(error)}); give another folder"
+        raise ConfigError(told) from error
+    return lock
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Why no file can be made in it; None if one can."""
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _is_a_sweeps(folder: Path) -> bool:
+    """Whether a sweep, or a job alone, is recorded in it; other programs may have such a file, too."""
+    if not (folder / SWEEP).exists():
+        return False
+    with suppress(OSError, ValueError):
+        return bool(Sweep.load(folder))
+    return False
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether a command is at work in it."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def refuse_results_below(folder: Path) -> None:
+    """Raise ConfigError if a job alone would write above the results of a sweep or of other jobs."""
+    if other := next((file for file in folder.rglob(RESULT) if file.parent != folder), None):
+        raise ConfigError(f"hydra.run.dir={folder}: has {other}, another sweep's or job's; give a new folder")
+
+
+def refuse_shared_folders(
+    config: DictConfig, loader: ConfigLoader, jobs: Sequence[Sequence[str]], trials: int | None
+) -> None:
+    """Raise ConfigError if `hydra.sweep.subdir` gives two jobs one folder, or one outside of the sweep's.
+
+    Of the `trials` of a search, and of jobs that confirm, only the numbers and the seeds are known to differ.
+    """
+    raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    assert isinstance(raw, dict)
+    if raw["subdir"] == BY_NUMBER:
+        return
+    every = list(jobs if trials is None else [jobs[0]] * min(trials, 2))
+    for number in range(config.get("confirm") or 0):
+        every.append([*without_seed(jobs[0]), f"seed={LAST_SEED - number}", "baseline=true"])
+    sweep, seen = Path(str(config.hydra.sweep.dir)).absolute(), set[Path]()
+    for number, job in enumerate(every):
+        folder = Path(job_folder(numbered(loader, config, number, job))).resolve()
+        if folder in seen:
+            raise ConfigError(
+                f"hydra.sweep.subdir={raw['subdir']}: several jobs have the folder {folder.name}, and would "
+                f"overwrite each other's results; give each its own, such as '{BY_NUMBER}'"
+            )
+        if not folder.is_relative_to(sweep.resolve()):
+            raise ConfigError(
+                f"hydra.sweep.subdir={raw['subdir']}: {folder} is outside of the sweep's folder, "
+                "where nobody looks for results; give one below it"
+            )
+        seen.add(folder)

@@ -1,0 +1,292 @@
+"""hardware=gpus, Ray on this machine, and hardware=ray, a cluster of it: Hydra's launcher, for which a worker
+that dies, Ctrl-C or nodes with disks of their own are not the end of the sweep.
+
+Hydra imports this at every start, whether Ray is there or not: keep it light.
+"""
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from kdsweep.errors import ConfigError, KdsweepError
+from kdsweep.results.result import RESULT, SWEEP
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied, failed
+from kdsweep.sweeps.launchers.turns import Turns, untrained
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.util.queue import Queue
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_ANSWER = 10.0  # for a cluster
+SECONDS_TO_END = 5.0  # for a job that is interrupted
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_oom_retries": "1",  # of a job that does not fit into the memory; by default many
+}
+
+NODE: Any
+try:
+    from hydra_plugins.hydra_ray_launcher._config import RayLauncherConf as NODE
+    from hydra_plugins.hydra_ray_launcher.ray_launcher import RayLauncher as HydraRayLauncher
+
+    INSTALLED = True
+except ImportError:  # then hardware=gpus composes all the same, and `check` says what it needs
+    INSTALLED, NODE = False, {"_target_": "???", "ray": {"init": {}, "remote": {}}}
+
+    class HydraRayLauncher(Launcher):  # type: ignore[no-redef]
+        def setup(self, **context: Any) -> None: ...
+
+
+ConfigStore.instance().store("kdsweep_ray", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
+
+
+class RayLauncher(HydraRayLauncher):
+    """Every job is awaited, whatever became of the others.
+
+    One whose worker dies is tried again by Ray, from its checkpoint; when that does not help it has failed.
+    """
+
+    @staticmethod
+    def check(config: DictConfig) -> None:
+        """Raise ConfigError if Ray, a GPU or the cluster is not there."""
+        address = config.hardware.get("address")
+        name = "gpus" if address is None else "ray"
+        if not INSTALLED:
+            raise ConfigError(f"hardware={name} needs Ray: pip install 'kdsweep[ray]'")
+        if address is not None:
+            _reach(str(address))
+        elif str(config.hardware.device).startswith("cuda"):
+            import torch
+
+            if not torch.cuda.is_available():
+                raise ConfigError("hardware=gpus: no GPU found; take hardware=cpu_parallel, or hardware=auto")
+
+    @staticmethod
+    def room(config: DictConfig) -> int | None:
+        """How many jobs this machine has room for; None of a cluster, and if there is no room."""
+        if config.hardware.get("address") is not None:
+            return None
+        options, jobs = config.hydra.launcher.ray, config.hardware.jobs
+        gpus, cpus = options.init.num_gpus, options.init.num_cpus
+        if gpus is None:
+            import torch
+
+            gpus = torch.cuda.device_count()
+        from kdsweep.config import cores
+
+        fitting = _fitting(options.remote, {"GPU": gpus, "CPU": cores() if cpus is None else cpus})
+        return (fitting if jobs == -1 else min(fitting, jobs)) or None
+
+    def slots(self) -> int:
+        """How many jobs run at once. Starts Ray if it was not; ConfigError if no node has room for one."""
+        assert self.config is not None
+        self._start()
+        options = self.config.hydra.launcher.ray.remote
+        nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+        fitting = sum(_fitting(options, resources) for resources in nodes)
+        if not fitting:
+            gpus, cpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("GPU", "CPU"))
+            raise ConfigError(
+                f"hardware.gpus_per_job={self.config.hardware.gpus_per_job}, "
+                f"hardware.cpus_per_job={self.config.hardware.cpus_per_job}: no node has room for a job; "
+                f"Ray sees {gpus:g} GPUs and {cpus:g} cores on {len(nodes)} nodes"
+            )
+        return int(min(fitting, self._limit()))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        turns = Turns([()] * len(job_overrides))
+        if not self._shares_store():
+            turns = Turns(untrained([self._job(i, each).config for i, each in enumerate(job_overrides)]))
+        return self._await(job_overrides, initial_job_idx, turns, self._retries(), _failed_for_good)
+
+    def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Each job's return, one whose worker dies FAILED by ProcessDied at once; none waits for another."""
+        turns = Turns([()] * len(job_overrides))
+        return self._await(job_overrides, initial_job_idx, turns, 0, lambda job, returned: returned)
+
+    def _job(self, number: int, overrides: Sequence[str]) -> Launched:
+        return Launched(self, number, overrides)
+
+    def _retries(self) -> int:
+        assert self.config is not None
+        return int(self.config.hydra.launcher.ray.remote.max_retries)
+
+    def _limit(self) -> float:
+        assert self.config is not None
+        jobs = self.config.hardware.jobs
+        return math.inf if jobs == -1 else jobs
+
+    def _shares_store(self) -> bool:
+        assert self.config is not None
+        return bool(self.config.hardware.get("shared_store", True))
+
+    def _start(self) -> None:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        import ray
+        from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
+        if ray.is_initialized():
+            return
+        handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces by one that leaves at once
+        try:
+            start_ray(self.ray_cfg.init)
+            ray._private.worker._worker_logs_enabled = False  # its words on each death, which no option ends
+        except Exception as error:
+            where = self.ray_cfg.init.address
+            raise ConfigError(f"Ray ({where}) cannot be used: {str(error).splitlines()[0]}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
+
+    def _await(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        first: int,
+        turns: Turns,
+        retries: int,
+        settled: Callable[[Launched, JobReturn], JobReturn],
+    ) -> list[JobReturn]:
+        """Run the jobs, as many at a time as there is room for, and await them all."""
+        import ray
+
+        from kdsweep.sweeps.launchers.ray_worker import mailbox, read
+
+        assert self.config is not None
+        setup_globals()
+        self.slots()
+        folder = Path(str(self.config.hydra.sweep.dir)).absolute()
+        returns: dict[int, JobReturn] = {}
+        waiting = list(range(len(job_overrides)))
+        running: dict[ObjectRef[Any], tuple[int, Launched]] = {}
+        mail = mailbox()
+        try:
+            while waiting or running:
+                free = len(running) < self._limit()
+                ready = next((i for i in waiting if turns.may_begin(i)), None) if free else None
+                if ready is not None:
+                    waiting.remove(ready)
+                    turns.begin(ready)
+                    job = self._job(first + ready, job_overrides[ready])
+                    running[self._begin(job, folder, mail, retries)] = ready, job
+                done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS if ready is None else 0)
+                read(mail, folder)
+                for ref in done:
+                    i, job = running.pop(ref)
+                    returns[i] = settled(job, _returned(job, ref, 1 + retries))
+                    turns.end(i, returns[i].status == JobStatus.COMPLETED)
+        except BaseException:
+            try:
+                _interrupt(list(running))
+                read(mail, folder)
+            finally:
+                ray.shutdown()
+            raise
+        return [returns[i] for i in range(len(job_overrides))]
+
+    def _begin(self, job: Launched, folder: Path, mail: "Queue", retries: int) -> "ObjectRef[Any]":
+        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
+
+        from kdsweep.sweeps.launchers.ray_worker import NodeTask
+
+        assert self.hydra_context is not None and self.task_function is not None
+        with read_write(job.config.hydra.sweep):
+            job.config.hydra.sweep.dir = str(folder)  # a worker begins elsewhere
+        sweep = None if self._shares_store() else (folder / SWEEP).read_text()
+        environment = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+        task = NodeTask(self.task_function, mail, Path.cwd(), environment, sweep)
+        remote = OmegaConf.create({**job.config.hydra.launcher.ray.remote, "max_retries": retries})
+        context, state = self.hydra_context, Singleton.get_state()
+        ref: ObjectRef[Any] = launch_job_on_ray(context, remote, job.config, task, state)
+        return ref
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return list(ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def _fitting(options: DictConfig, resources: dict[str, float]) -> int:
+    """How many jobs a node has room for; of fractions of a GPU, as many as each GPU has."""
+    gpus, share = int(resources.get("GPU", 0)), options.num_gpus
+    by_gpu = gpus * int(1 / share + 1e-6) if share else math.inf
+    return int(min(by_gpu, resources.get("CPU", 0) // options.num_cpus))
+
+
+def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
+    import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+    try:
+        returned: JobReturn = ray.get(ref)
+    except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
+        died = f"its process died, {attempts} times" if attempts > 1 else "its process died"
+        reason = (
+            "the memory did not suffice" if isinstance(error, OutOfMemoryError) else "out of memory, perhaps"
+        )
+        return failed(
+            job.overrides, ProcessDied(f"{died}; {reason}. The same command goes on from its checkpoint")
+        )
+    except Exception as error:  # outside of the job, such as a return that cannot be sent
+        cause = getattr(error, "cause", None) or error
+        last = str(cause).strip().splitlines()[-1:]
+        return failed(job.overrides, KdsweepError(": ".join(["in Ray", type(cause).__name__, *last])))
+    return returned
+
+
+def _failed_for_good(job: Launched, returned: JobReturn) -> JobReturn:
+    """With a result on the disk, which a job could not leave whose process died."""
+    error = returned._return_value
+    if isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
+        return job.fail(error)
+    return returned
+
+
+def _interrupt(running: "list[ObjectRef[Any]]") -> None:
+    """KeyboardInterrupt in every job, so that its run ends as KILLED; then the end of those that do not."""
+    import ray
+
+    for ref in running:
+        ray.cancel(ref)
+    if running:
+        _, stubborn = ray.wait(running, num_returns=len(running), timeout=SECONDS_TO_END)
+        for ref in stubborn:
+            ray.cancel(ref, force=True)
+
+
+def _reach(address: str) -> None:
+    """Raise ConfigError unless somebody answers there; Ray itself tries for minutes."""
+    where = address
+    try:
+        if address == "auto":
+            from ray._private.services import canonicalize_bootstrap_address
+
+            where = canonicalize_bootstrap_address(address) or address
+        host, _, port = where.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():  # else the schema says what an address is
+            socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        at = f" at {where}" if where != address else ""
+        reason = error.strerror or str(error).split(". ")[0]
+        raise ConfigError(
+            f"hardware.address={address}: no Ray cluster answers{at}: {reason}; start one by "
+            "`ray start --head`, further nodes by `ray start --address=HOST:6379`"
+        ) from error

@@ -1,0 +1,132 @@
+"""A job's part in a worker of Ray: it works where its sweep does, and tells the sweep what it has to say."""
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from kdsweep.errors import KdsweepError
+from kdsweep.results.result import RESULT, SWEEP
+
+OUT, ERR, FILE = "out", "err", "file"
+ATTEMPTS = 3  # to start the queue, for which Ray has once been seen to fail
+
+
+@dataclass(frozen=True)
+class NodeTask:
+    """A job's task as a worker runs it.
+
+    `here` is the folder that kdsweep was started in, `environment` what the job takes over from there.
+    `sweep` is the text of `sweep.json` where nodes do not share a disk: it is left in the node's folder, and
+    results are sent as they are found there.
+    """
+
+    task: Callable[[DictConfig], Any]
+    mail: Queue
+    here: Path
+    environment: Mapping[str, str]
+    sweep: str | None
+
+    def __call__(self, composed: DictConfig) -> Any:
+        os.environ.update(self.environment)
+        try:
+            self.here.mkdir(parents=True, exist_ok=True)
+            os.chdir(self.here)
+        except OSError as error:
+            reason = f"cannot work in {self.here}: {error.strerror}"
+            raise KdsweepError(f"node {os.uname().nodename}: {reason}") from error
+        try:
+            with _said(self.mail):
+                return self.task(composed) if self.sweep is None else self._apart(composed, self.sweep)
+        except KeyboardInterrupt:
+            os._exit(1)  # its run has ended; for torch to leave takes seconds
+
+    def _apart(self, composed: DictConfig, sweep: str) -> Any:
+        folder = Path(HydraConfig.get().sweep.dir)
+        _write(folder / SWEEP, sweep)
+        before = set(_results(folder))
+        try:
+            return self.task(composed)
+        finally:
+            for file, _ in set(_results(folder)) - before:
+                _send(self.mail, (FILE, str(file.relative_to(folder)), file.read_text()))
+
+
+def mailbox() -> Queue:
+    """A queue on the node of the sweep, for what jobs say."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    for _ in range(ATTEMPTS):
+        queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        try:
+            queue.qsize()  # it is there
+            return queue
+        except ray.exceptions.RayActorError as error:
+            reason = str(error).strip().splitlines()[-1]
+    raise KdsweepError(f"Ray does not keep a process for the sweep: {reason}")
+
+
+def read(mail: Queue, folder: Path) -> None:
+    """Show what jobs have said meanwhile; files go to the sweep's `folder` if it lacks them."""
+    with suppress(ray.exceptions.RayError):  # its node is lost, and what was said
+        for kind, *content in mail.get_nowait_batch(mail.qsize()):
+            if kind == FILE:
+                name, text = content
+                if not (folder / name).exists():
+                    _write(folder / name, text)
+            else:
+                print(*content, file=sys.stdout if kind == OUT else sys.stderr, flush=True)
+
+
+class _Lines(io.TextIOBase):
+    """A stream whose lines are sent to the sweep, so that they stand there as if a job had written them."""
+
+    def __init__(self, mail: Queue, kind: str) -> None:
+        self.mail, self.kind, self.begun = mail, kind, ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self.begun = (self.begun + text).split("\n")
+        for line in lines:
+            _send(self.mail, (self.kind, line))
+        return len(text)
+
+
+@contextmanager
+def _said(mail: Queue) -> Iterator[None]:
+    """Whatever is written or logged to the screen goes by mail."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+    on_screen = [each for each in handlers if each.stream is sys.stderr]
+    with redirect_stdout(_Lines(mail, OUT)), redirect_stderr(_Lines(mail, ERR)) as errors:
+        for handler in on_screen:
+            handler.setStream(errors)
+        yield
+
+
+def _send(mail: Queue, message: tuple[str, ...]) -> None:
+    with suppress(ray.exceptions.RayError):  # the sweep is gone; the job will be as well
+        mail.put(message)
+
+
+def _results(folder: Path) -> Iterator[tuple[Path, int]]:
+    for file in folder.rglob(RESULT):
+        yield file, file.stat().st_mtime_ns
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.{os.getpid()}.new")
+    new.write_text(text)
+    new.replace(file)

@@ -1,0 +1,130 @@
+"""Slurm's jobs as the sweep that queued them sees them: what became of each, and how they are cancelled.
+
+Imports submitit: only what is on its way to Slurm's queue imports this.
+"""
+
+import contextlib
+import io
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from submitit.core.core import Job
+from submitit.core.utils import DelayedSubmission, UncompletedJobError
+from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
+
+from kdsweep.report.live import relative
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied
+
+GONE = "no longer in the queue"  # cancelled before it began, or ended so long ago
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+         "PREEMPTED", "TIMEOUT", GONE}  # fmt: skip
+SECONDS_BETWEEN_LOOKS = 30  # at most: a file tells when a job has finished, the queue only when it died
+SECONDS_FOR_ITS_FILES = 10.0  # to arrive through a shared file system, or for a job to be queued again
+SECONDS_TO_END = 5.0  # for jobs that are interrupted
+
+
+class Watcher(SlurmInfoWatcher):
+    """The states of jobs by squeue, which every Slurm has; submitit's are by sacct, which needs accounting.
+
+    A job has ended when it is seen so for some seconds; one of a state unknown to submitit has not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(delay_s=SECONDS_BETWEEN_LOOKS)
+        self._ended_since: dict[str, float] = {}
+
+    def _make_command(self) -> list[str]:
+        return ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T"]
+
+    def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+        text = string if isinstance(string, str) else string.decode()
+        states = dict(line.strip().split("|") for line in text.splitlines())
+        for job_id in self._registered:
+            if states.get(job_id, GONE) in ENDED:
+                self._ended_since.setdefault(job_id, time.monotonic())
+            else:
+                self._ended_since.pop(job_id, None)
+        return {job_id: {"State": states.get(job_id, GONE)} for job_id in self._registered}
+
+    def is_done(self, job_id: str, mode: str = "standard") -> bool:
+        self.get_state(job_id, mode)
+        since = self._ended_since.get(job_id)
+        return since is not None and time.monotonic() - since > SECONDS_FOR_ITS_FILES
+
+    def all_ended(self) -> bool:
+        self.update()
+        return self._registered <= self._ended_since.keys()
+
+
+class Queued:
+    """A job in the queue; `results` is what Hydra's launcher asks each job for."""
+
+    def __init__(
+        self, job: Job[JobReturn], submission: DelayedSubmission, watcher: Watcher, siblings: "list[Queued]"
+    ) -> None:
+        self.job, self.watcher, self.siblings = job, watcher, siblings
+        launcher: Any = submission.function
+        overrides, _, number, *_ = submission.args
+        self.launched = Launched(launcher, number, overrides)
+        self.returned: JobReturn | None = None
+        job._results_timeout_s = 0  # the watcher has waited already
+
+    def results(self) -> list[JobReturn]:
+        """The job's return, once all jobs of the array have one."""
+        try:
+            while any(each.returned is None for each in self.siblings):
+                for each in self.siblings:
+                    if each.returned is None and each.job.done():
+                        each.returned = each._return()
+                time.sleep(1)
+        except BaseException:
+            cancel(sorted({each.job.job_id.partition("_")[0] for each in self.siblings}), self.watcher)
+            raise
+        assert self.returned is not None
+        return [self.returned]
+
+    def _return(self) -> JobReturn:
+        try:
+            (returned,) = self.job.results()
+        except UncompletedJobError:
+            left, log = self.launched.returned(), self.job.paths.stderr
+            see = f"; see {relative(log)}" if log.exists() else ""
+            died = ProcessDied(f"its Slurm job {self.job.job_id} has ended, {self.job.state}{see}")
+            return left or self.launched.fail(died)
+        self.launched.show()
+        assert isinstance(returned, JobReturn)
+        return returned
+
+
+class KdsweepExecutor(SlurmExecutor):
+    """submitit's, for jobs of a sweep."""
+
+    def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> list[Any]:
+        SlurmJob.watcher = watcher = Watcher()
+        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+            jobs = super()._internal_process_submissions(delayed_submissions)
+        queued: list[Queued] = []
+        for job, submission in zip(jobs, delayed_submissions, strict=True):
+            queued.append(Queued(job, submission, watcher, queued))
+        array = jobs[0].job_id.partition("_")[0]
+        print(f"Slurm's job {array}: squeue --job {array} shows how it stands", flush=True)
+        return queued
+
+
+def cancel(arrays: Sequence[str], watcher: Watcher) -> None:
+    """End the jobs: those that run by Ctrl-C, so that they can tell MLflow; then whatever is left."""
+    try:
+        _scancel("--state=PENDING", *arrays)
+        _scancel("--signal=INT", *arrays)
+        deadline = time.monotonic() + SECONDS_TO_END
+        while not watcher.all_ended() and time.monotonic() < deadline:
+            time.sleep(0.5)
+    finally:
+        _scancel(*arrays)
+
+
+def _scancel(*arguments: str) -> None:
+    subprocess.run(["scancel", *arguments], capture_output=True, check=False)

@@ -1,0 +1,41 @@
+"""The lines of a search's trials, printed by the command where its workers print elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from kdsweep.report.live import console
+from kdsweep.report.tables import sweep_line
+from kdsweep.results.result import RESULT, Result
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+@contextmanager
+def trial_lines(folder: Path, trials: int) -> Iterator[None]:
+    """Meanwhile, print the line of each trial that ends and leaves its result in the sweep's `folder`."""
+    over, shown = Event(), set(_results(folder))
+
+    def show() -> None:
+        for file in sorted(_results(folder) - shown, key=lambda file: file.stat().st_mtime):
+            shown.add(file)
+            console().print(sweep_line(Result.load(file.parent), trials), markup=False)
+
+    def watch() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            show()
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        show()
+
+
+def _results(folder: Path) -> set[Path]:
+    """Without those of workers, which are no jobs."""
+    return {file for file in folder.rglob(RESULT) if file.relative_to(folder).parts[0] != "workers"}

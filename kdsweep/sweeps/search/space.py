@@ -1,0 +1,296 @@
+"""What a search is told, made into what Optuna takes: every mistake is found here, before anything runs."""
+
+import dataclasses
+import importlib.util
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.utils import instantiate
+from hydra_plugins.hydra_optuna_sweeper._impl import (
+    OptunaSweeperImpl,
+    create_optuna_distribution_from_override,
+)
+from omegaconf import DictConfig, OmegaConf
+from optuna import Study, Trial
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    check_distribution_compatibility,
+)
+from optuna.samplers import BaseSampler
+
+from kdsweep.config.search import MONITORS
+from kdsweep.errors import ConfigError
+from kdsweep.networks.code import source_digest
+from kdsweep.stage import FORMAT, digest
+from kdsweep.store.store import open_store
+from kdsweep.sweeps.overrides import sweep_arguments
+from kdsweep.sweeps.search.best import APART
+from kdsweep.sweeps.search.trials import Search
+
+SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
+DIRECTIONS = ("minimize", "maximize")
+Space = Mapping[str, BaseDistribution]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a search is: its `space`; what all trials have in common, `fixed` values and `deleted` keys; how
+    the next trial is chosen, by the `sampler`'s config and, of a `grid`, its choices; what is best.
+
+    It goes to the workers as it is.
+    """
+
+    space: Space
+    fixed: Mapping[str, str]
+    deleted: Sequence[str]
+    sampler: Mapping[str, Any]
+    grid: Mapping[str, Sequence[Any]] | None
+    objectives: Sequence[str]
+    directions: Sequence[str]
+    search: Search
+
+    @property
+    def always(self) -> list[str]:
+        """The overrides of every trial's job."""
+        return [*(f"{key}={value}" for key, value in self.fixed.items()), *self.deleted]
+
+    @property
+    def monitor(self) -> str | None:
+        """What is reported after each epoch, if anything is."""
+        (only,) = self.objectives if len(self.objectives) == 1 else [""]
+        return only if only in MONITORS else None
+
+    def sampler_of(self, number: int) -> BaseSampler:
+        """See make_sampler."""
+        return make_sampler(self.sampler, self.grid, number)
+
+    def overrides(self, trial: Trial) -> list[str]:
+        """Those of a trial's job, of what the sampler suggests; a trial that is tried again has its own."""
+        for name, distribution in self.space.items():
+            trial._suggest(name, distribution)
+        for key, value in self.fixed.items():
+            if shapes(key):
+                trial.set_user_attr(key, value)
+        values = {**self.fixed, **trial.params}
+        return [*(f"{key}={value}" for key, value in values.items()), *self.deleted]
+
+    def check_study(self) -> None:
+        """Raise ConfigError if the study is there, and does not take this search."""
+        study = self.search.existing()
+        if study is None:
+            return
+        name = f"search.study={self.search.study}"
+        if [direction.name.lower() for direction in study.directions] != self.directions:
+            raise ConfigError(f"{name}: is of other objectives; give another name")
+        for key, before in _searched(study):
+            now = self.space.get(key, before)
+            try:
+                check_distribution_compatibility(before, now)
+            except ValueError:
+                raise ConfigError(
+                    f"{name}: its trials have {key} from {_told(before)}, this search from {_told(now)}; "
+                    "give another search.study"
+                ) from None
+
+
+def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
+    """The search that a sweep's config asks for. Raises ConfigError for what is wrong with it."""
+    sweeper = config.hydra.sweeper
+    if sweeper.custom_search_space:
+        raise ConfigError(
+            f"hydra.sweeper.custom_search_space={sweeper.custom_search_space}: kdsweep runs no code of yours "
+            "there; give ranges, as in docs/search.md"
+        )
+    space, fixed, deleted = _space(config, loader)
+    recipe = plain(sweeper.sampler)
+    grid = _grid(space) if recipe["_target_"].endswith("GridSampler") else None
+    always = [*(f"{key}={value}" for key, value in fixed.items()), *deleted]
+    base = loader.load_sweep_config(config, always)
+    objectives = [base.objective] if isinstance(base.objective, str) else list(base.objective)
+    terms = Terms(
+        space=space,
+        fixed=fixed,
+        deleted=deleted,
+        sampler=recipe,
+        grid=grid,
+        objectives=objectives,
+        directions=_directions(sweeper.direction, objectives),
+        search=Search(
+            study=str(sweeper.study_name),
+            storage=str(sweeper.storage),
+            pruner=sweeper.pruner,
+            sweep=str(config.hydra.sweep.dir),
+            locks=open_store(base.store).root / "locks",
+            n_trials=min(sweeper.n_trials, math.prod(map(len, grid.values()))) if grid else sweeper.n_trials,
+            max_failure_rate=sweeper.max_failure_rate,
+        ),
+    )
+    _check_sampler(terms)
+    if sweeper.pruner != "none" and not terms.monitor:
+        why = f"epochs do not report {objectives[0]}"
+        if len(objectives) > 1:
+            why = "Optuna does not prune by several objectives"
+        raise ConfigError(f"search.pruner={sweeper.pruner}: must be none, {why}")
+    if sweeper.study_name is None:
+        search = dataclasses.replace(terms.search, study=_study_name(terms, base, config, loader))
+        terms = dataclasses.replace(terms, search=search)
+    return terms
+
+
+def _space(
+    config: DictConfig, loader: ConfigLoader
+) -> tuple[dict[str, BaseDistribution], dict[str, str], list[str]]:
+    """What is searched, what is fixed, what is deleted."""
+    space: dict[str, BaseDistribution] = {}
+    fixed: dict[str, str] = {}
+    deleted: list[str] = []
+    for override in OverridesParser.create(loader).parse_overrides(sweep_arguments(config)):
+        if override.is_delete():
+            deleted.append(str(override.input_line))
+        elif override.is_sweep_override():
+            space[override.get_key_element()] = _distribution(override)
+        else:
+            fixed[override.get_key_element()] = override.get_value_element_as_str()
+    if not space:
+        raise ConfigError("search: nothing to search; give a range, such as 'temperature=interval(1.0,64.0)'")
+    return space, fixed, deleted
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    try:
+        if isinstance(override.value(), Glob):  # which Optuna's plugin does not know
+            return CategoricalDistribution(list(override.sweep_string_iterator()))
+        made: BaseDistribution = create_optuna_distribution_from_override(override)
+        return made
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        why = str(error) or "cannot be searched"
+        raise ConfigError(
+            f"{override.input_line}: {why}; give choices (1,2,4), range(1,5) or interval(1.0,64.0)"
+        ) from error
+
+
+def _grid(space: Space) -> dict[str, Sequence[Any]]:
+    grid: dict[str, Sequence[Any]] = {}
+    for name, distribution in space.items():
+        try:
+            grid[name] = OptunaSweeperImpl._to_grid_sampler_choices(distribution)
+        except ValueError as error:
+            raise ConfigError(
+                f"hydra/sweeper/sampler=grid: {name} is an interval; give choices or a range"
+            ) from error
+    return grid
+
+
+def _directions(wanted: Any, objectives: Sequence[str]) -> list[str]:
+    """Those of the objectives; if none are wanted, accuracy is to rise, all else to fall."""
+    if wanted is None:
+        return ["maximize" if each == "val/accuracy" else "minimize" for each in objectives]
+    directions = [str(each).lower() for each in ([wanted] if isinstance(wanted, str) else wanted)]
+    for each in directions:
+        if each not in DIRECTIONS:
+            raise ConfigError(f"hydra.sweeper.direction={each}: allowed: {', '.join(DIRECTIONS)}")
+    if len(directions) != len(objectives):
+        raise ConfigError(
+            f"hydra.sweeper.direction: {len(directions)} given for {len(objectives)} objectives"
+        )
+    return directions
+
+
+def _check_sampler(terms: Terms) -> None:
+    """What the sampler lacks is told now, not when the study has trials to learn from."""
+    target = terms.sampler["_target_"]
+    if target.endswith("CmaEsSampler"):
+        if importlib.util.find_spec("cmaes") is None:
+            raise ConfigError("hydra/sweeper/sampler=cmaes needs the package cmaes: pip install cmaes")
+        if len(terms.objectives) > 1:
+            raise ConfigError("hydra/sweeper/sampler=cmaes: takes one objective; nsgaii takes several")
+    try:
+        terms.sampler_of(0)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{target} needs {error.name}: pip install {error.name}") from error
+    except Exception as error:  # Hydra's, around what the sampler has against its options
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"hydra.sweeper.sampler: {target} does not take its options: {reason}") from error
+
+
+def make_sampler(
+    recipe: Mapping[str, Any], grid: Mapping[str, Sequence[Any]] | None, number: int
+) -> BaseSampler:
+    """The sampler of the trial before which there are so many, lost ones apart. Its seed is its own: so
+    workers do not all draw the same, and a search that was interrupted goes on as if it had not been."""
+    seed = recipe.get("seed")
+    in_sequence = recipe["_target_"].endswith(("QMCSampler", "GridSampler"))  # which the seed shuffles once
+    own = seed if seed is None or in_sequence else seed + number
+    sampler = instantiate({**recipe, "seed": own}, _execution_whitelist_=SAMPLERS)
+    made: BaseSampler = sampler(grid) if grid else sampler
+    return made
+
+
+def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: ConfigLoader) -> str:
+    """One for all commands that shape their trials alike, the files that they choose from included."""
+    composed = [base, *_of_choices(terms, config, loader)]
+    description = {
+        "configs": [
+            {key: value for key, value in plain(each, resolve=False).items() if key not in APART}
+            for each in composed
+        ],
+        "space": {name: repr(distribution) for name, distribution in terms.space.items()},
+        "sampler": terms.sampler,
+        "pruner": terms.search.pruner,
+        "directions": terms.directions,
+        "code": [_code(each) for each in composed],
+        "format": FORMAT,
+    }
+    chosen = base.hydra.runtime.choices
+    label = f"{chosen.experiment or base.dataset.name + '-' + base.student.name}-{chosen.search}"
+    return f"{label}-{digest(description)[:8]}"
+
+
+def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Iterator[DictConfig]:
+    """The config with each choice of a searched group, or of a network's class: their files may change."""
+    for key, distribution in terms.space.items():
+        in_files = key.endswith("_target_") or loader.get_group_options(key.lstrip("+"), None)
+        if isinstance(distribution, CategoricalDistribution) and in_files:
+            for choice in distribution.choices:
+                yield loader.load_sweep_config(config, [*terms.always, f"{key}={choice}"])
+
+
+def _code(config: DictConfig) -> str | None:
+    """The digest of the user's own code of all networks, assistants among them."""
+    return source_digest({"networks": [plain(config[part]) for part in ("teacher", "student", "method")]})
+
+
+def shapes(key: str) -> bool:
+    """Whether a key shapes the job, or an attribute of a trial is such a key."""
+    return not key.startswith("kdsweep.") and re.split(r"[./@]", key.lstrip("+"))[0] not in APART
+
+
+def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+    """A mapping of the config without OmegaConf."""
+    values = OmegaConf.to_container(config, resolve=resolve)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _searched(study: Study) -> Iterator[tuple[str, BaseDistribution]]:
+    """What the study's trials were suggested, each once."""
+    yield from dict.fromkeys(
+        item for trial in study.get_trials(deepcopy=False) for item in trial.distributions.items()
+    )
+
+
+def _told(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"({', '.join(map(str, distribution.choices))})"
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    kind = "whole numbers " if isinstance(distribution, IntDistribution) else ""
+    return f"{kind}{distribution.low} to {distribution.high}{' in log scale' if distribution.log else ''}"

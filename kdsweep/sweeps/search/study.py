@@ -1,0 +1,182 @@
+"""The search as a whole: a study that goes on, by workers that ask it themselves."""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import optuna
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, read_write
+from optuna import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from kdsweep.config import cores
+from kdsweep.errors import ConfigError, KdsweepError, explain
+from kdsweep.results.result import RESULT
+from kdsweep.sweeps.callback import run_job_of_sweep
+from kdsweep.sweeps.confirm import confirm
+from kdsweep.sweeps.launchers.base import ProcessDied
+from kdsweep.sweeps.search.earlier import fetch_earlier
+from kdsweep.sweeps.search.outputs import standing, write_report
+from kdsweep.sweeps.search.progress import trial_lines
+from kdsweep.sweeps.search.space import Terms, read_terms, shapes
+from kdsweep.sweeps.search.trials import ERROR, counted, failures, is_waiting, open_storage
+from kdsweep.sweeps.search.worker import Worker, outcome
+from kdsweep.system.liveness import Alive
+
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+WORKERS_FOLDERS = ["hydra.sweep.subdir=workers/${hydra.job.num}", "hydra.output_subdir=null"]
+
+
+def check(config: DictConfig) -> int:
+    """How many trials the search of a sweep comes to. Nothing is run or made.
+
+    Raises ConfigError for what is wrong with the search, or does not go with the study that is there.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    terms = read_terms(config, GlobalHydra.instance().config_loader())
+    _check_workers(config)
+    terms.check_study()
+    return terms.search.n_trials
+
+
+def search(context: HydraContext, config: DictConfig) -> None:
+    """Run trials until the study has as many as are wanted. Raises KdsweepError if too many failed."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    terms = read_terms(config, context.config_loader)
+    search, study = terms.search, _open(terms)
+    there = counted(study)
+    if there and search.wants_more(study):
+        print(f"goes on: {standing(study, search)}", flush=True)
+    elif len(there) >= search.n_trials:
+        print(f"the study has its {len(there)} trials; more with a higher search.n_trials", flush=True)
+    alive = Alive(search.locks, "search")
+    try:
+        _run(study, Worker(terms, context, config, alive.text))
+    finally:
+        alive.end()
+        composed = functools.partial(_composed, terms, context, config)
+        steps: tuple[Callable[[], None], ...] = (
+            functools.partial(fetch_earlier, study, Path(search.sweep), config.tracking.uri),
+            functools.partial(write_report, study, search, terms.objectives, composed),
+        )
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # which would hide how the search ended
+                print(f"kdsweep: the report of the search is not whole: {explain(error)}", file=sys.stderr)
+    if search.too_many(failed := failures(study)):
+        raise KdsweepError(
+            f"{len(failed)} trials failed; of {search.n_trials} search.max_failure_rate="
+            f"{search.max_failure_rate:g} allows no more; the last: {failed[-1].user_attrs.get(ERROR)}\n"
+            "once that is mended, give another search.study, or raise search.max_failure_rate to go on"
+        )
+    if wanted := config.get("confirm"):
+        _confirm(wanted, study, terms, context, config)
+
+
+def _confirm(wanted: int, study: Study, terms: Terms, context: HydraContext, config: DictConfig) -> None:
+    """Run the best trial again with fresh seeds, as jobs of a plain sweep."""
+
+    def overrides(number: int) -> list[str]:
+        return _overrides(terms, study.get_trials(deepcopy=False)[number])
+
+    launcher = Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=context, task_function=run_job_of_sweep
+    )
+    confirm(wanted, Path(terms.search.sweep), overrides, launcher.launch)
+
+
+def _open(terms: Terms) -> Study:
+    """The study, made if it is not there; what dead processes left in it is tried again."""
+    study = optuna.create_study(
+        study_name=terms.search.study,
+        storage=open_storage(terms.search.storage),
+        directions=[StudyDirection[each.upper()] for each in terms.directions],
+        load_if_exists=True,
+    )
+    terms.search.give_up_dead(study)
+    return study
+
+
+def _run(study: Study, worker: Worker) -> None:
+    """Let workers run trials. What was under way when a process died is run again, one at a time."""
+    alone, search = False, worker.terms.search
+    while search.wants_more(study):
+        before = [trial.state for trial in study.get_trials(deepcopy=False)]
+        try:
+            returns = _launch(dataclasses.replace(worker, only_again=alone), alone)
+        except BaseException:
+            search.give_up_own(study, blame=False)
+            raise
+        lost = search.give_up_own(study, blame=alone)
+        for each in returns:
+            with contextlib.suppress(ProcessDied):
+                outcome(each)  # raises what a worker could not tell the study
+        if not lost and before == [trial.state for trial in study.get_trials(deepcopy=False)]:
+            raise KdsweepError("search: the workers ended without a trial")
+        alone = lost > 0 and is_waiting(study)
+
+
+def _launch(worker: Worker, alone: bool) -> Sequence[JobReturn]:
+    config, search = copy.deepcopy(worker.config), worker.terms.search
+    with read_write(config.hydra):
+        config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *WORKERS_FOLDERS]
+    launcher = Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=worker.context, task_function=worker
+    )
+    launch = getattr(launcher, "launch_once", launcher.launch)
+    count = 1 if alone else min(_workers(launcher, config), search.n_trials)
+    elsewhere = config.hydra.launcher._target_.endswith("SlurmLauncher")  # into a file for each worker
+    told = trial_lines(Path(search.sweep), search.n_trials) if elsewhere else contextlib.nullcontext()
+    with told:
+        returns: Sequence[JobReturn] = launch([worker.terms.always] * count, initial_job_idx=0)
+    for result in Path(search.sweep).glob(f"workers/*/{RESULT}"):  # a worker is no job
+        result.unlink()
+    return returns
+
+
+def _check_workers(config: DictConfig) -> None:
+    count = config.hydra.sweeper.n_jobs
+    if count < 0:
+        raise ConfigError(
+            f"hydra.sweeper.n_jobs={count}: must be 0 (as many workers as the hardware has room for) or more"
+        )
+    if count > 1 and config.hydra.launcher._target_ == BASIC:
+        hardware = config.hydra.runtime.choices.hardware
+        raise ConfigError(
+            f"hydra.sweeper.n_jobs={count}: hardware={hardware} runs one job at a time; "
+            "hardware=cpu_parallel has workers"
+        )
+
+
+def _workers(launcher: Launcher, config: DictConfig) -> int:
+    """How many jobs the hardware has room for, unless hydra.sweeper.n_jobs says so."""
+    if config.hydra.launcher._target_ == BASIC:
+        return 1
+    if config.hydra.sweeper.n_jobs:
+        return int(config.hydra.sweeper.n_jobs)
+    if hasattr(launcher, "slots"):
+        return int(launcher.slots())
+    jobs = int(OmegaConf.select(config, "hardware.jobs", default=1))
+    return cores() if jobs == -1 else jobs
+
+
+def _composed(terms: Terms, context: HydraContext, config: DictConfig, trial: FrozenTrial) -> DictConfig:
+    """The config of a trial's job, which may have begun by another command: its own values hold."""
+    return context.config_loader.load_sweep_config(config, _overrides(terms, trial))
+
+
+def _overrides(terms: Terms, trial: FrozenTrial) -> list[str]:
+    own = {key: value for key, value in trial.user_attrs.items() if shapes(key)}
+    overrides = [f"{key}={value}" for key, value in {**terms.fixed, **own, **trial.params}.items()]
+    return [*overrides, *terms.deleted]
