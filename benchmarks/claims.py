@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from kdsweep.analysis.leaderboard import Row, leaderboard
-from kdsweep.cli.records import Record
 from kdsweep.results.packed import pack_bits
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result, Sweep
 
 ACCURACY = 0.95

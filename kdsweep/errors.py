@@ -1,18 +1,16 @@
 """What a person can mend is a KdsweepError: its message is shown, its traceback is not."""
 
-import difflib
 import errno
 import os
 import re
 import shutil
 import sys
 import traceback
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kdsweep.cli.console import say
+from kdsweep.system.terminal import say
 
 # Read before the command sets the variable for its own purpose.
 _TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
@@ -118,15 +116,3 @@ def _shortened(name: object) -> str:
 def without_passwords(text: str) -> str:
     """A text that may be shown and kept: its URLs have *** where they had a password."""
     return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The line for a key that does not exist, with the nearest one that does."""
-    *parents, last = key.split(".")
-    prefix = "".join(f"{part}." for part in parents)
-    known = sorted(known)
-    near = difflib.get_close_matches(last, known, n=1)
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(known)}"
-    if not known:
-        hint = f"{'.'.join(parents)} has no keys"
-    return f"{key}: no such key; {hint}"

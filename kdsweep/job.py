@@ -15,15 +15,16 @@ from kdsweep.data import Dataset, load
 from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
 from kdsweep.networks.build import check, parameter_count
 from kdsweep.networks.code import default_options, source_digest
-from kdsweep.networks.weights import locate, weights_digest
+from kdsweep.networks.weights import weights_digest
 from kdsweep.report.live import Display
-from kdsweep.report.tables import costs, draw_inside, sweep_line, sweep_table
+from kdsweep.report.tables import busy, costs, draw_inside, sweep_line, sweep_table
 from kdsweep.results.events import Emit, Event, StageFinished
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage, digest
+from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import Known, Plan, plan
 from kdsweep.stages.classes import for_classes
-from kdsweep.stages.latency import busy, latency
+from kdsweep.stages.latency import latency
 from kdsweep.stages.maker import Workshop, priced
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import Run, begin_run, download, log_figures

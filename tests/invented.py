@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.cli.records import Record
 from kdsweep.results.packed import pack_bits, pack_floats
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result, Sweep
 
 DIGITS = tuple("0123456789")

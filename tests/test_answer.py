@@ -8,8 +8,8 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
 from kdsweep.analysis.recipes import recipes
-from kdsweep.cli.records import Record
 from kdsweep.report.note import note
+from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 
 

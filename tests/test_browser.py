@@ -14,8 +14,8 @@ import invented
 import pytest
 from test_page import nasty
 
-from kdsweep.cli.records import Record
 from kdsweep.report.page import write_page
+from kdsweep.results.record import Record
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE = {"viewport": {"width": 375, "height": 812}, "is_mobile": True, "has_touch": True}

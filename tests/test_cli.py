@@ -80,7 +80,7 @@ def test_answers_import_nothing_heavy(kdsweep: Command, arguments):
     imported = {
         line.rpartition("|")[2].strip() for line in shown.splitlines() if line.startswith("import time")
     }
-    assert "kdsweep.cli" in imported
+    assert "kdsweep.cli.main" in imported
     assert not imported & {
         "torch",
         "torchvision",

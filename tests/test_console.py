@@ -16,8 +16,8 @@ import pytest
 from conftest import COMMAND, TINY, environment
 
 from kdsweep import __version__
-from kdsweep.cli.console import Warnings, say
 from kdsweep.store.store import Origin, Store
+from kdsweep.system.terminal import Warnings, say
 
 BIN = Path(sys.executable).parent
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]

@@ -22,7 +22,7 @@ from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.export.card import _cost
 from kdsweep.export.chosen import Chosen
 from kdsweep.networks.cost import FEWEST_RUNS, LEAST_SECONDS, RUNS, Built, Sized, built, latencies
-from kdsweep.report.tables import costs
+from kdsweep.report.tables import busy, costs
 from kdsweep.stage import digest
 from kdsweep.stages import latency
 from kdsweep.stages.maker import priced
@@ -110,7 +110,7 @@ def test_a_busy_machine_is_not_and_is_tried_again(tmp_path, monkeypatch, loads):
     Machine(monkeypatch, *loads, 0.0, 0.0)
     taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
     assert taken["ms"] == {} and taken["load"] == 0.5 * CORES
-    assert latency.busy(taken) == f"{0.5 * CORES:.1f} of {CORES} cores were busy with something else"
+    assert busy(taken) == f"{0.5 * CORES:.1f} of {CORES} cores were busy with something else"
     assert latency.latency(NETWORKS, MODELS, Store(tmp_path))["ms"], "the busy measurement was not kept"
 
 

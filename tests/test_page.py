@@ -16,11 +16,11 @@ import pytest
 from scipy import stats
 
 from kdsweep.analysis.statistics import interval
-from kdsweep.cli.records import Record
 from kdsweep.report.page import write_page
 from kdsweep.report.page.figures import Axis
 from kdsweep.report.page.pareto import Point, pareto
 from kdsweep.results.packed import pack_bits
+from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 
 

@@ -204,5 +204,5 @@ def test_what_does_not_shape_the_weights_is_not_in_the_key():
 
 
 def test_planning_needs_no_torch():
-    code = "import sys, kdsweep.plan, kdsweep.parse; sys.exit('torch' in sys.modules)"
+    code = "import sys, kdsweep.stages.chains, kdsweep.config.parse; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,7 +9,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from kdsweep.cli.records import Record
 from kdsweep.errors import KdsweepError
 from kdsweep.report import look as style
 from kdsweep.report import tables as summary
@@ -20,6 +19,7 @@ from kdsweep.report.pictures.confusion import draw_confusion
 from kdsweep.report.pictures.response import draw_sweep
 from kdsweep.report.tables import write_report, write_summary
 from kdsweep.results.packed import pack_bits
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result, Sweep
 from kdsweep.store.show import show_entries
 from kdsweep.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY, Command
 from test_cli import sweep_folder
 
-from kdsweep.cli.console import SIGNS, any_signs
+from kdsweep.system.terminal import SIGNS, any_signs
 
 C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 

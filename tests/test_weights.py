@@ -23,7 +23,8 @@ from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.networks import fitting, weights
 from kdsweep.networks.build import build, build_initial, check
 from kdsweep.networks.fitting import begin_with
-from kdsweep.networks.weights import load_weights, locate
+from kdsweep.networks.weights import load_weights
+from kdsweep.stages.begin import locate
 from kdsweep.store.store import Origin, Store
 from kdsweep.tracking import download
 

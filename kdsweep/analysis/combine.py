@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from kdsweep.analysis.recipes import SEED, as_text, expected, seed_of
-from kdsweep.cli.records import Record
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result, Sweep
 
 NUMBER = "sweep"

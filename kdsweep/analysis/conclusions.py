@@ -11,7 +11,7 @@ from kdsweep.analysis.claims import LEVEL, Difference
 from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.analysis.recipes import SEED, expected, recipes, seed_of
 from kdsweep.analysis.statistics import Interval, mcnemar
-from kdsweep.cli.records import Record
+from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result
 
 LEAST_LUCK = 0.0005  # of accuracy; less is not worth a sentence

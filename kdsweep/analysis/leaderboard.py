@@ -13,7 +13,7 @@ from kdsweep.analysis.claims import Difference, claims
 from kdsweep.analysis.measured import accuracy
 from kdsweep.analysis.recipes import Recipe, recipes
 from kdsweep.analysis.statistics import Interval, interval
-from kdsweep.cli.records import Record
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result
 
 

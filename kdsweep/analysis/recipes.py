@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.analysis.measured import Tested, tested, tested_on
-from kdsweep.cli.records import Record
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result
 
 SEED = "seed"

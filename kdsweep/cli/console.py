@@ -1,22 +1,14 @@
 """What the console scripts have in common: their help, how they end, and what they print on."""
 
 import argparse
-import codecs
-import io
-import logging
-import os
 import re
-import shutil
 import sys
-import textwrap
-import unicodedata
 from collections.abc import Callable
-from importlib.resources import files
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from kdsweep import __version__
-
-DONE, FAILED, INTERRUPTED = 0, 1, 2
+from kdsweep.system.exits import FAILED, INTERRUPTED
+from kdsweep.system.terminal import any_signs, reader_left
 
 EMPTY = re.compile(r"(--[\w-]+=)?\s*")  # an argument, or an option's value
 EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
@@ -57,65 +49,3 @@ def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], i
     except Exception as error:
         tell(error, name=made.prog)
         sys.exit(FAILED)
-
-
-SIGNS = {
-    "α": "alpha", "μ": "mu", "σ": "sigma", "Δ": "difference ", "×": "x", "·": ",", "±": "+-", "≈": "~",
-    "≤": "<=", "≥": ">=", "≠": "!=", "−": "-", "–": "-", "—": "-", "→": "->", "←": "<-", "…": "...",
-    "²": "^2", "‘": "'", "’": "'", "“": '"', "”": '"', "━": "-", "╸": "-", "╺": "-", "•": "*",
-}  # fmt: skip
-
-
-def any_signs() -> None:
-    """Let every sign be printed in whatever encoding: those it lacks in other signs, else by their number."""
-    codecs.register_error("kdsweep", _in_other_signs)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors != "kdsweep":
-            stream.reconfigure(errors="kdsweep")
-
-
-def _in_other_signs(error: UnicodeError) -> tuple[str | bytes, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    sign, after = error.object[error.start], error.start + 1
-    if "\udc80" <= sign <= "\udcff":  # a byte of a file's name that is no text: it stays as it is
-        return bytes([ord(sign) - 0xDC00]), after
-    plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
-    return SIGNS.get(sign) or plain or sign.encode("ascii", "backslashreplace").decode(), after
-
-
-def say(text: str, stream: TextIO) -> None:
-    """Print a sentence or several; on a terminal lines are broken at words, and words stay whole."""
-    print(_at_words(text, stream), file=stream)
-
-
-class Warnings(logging.Formatter):
-    """Of the log's handler that writes to stderr (conf/config.yaml): broken at words, too."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return _at_words(super().format(record), sys.stderr)
-
-
-def _at_words(text: str, stream: TextIO) -> str:
-    if not stream.isatty():
-        return text
-    wrapper = textwrap.TextWrapper(
-        shutil.get_terminal_size().columns,
-        replace_whitespace=False,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(wrapper.fill(line) for line in text.splitlines())
-
-
-def configured(key: str) -> str:
-    """What conf/config.yaml has for a key, for an option that was not given."""
-    from omegaconf import OmegaConf
-
-    return str(OmegaConf.select(OmegaConf.load(str(files("kdsweep.conf") / "config.yaml")), key))
-
-
-def reader_left() -> int:
-    """The exit status where nobody reads stdout any more, as of | head; what is buffered goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 from kdsweep.cli import console
-from kdsweep.cli.console import DONE
+from kdsweep.config.defaults import configured
+from kdsweep.system.exits import DONE
+from kdsweep.system.terminal import say
 
 KINDS = ("onnx", "torch-export", "torchscript", "safetensors")
 EXAMPLES = """
@@ -57,13 +59,13 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.quantize and "onnx" not in options.to:
         raise KdsweepError(f"--quantize {options.quantize}: is for ONNX; add --to onnx")
-    uri = options.tracking_uri or console.configured("tracking.uri")
-    tracking = Tracking(uri=uri, experiment=console.configured("tracking.experiment"))
+    uri = options.tracking_uri or configured("tracking.uri")
+    tracking = Tracking(uri=uri, experiment=configured("tracking.experiment"))
     kinds = [kind for kind in KINDS if kind in options.to]
     order = Order(kinds, options.out, options.role, options.job, options.quantize, options.force)
     records = read(options.what, uri)
     if options.tracking_uri and all(record.folder for record in records):
-        console.say(
+        say(
             f"kdsweep-export: --tracking-uri {uri}: is asked only for weights that the store no longer has",
             sys.stderr,
         )

@@ -17,8 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep import __version__
-from kdsweep.cli.console import FAILED, INTERRUPTED, any_signs, reader_left
 from kdsweep.errors import tell
+from kdsweep.system.exits import FAILED, INTERRUPTED
+from kdsweep.system.terminal import any_signs, reader_left
 
 # Imports leave a million objects; to look for cycles among them as often as Python does would be a tenth
 # of what a sweep costs beyond its training.

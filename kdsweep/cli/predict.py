@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsweep.cli import console
-from kdsweep.cli.console import DONE, FAILED
+from kdsweep.system.exits import DONE, FAILED
 
 if TYPE_CHECKING:
     from kdsweep.export.predict import Predicted

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.cli import console
-from kdsweep.cli.console import DONE
+from kdsweep.config.defaults import configured
+from kdsweep.system.exits import DONE
+from kdsweep.system.terminal import say
 
 if TYPE_CHECKING:
-    from kdsweep.cli.records import Record
+    from kdsweep.results.record import Record
 
 EXAMPLES = """
 kdsweep-report multirun/2026-01-31/12-00-00-000000    a sweep, from its folder and into it
@@ -49,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from kdsweep.analysis.combine import together
     from kdsweep.errors import KdsweepError
-    from kdsweep.report.live import relative
     from kdsweep.report.tables import show, write_report
+    from kdsweep.system.terminal import relative
 
-    records = _records(options.what, options.tracking_uri or console.configured("tracking.uri"))
+    records = _records(options.what, options.tracking_uri or configured("tracking.uri"))
     if options.tracking_uri and all(record.folder for record in records):
-        console.say(
+        say(
             f"kdsweep-report: --tracking-uri {options.tracking_uri}: is not asked, what is named are folders",
             sys.stderr,
         )

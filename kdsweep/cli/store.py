@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsweep.cli import console
-from kdsweep.cli.console import DONE, FAILED
+from kdsweep.config.defaults import configured
+from kdsweep.system.exits import DONE, FAILED
 
 if TYPE_CHECKING:
     from kdsweep.store.store import Store
@@ -96,8 +97,8 @@ def _run(options: argparse.Namespace) -> int:
     missing = [folder for folder in options.results if not folder.is_dir()]
     if missing and options.results is not RESULTS:
         raise KdsweepError(f"--results {missing[0]}: no such folder; give folders of sweeps and jobs")
-    options.tracking_uri = options.tracking_uri or console.configured("tracking.uri")
-    root = Path(options.store or console.configured("store"))
+    options.tracking_uri = options.tracking_uri or configured("tracking.uri")
+    root = Path(options.store or configured("store"))
     if not root.is_dir():
         raise KdsweepError(f"{root}: no such folder; give --store, or start where kdsweep was started")
     if not (root / MARKER).exists():

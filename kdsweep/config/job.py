@@ -131,7 +131,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _pixels_are_normalised_once(self) -> Self:
         for key, network, _ in self._networks:
-            own = network.model["_target_"].startswith("kdsweep.networks.backbone.")
+            own = network.model["_target_"].startswith("kdsweep.networks.library.")
             if own and self.dataset.normalize != "unit":
                 raise PydanticCustomError(
                     "normalize", f"dataset.normalize=standard: must be unit, {key}={network.name} has its own"

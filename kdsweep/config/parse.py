@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kdsweep.config import Config
-from kdsweep.errors import ConfigError, unknown_key
+from kdsweep.errors import ConfigError
+from kdsweep.system.hydra_errors import unknown_key
 
 PATTERNS = {"device": "auto, cpu, cuda, cuda:N", "address": "auto, HOST:6379, ray://HOST:10001"}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdsweep.cli.records import Record
 from kdsweep.config import Tracking
 from kdsweep.data import Dataset
 from kdsweep.errors import DataError, KdsweepError
@@ -23,6 +22,7 @@ from kdsweep.export.formats import FORMATS, OPSET, write_and_compare
 from kdsweep.export.predict import INT8
 from kdsweep.export.preprocessing import PREPROCESSING, Preprocessing
 from kdsweep.export.quantize import Worth, quantize
+from kdsweep.results.record import Record
 
 COMPARED = 64  # images, in a batch
 PACKAGES = ("kdsweep", "torch", "onnx", "onnxscript", "onnxruntime")

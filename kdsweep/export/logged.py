@@ -8,13 +8,13 @@ from importlib.metadata import version
 import numpy as np
 from PIL import Image
 
-from kdsweep.cli.records import Record
 from kdsweep.config import Tracking
 from kdsweep.errors import explain
 from kdsweep.export.chosen import Chosen, best_of_each, weights_file
 from kdsweep.export.folder import write
 from kdsweep.export.preprocessing import Preprocessing
 from kdsweep.export.pyfunc import IMAGE
+from kdsweep.results.record import Record
 from kdsweep.results.result import Result, Sweep
 from kdsweep.tracking.model import MODEL, Loggable, log_model, register
 

@@ -61,8 +61,8 @@ def default_options(model: Mapping[str, Any]) -> dict[str, Any]:
     Only a class with an `__init__` or a function, at the top of its module, is looked into.
     """
     module, _, name = str(model["_target_"]).rpartition(".")
-    if module.startswith("kdsweep.models."):
-        file: Path | None = Path(__file__).with_name(f"{module.rpartition('.')[2]}.py")
+    if module.startswith("kdsweep.networks."):
+        file: Path | None = Path(__file__).parent.joinpath(*module.split(".")[2:]).with_suffix(".py")
     else:
         file = own_files(model).get(module)
     if file is None or not file.is_file() or {"_args_", "_partial_"} & model.keys():

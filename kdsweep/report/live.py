@@ -1,37 +1,18 @@
 """What a person sees while a job runs: one live line on a terminal, plain lines elsewhere."""
 
 import logging
-import os
-import sys
 import time
 from multiprocessing import current_process
-from pathlib import Path
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kdsweep.cli.console import any_signs, reader_left
 from kdsweep.results.events import EpochEnded, Event, StageFinished, Waiting
+from kdsweep.system.terminal import console, seconds
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 2.0
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Nobody reads any more, as of | head: the work goes on, where rich would end it."""
-        reader_left()
-
-
-def console() -> Console:
-    """The console of now: a terminal's width, where sentences are broken at words. Elsewhere lines stay
-    whole, and tables are as wide as COLUMNS says, or 120."""
-    any_signs()  # in a launcher's process, too
-    terminal = sys.stdout.isatty()
-    width = None if terminal or "COLUMNS" in os.environ else 120
-    return _Console(highlight=False, width=width, soft_wrap=not terminal)
 
 
 class Display:
@@ -103,18 +84,3 @@ def _finished(event: StageFinished) -> str:
         f"{how}  val {best['val/accuracy']:.2%}  epoch {event.best_epoch} of {len(event.history)}, "
         f"{seconds(event.seconds)}"
     )
-
-
-def relative(path: Path) -> str:
-    """A path as seen from the working directory, where it is below it."""
-    return str(
-        path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
-    )
-
-
-def seconds(value: float) -> str:
-    """A duration as people write it."""
-    if value < 100:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"

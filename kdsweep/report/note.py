@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kdsweep.analysis.claims import Difference
 from kdsweep.analysis.conclusions import answer, percent, points, spread
 from kdsweep.analysis.leaderboard import Row
-from kdsweep.cli.records import Record
+from kdsweep.results.record import Record
 
 NOTE_ROWS = 20
 NOTE_LENGTH = 7800  # of 8000 that a tag has in MLflow; a picture's link comes after

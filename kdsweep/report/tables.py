@@ -13,15 +13,14 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import best_job, leaderboard
 from kdsweep.analysis.measured import tested_on
-from kdsweep.cli.records import Record
 from kdsweep.errors import KdsweepError, explain
-from kdsweep.report.live import console, seconds
 from kdsweep.report.look import link_name
 from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.pictures.response import draw_sweep, has_values
+from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result
-from kdsweep.stages.latency import busy
 from kdsweep.system.table import Column, Fitting
+from kdsweep.system.terminal import console, seconds
 
 log = logging.getLogger(__name__)
 
@@ -284,3 +283,12 @@ def _difference(result: Result, role: str, other: str) -> str:
     if own is None or theirs is None or role in (other, "teacher"):
         return ""
     return f"{100 * (own - theirs):+.2f}"
+
+
+def busy(taken: Mapping[str, Any]) -> str:
+    """Why there is no latency, for people."""
+    if not taken:
+        return "not measured"
+    if taken["ms"]:
+        return "only networks that are known before the first job begins are measured"
+    return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"

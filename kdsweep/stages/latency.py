@@ -61,15 +61,6 @@ def latency(
     return taken
 
 
-def busy(taken: Mapping[str, Any]) -> str:
-    """Why there is no latency, for people."""
-    if not taken:
-        return "not measured"
-    if taken["ms"]:
-        return "only networks that are known before the first job begins are measured"
-    return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"
-
-
 def _measure(
     networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, float], float]:

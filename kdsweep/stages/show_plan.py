@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsweep.config import Hardware
-from kdsweep.report.live import console, seconds
 from kdsweep.report.look import link_name
 from kdsweep.results.result import Result
 from kdsweep.stage import Stage
 from kdsweep.stages.estimate import Need, makespan, needs
 from kdsweep.store.store import Store
 from kdsweep.system.table import Column, Fitting
+from kdsweep.system.terminal import console, seconds
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from kdsweep.report.live import console
 from kdsweep.store.store import Store, size_of
 from kdsweep.store.usage import Entry, Use, damaged, kept, read_entries, read_unfinished, with_derived
 from kdsweep.system.table import Column, Fitting
+from kdsweep.system.terminal import console
 
 DERIVED = ("logits", "evaluation", "cost", "latency")  # folded into their stages
 UNITS = (("d", 24 * 3600), ("h", 3600), ("min", 60))

@@ -23,9 +23,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdsweep.cli.console import say
-from kdsweep.cli.records import Record
 from kdsweep.errors import ConfigError, explain, tell, wants_traceback
+from kdsweep.results.record import Record
 from kdsweep.results.result import OPTIMUM, SWEEP, Result, Sweep
 from kdsweep.sweeps.checks import (
     check_database,
@@ -43,6 +42,7 @@ from kdsweep.sweeps.confirm import check_confirm, confirm
 from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
 from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once
 from kdsweep.sweeps.overrides import combinations, count, key_of, read_overrides, swept_values
+from kdsweep.system.terminal import say
 from kdsweep.tracking.database import begin_database
 
 if TYPE_CHECKING:
@@ -185,8 +185,8 @@ class SweepCallback(Callback):
         Sweep.clear(folder)
 
         from kdsweep.job import measure
-        from kdsweep.report.live import console
         from kdsweep.store.store import open_store
+        from kdsweep.system.terminal import console
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
         tracker = Tracker(first.tracking, open_store(first.store))
@@ -246,9 +246,9 @@ def _uri(config: DictConfig) -> str | None:
 def _report(run: "Run", record: Record, folder: Path) -> None:
     """Show what came of the sweep, write it, log it. The sweep does not depend on it."""
     from kdsweep.analysis.leaderboard import leaderboard
-    from kdsweep.report.live import relative
     from kdsweep.report.note import note
     from kdsweep.report.tables import show, write_report
+    from kdsweep.system.terminal import relative
 
     try:
         show(record)

@@ -32,7 +32,7 @@ def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]]
     """
     from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
     from kdsweep.analysis.recipes import seed_of
-    from kdsweep.cli.records import Record
+    from kdsweep.results.record import Record
 
     sweep, results = Sweep.load(folder), Result.load_all(folder)
     chosen: dict[str, Row] = {}

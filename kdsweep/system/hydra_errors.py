@@ -1,15 +1,15 @@
 """Hydra's and OmegaConf's errors in the words of the command line."""
 
+import difflib
 import logging.config
 import re
 import traceback
+from collections.abc import Iterable
 from types import FrameType
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-
-from kdsweep.errors import unknown_key
 
 NOT_A_CHOICE = "Config group override must be"
 LIBRARIES = ("hydra", "omegaconf", "hydra_plugins")
@@ -76,3 +76,15 @@ def _not_a_choice(frame: FrameType) -> str:
 def _first_line(error: BaseException | None) -> str:
     text = re.split(r"\n", str(error).strip())[0]
     return text or type(error).__name__
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The line for a key that does not exist, with the nearest one that does."""
+    *parents, last = key.split(".")
+    prefix = "".join(f"{part}." for part in parents)
+    known = sorted(known)
+    near = difflib.get_close_matches(last, known, n=1)
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(known)}"
+    if not known:
+        hint = f"{'.'.join(parents)} has no keys"
+    return f"{key}: no such key; {hint}"

@@ -24,7 +24,7 @@ from kdsweep.data.split import Images
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store.store import Origin, Store
-from kdsweep.system.progress import progress
+from kdsweep.system.terminal import progress
 
 # Raised when a change of the code brings other pixels out of the same files, or other facts about them. What
 # stages' keys have of it is in image_files.py: 2 is 1 but for images that are transparent or have 16 bits.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsweep.analysis.leaderboard import Row, best_job
-from kdsweep.cli.console import configured
-from kdsweep.cli.records import Record
-from kdsweep.report.live import relative
+from kdsweep.config.defaults import configured
+from kdsweep.results.record import Record
+from kdsweep.system.terminal import relative
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from kdsweep.analysis.conclusions import adjusted, percent, points, spread, widt
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, compared
 from kdsweep.analysis.statistics import Interval, interval
-from kdsweep.report.live import seconds
 from kdsweep.report.look import link_name
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.system.terminal import seconds
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.analysis.recipes import recipes
-from kdsweep.cli.records import Record
 from kdsweep.report.page.best_model import shipped
 from kdsweep.report.page.calibration import calibration_section
 from kdsweep.report.page.confusion import confusion_section
@@ -21,6 +20,7 @@ from kdsweep.report.page.heatmap import map_section
 from kdsweep.report.page.pareto import cost_section
 from kdsweep.report.page.response import along_section
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
+from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result
 
 

@@ -58,8 +58,8 @@ class Launched:
 
     def show(self) -> None:
         """Its line, which a process on another machine could not print here."""
-        from kdsweep.report.live import console
         from kdsweep.report.tables import sweep_line
+        from kdsweep.system.terminal import console
 
         if (self.folder / RESULT).exists():
             console().print(sweep_line(Result.load(self.folder), self._sweep().jobs), markup=False)

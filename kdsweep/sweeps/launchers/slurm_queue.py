@@ -15,8 +15,8 @@ from submitit.core.core import Job
 from submitit.core.utils import DelayedSubmission, UncompletedJobError
 from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
 
-from kdsweep.report.live import relative
 from kdsweep.sweeps.launchers.base import Launched, ProcessDied
+from kdsweep.system.terminal import relative
 
 GONE = "no longer in the queue"  # cancelled before it began, or ended so long ago
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",

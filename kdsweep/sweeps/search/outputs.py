@@ -16,11 +16,11 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.errors import without_passwords
-from kdsweep.report.live import relative
 from kdsweep.report.look import MOST_LINES
 from kdsweep.results.result import OPTIMUM, Result
 from kdsweep.sweeps.search.best import experiment_file
 from kdsweep.sweeps.search.trials import Search, counted
+from kdsweep.system.terminal import relative
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

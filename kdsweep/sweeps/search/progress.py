@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-from kdsweep.report.live import console
 from kdsweep.report.tables import sweep_line
 from kdsweep.results.result import RESULT, Result
+from kdsweep.system.terminal import console
 
 SECONDS_BETWEEN_LOOKS = 2.0
 

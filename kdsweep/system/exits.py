@@ -1,0 +1,3 @@
+"""How the commands end."""
+
+DONE, FAILED, INTERRUPTED = 0, 1, 2

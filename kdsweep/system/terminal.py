@@ -1,0 +1,119 @@
+"""What is printed, and on what: width, words that stay whole, a reader who has left."""
+
+import codecs
+import io
+import logging
+import os
+import shutil
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import current_process
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from kdsweep.system.exits import DONE
+
+SIGNS = {
+    "α": "alpha", "μ": "mu", "σ": "sigma", "Δ": "difference ", "×": "x", "·": ",", "±": "+-", "≈": "~",
+    "≤": "<=", "≥": ">=", "≠": "!=", "−": "-", "–": "-", "—": "-", "→": "->", "←": "<-", "…": "...",
+    "²": "^2", "‘": "'", "’": "'", "“": '"', "”": '"', "━": "-", "╸": "-", "╺": "-", "•": "*",
+}  # fmt: skip
+
+
+def any_signs() -> None:
+    """Let every sign be printed in whatever encoding: those it lacks in other signs, else by their number."""
+    codecs.register_error("kdsweep", _in_other_signs)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "kdsweep":
+            stream.reconfigure(errors="kdsweep")
+
+
+def _in_other_signs(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    sign, after = error.object[error.start], error.start + 1
+    if "\udc80" <= sign <= "\udcff":  # a byte of a file's name that is no text: it stays as it is
+        return bytes([ord(sign) - 0xDC00]), after
+    plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+    return SIGNS.get(sign) or plain or sign.encode("ascii", "backslashreplace").decode(), after
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print a sentence or several; on a terminal lines are broken at words, and words stay whole."""
+    print(_at_words(text, stream), file=stream)
+
+
+class Warnings(logging.Formatter):
+    """Of the log's handler that writes to stderr (conf/config.yaml): broken at words, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _at_words(super().format(record), sys.stderr)
+
+
+def _at_words(text: str, stream: TextIO) -> str:
+    if not stream.isatty():
+        return text
+    wrapper = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(wrapper.fill(line) for line in text.splitlines())
+
+
+def reader_left() -> int:
+    """The exit status where nobody reads stdout any more, as of | head; what is buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more, as of | head: the work goes on, where rich would end it."""
+        reader_left()
+
+
+def console() -> Console:
+    """The console of now: a terminal's width, where sentences are broken at words. Elsewhere lines stay
+    whole, and tables are as wide as COLUMNS says, or 120."""
+    any_signs()  # in a launcher's process, too
+    terminal = sys.stdout.isatty()
+    width = None if terminal or "COLUMNS" in os.environ else 120
+    return _Console(highlight=False, width=width, soft_wrap=not terminal)
+
+
+def relative(path: Path) -> str:
+    """A path as seen from the working directory, where it is below it."""
+    return str(
+        path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
+    )
+
+
+def seconds(value: float) -> str:
+    """A duration as people write it."""
+    if value < 100:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
+
+
+@contextmanager
+def progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on a terminal, else one line; gives the function to call with each number of files done."""
+    # workers share the terminal, where only one live display fits
+    if not sys.stdout.isatty() or current_process().name != "MainProcess":
+        print(f"  {task}", flush=True)
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as live:
+        bar = live.add_task(task, total=total)
+        yield lambda done: live.update(bar, advance=done)
