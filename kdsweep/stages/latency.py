@@ -29,7 +29,7 @@ FILE = "latency.json"
 def latency(
     networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]], store: Store
 ) -> dict[str, Any]:
-    """Of `networks`, described by their digests as `workshop.priced` does, and built from `models`.
+    """Of `networks`, described by their digests as `maker.priced` does, and built from `models`.
 
     Gives `ms` of each by its digest, none if the machine is busy; `load`, how many cores worked for others
     meanwhile, on average; how many `cores` there are; and the `machine`. What was measured on such a machine
