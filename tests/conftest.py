@@ -3,19 +3,23 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+from dying import DYING
+from helpers import COMMAND, Command, environment
 from hypothesis import settings
 
-from kdsweep.config import Augment, FineTuning, Training
-from kdsweep.data import Dataset
-from kdsweep.data.dataset import Split
-from kdsweep.stage import Objective, Stage
+from kdsweep.config import Tracking
+from kdsweep.store.store import Store
+from kdsweep.tracking import Tracker
 
 settings.register_profile("noisy machine", deadline=None, max_examples=50)
 settings.load_profile("noisy machine")
@@ -32,16 +36,6 @@ def pytest_configure() -> None:
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
-
-
-COMMAND = str(Path(sys.executable).parent / "kdsweep")
-Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """The environment without what would change Hydra's messages or MLflow's database."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA_", "MLFLOW_"))}
-    return kept | {"COLUMNS": "200"} | changes
 
 
 @pytest.fixture(scope="session")
@@ -79,48 +73,68 @@ def kdsweep(tmp_path: Path, database: Path | None) -> Command:
     return run
 
 
-TINY = ("training.epochs=2", "student.model.hidden=[16]", "dataset.train_limit=200", "dataset.test_limit=100")
+@pytest.fixture
+def tracker(tmp_path: Path) -> Tracker:
+    return Tracker(
+        Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="test"), Store(tmp_path / "store")
+    )
 
 
-def make_dataset(
-    train: int = 60, val: int = 24, test: int = 24, shape: tuple[int, int, int] = (1, 8, 8)
-) -> Dataset:
-    """Three classes told apart by which third of the image is bright."""
-    random = np.random.RandomState(0)
+@pytest.fixture
+def server(tmp_path: Path):
+    """A real MLflow server on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        str(Path(sys.executable).parent / "mlflow"),
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(
+        [*command, "--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1"],
+        cwd=tmp_path, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
+            break
+        except OSError:
+            time.sleep(0.1)
 
-    def split(count: int) -> Split:
-        labels = np.arange(count) % 3
-        images = random.randint(0, 120, (count, *shape)).astype(np.uint8)
-        third = shape[1] // 3
-        for image, label in zip(images, labels, strict=True):
-            image[:, label * third : (label + 1) * third] += 80
-        return Split(images, np.arange(count), labels.astype(np.int64))
+    def stop() -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
 
-    channels = shape[0]
-    ones = np.ones(channels, np.float32)
-    return Dataset(split(train), split(val), split(test), ("a", "b", "c"), 0 * ones, ones, "made", "made")
+    yield f"http://127.0.0.1:{port}", stop
+    stop()
 
 
-RECIPE = Training(
-    epochs=4, batch_size=16, optimizer="adam", learning_rate=0.003, weight_decay=0.0, momentum=0.9,
-    nesterov=False, schedule="constant", milestones=[], gamma=0.1, keep="best", monitor="val/accuracy",
-    patience=None, mixed_precision=False, trainable="all",
-    fine_tuning=FineTuning(epochs=0, learning_rate=1e-5, trainable="all"),
-)  # fmt: skip
-
-MLP = {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [16]}
-CNN = {"_target_": "kdsweep.networks.zoo.mnist_cnn.MnistCNN", "conv_dropout": 0.3, "dense_dropout": 0.3}
-NO_AUGMENT = Augment()
+CHROMIUM = Path("/usr/bin/chromium")
 
 
-def make_stage(
-    model: dict[str, object] = MLP,
-    objective: Objective | None = None,
-    parents: tuple[Stage, ...] = (),
-    seed: int = 0,
-    augment: Augment = NO_AUGMENT,
-    **recipe: object,
-) -> Stage:
-    data = {"fingerprint": "made", "augment": augment.effective()}
-    training = RECIPE.model_copy(update=recipe)
-    return Stage(data, model, training, objective or Objective("cross_entropy"), seed, parents)
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the extra dev")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=sandbox)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A student of two steps an epoch that does what files tell it."""
+    (tmp_path / "dying.py").write_text(DYING)
+    folder = tmp_path / "my_conf" / "student"
+    folder.mkdir(parents=True)
+    (folder / "dying.yaml").write_text("name: dying\nmodel:\n  _target_: dying.Net\n  width: 8\n")
+    return tmp_path

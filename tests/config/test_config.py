@@ -1,0 +1,205 @@
+"""Composition and schema: every option of every group, and every mistake told at once."""
+
+import shlex
+
+import pytest
+from helpers import CONF, composed, literal, mistakes, one_of
+
+from kdsweep.config import Config
+from kdsweep.config.parse import parse
+
+OPTIONS = sorted(
+    f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.rglob("*.yaml") if file.parent != CONF
+)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes_and_is_accepted(option):
+    parse(composed(option))
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=str)
+def test_every_file_begins_with_a_command_that_composes(file):
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# kdsweep"), f"{file} must begin with the command that uses it"
+    words = shlex.split(lines[0].removeprefix("# kdsweep").split("   ")[0])
+    parse(composed(*(one_of(word) for word in words if word != "-m")))
+
+
+def test_a_teachers_recipe_is_the_students_but_for_what_is_given():
+    given = ("training.epochs=7", "training.batch_size=32", "teacher.training.epochs=9")
+    config = parse(composed("dataset=mnist", *given))
+    assert (config.training.epochs, config.teacher.training.epochs) == (7, 9)
+    assert config.teacher.training.batch_size == 32
+    assert config.teacher.training.model_copy(update={"epochs": 7}) == config.training
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "rate", "teachers"),
+    [
+        ([], 60, 0.01, 0.001),
+        (["teacher=wrn", "student=wrn"], 60, 0.01, 0.001),
+        (["training.epochs=7", "teacher.training.learning_rate=0.2"], 7, 0.01, 0.2),
+        (["training=default"], 30, 0.001, 0.001),
+        (["teacher/training=same"], 60, 0.01, 0.01),
+        (["training=sgd"], 240, 0.05, 0.001),
+        (["dataset=mnist", "training=sgd"], 240, 0.05, 0.05),
+        (["dataset=mnist"], 30, 0.001, 0.001),
+        (["dataset=image_folder", "teacher=wrn", "student=small_cnn"], 30, 0.001, 0.001),
+        (["experiment=mnist_kd"], 12, 0.001, 0.001),
+    ],
+)
+def test_digits_bring_recipes_that_no_other_data_set_has(overrides, epochs, rate, teachers):
+    config = parse(composed(*overrides))
+    assert (config.training.epochs, config.training.learning_rate) == (epochs, rate)
+    teacher = config.teacher.training
+    assert (teacher.epochs, teacher.learning_rate) == (epochs, teachers)
+    if rate == teachers:
+        assert teacher == config.training
+    else:
+        assert (teacher.optimizer, teacher.schedule) == ("adam", "constant")
+
+
+KEYS = {field.alias or name for name, field in Config.model_fields.items()}
+
+
+def test_all_mistakes_are_told_together():
+    assert mistakes(
+        "temperature=-1", "alpha=1.5", "training.epochs=-1", "dataset.val_fraction=2", "+new=1"
+    ) == [
+        "temperature=-1: must be greater than 0",
+        "alpha=1.5: must be less than or equal to 1",
+        "dataset.val_fraction=2: must be less than 1",
+        "training.epochs=-1: must be greater than or equal to 0",
+        "new: no such key; allowed: " + ", ".join(sorted(KEYS - {"search"})),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("temperature=hot", "temperature=hot: must be a number"),
+        ("temperature=0", "temperature=0: must be greater than 0"),
+        ("alpha=nan", "alpha=NaN: must be a finite number"),
+        ("alpha=true", "alpha=true: must be a number"),
+        ("seed=1.5", "seed=1.5: must be a whole number"),
+        ("seed=-1", "seed=-1: must be greater than or equal to 0"),
+        ("chain_length=0", "chain_length=0: must be greater than or equal to 1"),
+        (
+            "objective=test/accuracy",
+            "objective=test/accuracy: allowed: val/accuracy, val/cross_entropy, or a list of these and "
+            "cost/parameters, cost/flops, cost/latency_ms, cost/bytes",
+        ),
+        (
+            "objective=train/loss",
+            "objective=train/loss: allowed: val/accuracy, val/cross_entropy, or a list of these and "
+            "cost/parameters, cost/flops, cost/latency_ms, cost/bytes",
+        ),
+        (
+            "training.monitor=loss",
+            "training.monitor=loss: allowed: val/accuracy, val/cross_entropy, train/loss",
+        ),
+        ("method.loss=dkd", "method.loss=dkd: allowed: kd, logit_mse, cross_entropy"),
+        ("+method.betwen=nothing", "method.betwen: no such key; did you mean method.between?"),
+        ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),
+        ("hardware.device=tpu", "hardware.device=tpu: allowed: auto, cpu, cuda, cuda:N"),
+        ("+hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for as many as fit"),
+        (
+            "dataset.source=imagenet",
+            "dataset.source=imagenet: allowed: digits, mnist, fashion_mnist, cifar10, cifar100, "
+            "image_folder, image_csv",
+        ),
+        ("dataset.augment.zoom=[1.5,0.5]", "dataset.augment.zoom=[1.5, 0.5]: must be [smallest, largest]"),
+        (
+            "training.trainable=tail",
+            "training.trainable=tail: allowed: all, head, or a number N of last layers",
+        ),
+        ("training.trainable=0", "training.trainable=0: allowed: all, head, or a number N of last layers"),
+        (
+            "training.epochs=0",
+            "training.epochs=0: must be 1 or more, or student.weights must be given",
+        ),
+        (
+            "student.model._target_=Net",
+            "student.model: needs _target_, an import path such as my_networks.Small",
+        ),
+        (
+            "training.schedule=multistep",
+            "training.milestones=[]: schedule=multistep needs epochs here, such as [15,25]",
+        ),
+        (
+            "training.milestones=[3,2]",
+            "training.milestones=[3, 2]: must be epochs, 1 or more, in rising order",
+        ),
+        ("store=null", "store=null: must be a string"),
+        ("student.name=???", "student.name is missing (???): give student.name=…"),
+    ],
+)
+def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line):
+    assert mistakes(override) == [line]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["chain_length=2"],
+            "chain_length=2: method=kd has no networks in between; allowed: 1, or a method that has: takd, "
+            "dgkd (assistants), ban (generations)",
+        ),
+        (
+            ["experiment=mnist_takd", "chain_length=3"],
+            "chain_length=3: needs 2 assistants, and 1 are listed, from large to small, in "
+            "student.assistants or method.assistants",
+        ),
+        (
+            ["teacher=timm", "dataset.normalize=standard"],
+            "dataset.normalize=standard: must be unit, teacher=tf_efficientnet_lite0 has its own",
+        ),
+        (
+            ["method=takd", "student.assistants=[{name:a,model:{_target_:a.B},training:{epochs:0}}]"],
+            "student.assistants.0.training.epochs=0: must be 1 or more, or student.assistants.0.weights must "
+            "be given",
+        ),
+        (
+            ["method=takd", "student.assistants=[{name:a,model:{_target_:a.B},training:{epoch:3}}]"],
+            "student.assistants.0.training.epoch: no such key; did you mean "
+            "student.assistants.0.training.epochs?",
+        ),
+    ],
+)
+def test_a_mistake_of_several_keys_is_one_line_too(overrides, line):
+    assert mistakes(*overrides) == [line]
+
+
+def test_an_assistants_recipe_says_what_differs_from_the_students():
+    own = {
+        "name": "own",
+        "model": {"_target_": "a.B"},
+        "training": {"epochs": 3, "fine_tuning": {"epochs": 2}},
+    }
+    config = parse(composed("method=takd", "chain_length=2", f"student.assistants={literal([own])}"))
+    (assistant,) = config.assistants
+    tuned = config.training.fine_tuning.model_copy(update={"epochs": 2})
+    assert assistant.training == config.training.model_copy(update={"epochs": 3, "fine_tuning": tuned})
+
+
+def test_a_method_may_bring_its_own_assistants():
+    own = {"name": "own", "model": {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [8]}}
+    config = parse(composed("experiment=mnist_takd", f"method.assistants={literal([own])}"))
+    assert [network.name for network in config.assistants] == ["own"]
+
+
+def test_nesterov_needs_momentum():
+    assert mistakes("training=sgd", "training.nesterov=true", "training.momentum=0") == [
+        "training.nesterov=true: needs momentum > 0"
+    ]
+
+
+def test_threads_are_shared_between_jobs():
+    cores = parse(composed()).hardware.cpu_threads
+    assert parse(composed("hardware=cpu_parallel")).hardware.cpu_threads == 1
+    assert parse(composed("hardware=cpu_parallel", "hardware.jobs=2")).hardware.cpu_threads == max(
+        1, cores // 2
+    )
+    assert parse(composed("hardware.threads=3")).hardware.cpu_threads == 3

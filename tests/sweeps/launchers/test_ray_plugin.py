@@ -1,0 +1,198 @@
+"""What the Ray launcher does without starting Ray: it says what is missing, gives turns, carries results."""
+
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from helpers import Command
+from hydra.conf import HydraConf, SweepDir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from kdsweep.errors import KdsweepError
+from kdsweep.results.result import Result, Sweep
+from kdsweep.sweeps.launchers.ray import RayLauncher, _fitting
+from kdsweep.sweeps.launchers.ray_worker import NodeTask, read
+from kdsweep.sweeps.launchers.turns import Turns
+
+SWEEP = ("-m", "temperature=1,2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["hardware=gpus"], "hardware=gpus: no GPU found; take hardware=cpu_parallel"),
+        (["hardware=gpus", "hardware.device=cuda:1"], "hardware=gpus: no GPU found"),
+        (["hardware=gpus", "hardware.device=cpu", "hardware.gpus_per_job=2"], "less than or equal to 1"),
+        (["hardware=gpus", "hardware.address=auto"], "hardware.address: no such key"),
+        (["hardware=cpu", "hardware.gpus_per_job=1"], "hardware.gpus_per_job: no such key"),
+        (["hardware=ray"], ":9: Connection refused; start one"),
+        (["hardware=ray", "hardware.address=ray://127.0.0.1:9"], "no Ray cluster answers: Conn"),
+        (["hardware=ray", "hardware.address=here"], "=here: allowed: auto, HOST:6379, ray://HOST:10001"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_wrong_is_said_before_anything_starts(kdsweep: Command, tmp_path, arguments, said):
+    begin, nowhere = time.monotonic(), {"CUDA_VISIBLE_DEVICES": "", "RAY_ADDRESS": "127.0.0.1:9"}
+    done = kdsweep(*SWEEP, *arguments, status=1, **nowhere)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr and "jobs over" not in done.stdout
+    assert time.monotonic() - begin < 60
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("init", "remote", "jobs", "room"),
+    [
+        ((4, 64), (1, 1), -1, 4),
+        ((4, 64), (0.25, 1), -1, 16),
+        ((4, 64), (0.25, 1), 3, 3),
+        ((4, 8), (0.25, 2), -1, 4),  # as many as the cores allow
+        ((1, 8), (0, 2), -1, 4),
+        ((0, 8), (1, 1), -1, None),
+    ],
+)
+def test_a_machines_room_is_known_before_ray_starts(init, remote, jobs, room):
+    gpus, cpus = ({"num_gpus": gpus, "num_cpus": cpus} for gpus, cpus in (init, remote))
+    launcher = {"ray": {"init": gpus, "remote": cpus}}
+    config = OmegaConf.create({"hardware": {"jobs": jobs}, "hydra": {"launcher": launcher}})
+    assert RayLauncher.room(config) == room
+    config.hardware.address = "auto"  # of a cluster only its nodes know
+    assert RayLauncher.room(config) is None
+
+
+def test_stores_of_their_own_need_a_server(kdsweep: Command):
+    options = ("hardware=gpus", "+hardware.shared_store=false", "hardware.device=cpu")
+    said = kdsweep(*SWEEP, *options, status=1).stderr
+    assert "tracking.uri=sqlite:///mlflow.db: must be a server with hardware.shared_store=false" in said
+
+
+WITHOUT = """
+import importlib.metadata, pkgutil, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "ray" or name.startswith("hydra_plugins.hydra_ray_launcher"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+walk = pkgutil.walk_packages
+pkgutil.walk_packages = lambda *a, **k: (m for m in walk(*a, **k) if "hydra_ray_launcher" not in m.name)
+found = importlib.metadata.entry_points
+importlib.metadata.entry_points = lambda **k: [e for e in found(**k) if "ray_launcher" not in e.value]
+"""
+
+
+def test_without_the_extra(kdsweep: Command, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    without = {"PYTHONPATH": str(tmp_path)}
+    for name in ("gpus", "ray"):
+        said = kdsweep(*SWEEP, f"hardware={name}", status=1, **without).stderr
+        assert said == f"kdsweep: hardware={name} needs Ray: pip install 'kdsweep[ray]'\n"
+    assert kdsweep("--cfg", "job", **without).stderr == ""
+
+
+def test_of_jobs_that_share_an_untrained_stage_one_goes_first():
+    turns = Turns([["teacher", "a"], ["teacher", "b"], ["other", "c"], ["other", "teacher"], []])
+    assert [turns.may_begin(job) for job in range(5)] == [True] * 5
+    turns.begin(0)
+    assert [turns.may_begin(job) for job in range(1, 5)] == [False, True, False, True]
+    turns.begin(2)
+    turns.end(0, done=False)
+    assert [turns.may_begin(job) for job in (1, 3)] == [True, False]
+    turns.begin(1)
+    turns.end(1, done=True)
+    assert not turns.may_begin(3)
+    turns.end(2, done=True)
+    assert turns.may_begin(3)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "node", "jobs"),
+    [
+        (1, 1, {"CPU": 8, "GPU": 2}, 2),
+        (0.25, 1, {"CPU": 16, "GPU": 2}, 8),
+        (0.3, 1, {"CPU": 16, "GPU": 2}, 6),
+        (0.25, 4, {"CPU": 8, "GPU": 2}, 2),
+        (1, 1, {"CPU": 8}, 0),
+        (0, 2, {"CPU": 7}, 3),
+    ],
+)
+def test_as_many_jobs_as_fit(gpus, cpus, node, jobs):
+    assert _fitting(OmegaConf.create({"num_gpus": gpus, "num_cpus": cpus}), node) == jobs
+
+
+class Mail:
+    """A queue as Ray's, in this process."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, ...]] = []
+
+    def put(self, message: tuple[str, ...]) -> None:
+        self.messages.append(message)
+
+    def qsize(self) -> int:
+        return len(self.messages)
+
+    def get_nowait_batch(self, count: int) -> list[tuple[str, ...]]:
+        taken, self.messages = self.messages[:count], self.messages[count:]
+        return taken
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch):
+    """The folder of the sweep on a node, in which a job is about to run."""
+    folder = tmp_path / "node" / "sweep"
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": HydraConf(sweep=SweepDir(str(folder)))}))
+    monkeypatch.chdir(tmp_path)
+    yield folder
+    HydraConfig.instance().cfg = before
+
+
+def test_results_and_lines_come_from_nodes_without_a_shared_disk(tmp_path, node, capsys, monkeypatch):
+    sweep, mail = Sweep("run", ["temperature"], 2), Mail()
+    (node / "7").mkdir(parents=True)
+    Result(7, {}).save(node / "7")  # of another job, which has sent it
+
+    def job(composed):
+        assert Sweep.load(node) == sweep
+        print("[1/2] T=4\npart", end="")
+        print(" of a line")
+        logging.getLogger("kdsweep").warning("careful")
+        Result(0, {"temperature": 4}, error="bad").save(_made(node / "0"))
+        raise KdsweepError("bad")
+
+    screen = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [screen])
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "before")
+    task = NodeTask(
+        job, mail, tmp_path / "here", {"MLFLOW_TRACKING_TOKEN": "told"}, json.dumps(asdict(sweep))
+    )
+    with pytest.raises(KdsweepError, match="bad"):
+        task(OmegaConf.create({}))
+    assert Path.cwd() == tmp_path / "here"
+    capsys.readouterr()
+
+    parents = tmp_path / "sweep"
+    read(mail, parents)
+    shown = capsys.readouterr()
+    assert shown.out == "[1/2] T=4\npart of a line\n"
+    assert shown.err == "careful\n"
+    assert [result.error for result in Result.load_all(parents)] == ["bad"]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_what_the_sweep_has_is_not_replaced(tmp_path):
+    mail = Mail()
+    Result(0, {}, error="told here").save(_made(tmp_path / "0"))
+    mail.put(("file", "0/result.json", "{}"))
+    read(mail, tmp_path)
+    assert [result.error for result in Result.load_all(tmp_path)] == ["told here"]

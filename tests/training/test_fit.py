@@ -1,0 +1,401 @@
+"""The training loop: reproducible, resumable, selecting on validation alone."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fitting import CPU, DATASET, assert_same, train
+from helpers import CNN, MLP, make_stage
+from safetensors.torch import save_file
+
+from kdsweep.config import Augment, Hardware
+from kdsweep.errors import TrainingError
+from kdsweep.methods import bind
+from kdsweep.stage import Objective
+from kdsweep.stages.maker import Workshop
+from kdsweep.store.store import Store
+from kdsweep.training.fit import fit
+from kdsweep.training.network import Inputs, logits, selection_metrics
+
+KD = Objective("kd", {"temperature": 4.0, "alpha": 0.5, "scale_by_temperature_squared": True})
+MOVING = Augment(crop_padding=1, horizontal_flip=True)
+
+
+VARIANTS = {
+    "adam, dropout": make_stage(CNN),
+    "sgd, multistep, augmented": make_stage(
+        CNN, optimizer="sgd", schedule="multistep", milestones=[2], nesterov=True, augment=MOVING
+    ),
+    "adamw, cosine": make_stage(MLP, optimizer="adamw", schedule="cosine", weight_decay=0.1),
+    "exponential, last": make_stage(MLP, schedule="exponential", gamma=0.5, keep="last"),
+    "patience": make_stage(MLP, epochs=30, patience=3, monitor="val/cross_entropy"),
+    "training loss": make_stage(MLP, epochs=30, patience=2, monitor="train/loss", learning_rate=0.2),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_same_stage_same_weights_whatever_ran_before(tmp_path, name):
+    first = train(VARIANTS[name], tmp_path / "a")
+    torch.manual_seed(12345)
+    torch.rand(7)
+    assert_same(first, train(VARIANTS[name], tmp_path / "b"))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, name, killed_after):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
+    stage = VARIANTS[name]
+    whole = train(stage, tmp_path / "whole")
+    seen = []
+
+    def kill(epoch: int, metrics: object, seconds: float) -> None:
+        seen.append(epoch)
+        if epoch == killed_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, tmp_path / "resumed", kill)
+    killed_after = 10**9
+    assert_same(whole, train(stage, tmp_path / "resumed", kill))
+    assert seen == list(range(1, len(whole.history) + 1)), "no epoch was trained twice"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_epochs_since_the_last_checkpoint_come_out_as_they_were(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SHARE", 1e-9)  # after the first epoch, no more in time
+    stage = VARIANTS[name]
+    seen = []
+
+    def kill(epoch: int, metrics: object, seconds: float) -> None:
+        seen.append(epoch)
+        if seen == [1, 2, 3]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, tmp_path / "resumed", kill)
+    whole = train(stage, tmp_path / "whole")
+    assert_same(whole, train(stage, tmp_path / "resumed", kill))
+    assert seen == [1, 2, 3, *range(2, len(whole.history) + 1)]
+
+
+def test_training_leaves_the_global_generator_as_it_was(tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    train(make_stage(CNN), tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_seed_gives_other_weights(tmp_path):
+    one, other = (train(make_stage(seed=seed), tmp_path / str(seed)) for seed in (0, 1))
+    assert not torch.equal(one.weights["1.weight"], other.weights["1.weight"])
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path):
+    stage = make_stage(CNN, learning_rate=0.02, epochs=8)
+    fitted = train(stage, tmp_path)
+    scores = [(epoch["val/accuracy"], -epoch["val/cross_entropy"]) for epoch in fitted.history]
+    assert fitted.best_epoch == 1 + max(range(len(scores)), key=scores.__getitem__)
+    shortened = train(
+        make_stage(CNN, learning_rate=0.02, epochs=fitted.best_epoch, keep="last"), tmp_path / "s"
+    )
+    assert all(torch.equal(fitted.weights[name], shortened.weights[name]) for name in fitted.weights)
+
+
+def test_last_weights_are_those_of_the_last_epoch(tmp_path):
+    fitted = train(make_stage(keep="last", learning_rate=0.02), tmp_path)
+    assert fitted.best_epoch == len(fitted.history) == 4
+
+
+def test_early_stopping_waits_for_patience(tmp_path):
+    wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
+    stage = make_stage(epochs=100, patience=3, monitor="val/cross_entropy")
+    fitted = fit(stage, wrong, lambda i, x: None, CPU, tmp_path, lambda *event: None)
+    assert len(fitted.history) == fitted.best_epoch + 3 < 100
+
+
+def test_the_training_loss_may_choose(tmp_path):
+    """As Keras' `monitor="loss"`: the best and the last epoch are the same whatever validation says."""
+    stage = VARIANTS["training loss"]
+    fitted = train(stage, tmp_path / "a")
+    losses = [epoch["train/loss"] for epoch in fitted.history]
+    assert fitted.best_epoch == 1 + losses.index(min(losses))
+    assert len(losses) == fitted.best_epoch + 2 < 30, "rates this high make it jump"
+    wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
+    other = fit(stage, wrong, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None)
+    assert all(torch.equal(fitted.weights[name], other.weights[name]) for name in fitted.weights)
+
+
+def test_weights_that_are_taken_as_they_are_need_no_training_loss(tmp_path):
+    given = train(make_stage(MLP), tmp_path / "a")
+    save_file(given.weights, tmp_path / "weights.safetensors")
+    stage = make_stage(MLP, epochs=0, monitor="train/loss")
+    taken = fit(
+        stage,
+        DATASET,
+        lambda i, x: None,
+        CPU,
+        tmp_path / "b",
+        lambda *event: None,
+        tmp_path / "weights.safetensors",
+    )
+    assert all(torch.equal(given.weights[name], taken.weights[name]) for name in given.weights)
+
+
+def test_test_images_play_no_part(tmp_path):
+    stage, split = make_stage(), DATASET.test
+    other = replace(DATASET, test=replace(split, source=255 - split.source, labels=split.labels * 0))
+    first = train(stage, tmp_path / "a")
+    assert_same(first, fit(stage, other, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None))
+
+
+def test_augmentation_never_touches_the_data(tmp_path):
+    before = [DATASET.split(name).images.copy() for name in ("train", "val", "test")]
+    train(make_stage(augment=MOVING), tmp_path)
+    for name, images in zip(("train", "val", "test"), before, strict=True):
+        assert np.array_equal(DATASET.split(name).images, images)
+
+
+class Seeing(torch.nn.Sequential):
+    """Notes what it is given to validate with."""
+
+    seen: list[torch.Tensor] = []  # noqa: RUF012
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            self.seen.append(images.clone())
+        return super().forward(images)
+
+
+def test_validation_and_test_images_are_never_augmented(tmp_path):
+    moving = Augment(
+        crop_padding=1, horizontal_flip=True, rotation=90, shift=0.2, zoom=(0.5, 1), brightness=(0.2, 1)
+    )
+    shop, _ = workshop(tmp_path)
+    stage = make_stage({"_target_": "test_training.Seeing"}, augment=moving)
+    Seeing.seen.clear()
+    shop.obtain("student", stage)
+    shop.evaluation([stage], [])
+    expected = [DATASET.val] * (4 + 1) + [DATASET.test]  # four epochs, then the stored logits
+    seen = sorted(Seeing.seen, key=lambda images: images.sum())
+    assert len(seen) == len(expected)
+    for images, split in zip(seen, sorted(expected, key=lambda split: split.images.sum()), strict=True):
+        torch.testing.assert_close(images, torch.tensor(split.images).float() / 255)
+
+
+def test_a_loss_that_is_no_number_ends_it(tmp_path):
+    with pytest.raises(TrainingError, match=r"no longer finite in epoch 1; lower the learning rate, 1e\+30"):
+        train(make_stage(learning_rate=1e30), tmp_path)
+
+
+def test_a_network_that_breaks_in_its_last_step_is_not_kept(tmp_path):
+    """The loss of one batch is measured before the step; the validation shows what came of it."""
+    with pytest.raises(TrainingError):
+        train(make_stage(learning_rate=1e30, epochs=1, batch_size=60), tmp_path)
+
+
+class Tied(torch.nn.Sequential):
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        first, second = torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+        second.weight = first.weight
+        super().__init__(torch.nn.Flatten(), first, torch.nn.ReLU(), second, torch.nn.Linear(64, num_classes))
+
+
+def test_tied_weights_are_trained_stored_and_resumed(tmp_path):
+    stage = make_stage({"_target_": "test_training.Tied"})
+    whole = train(stage, tmp_path / "whole")
+
+    def kill(*event: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stage, tmp_path / "killed", kill)
+    assert_same(whole, train(stage, tmp_path / "killed"))
+
+
+def test_a_last_batch_of_one_is_left_out(tmp_path):
+    stage = make_stage(
+        {"_target_": "test_training.WithBatchNorm"}, batch_size=len(DATASET.train.labels) - 1, epochs=1
+    )
+    train(stage, tmp_path)
+
+
+class WithBatchNorm(torch.nn.Sequential):
+    """Notes in which mode it is called; BatchNorm refuses one image in train mode."""
+
+    modes: list[bool] = []  # noqa: RUF012
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__(
+            torch.nn.Flatten(),
+            torch.nn.Linear(64, 8),
+            torch.nn.BatchNorm1d(8),
+            torch.nn.Linear(8, num_classes),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.modes.append(self.training)
+        return super().forward(images)
+
+
+NORMED = {"_target_": "test_training.WithBatchNorm"}
+
+
+def workshop(folder: Path) -> tuple[Workshop, list[object]]:
+    events: list[object] = []
+    hardware = Hardware(device="cpu", threads=1, jobs=1)
+    return Workshop(Store(folder), DATASET, hardware, {}, events.append), events
+
+
+def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
+    """Under augmentation the teacher sees every batch: its weights and BatchNorm statistics must not move."""
+    from kdsweep.stages import maker as module
+
+    placed = []
+    original = module.Workshop._network
+
+    def network(self, stage):
+        placed.append(original(self, stage))
+        return placed[-1]
+
+    monkeypatch.setattr(module.Workshop, "_network", network)
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(NORMED)
+    student = make_stage(MLP, KD, (teacher,), augment=MOVING)
+    shop.obtain("teacher", teacher)
+    WithBatchNorm.modes.clear()
+    shop.obtain("student", student)
+    assert WithBatchNorm.modes and not any(WithBatchNorm.modes)
+    (asked,) = placed
+    stored = original(shop, teacher).state_dict()
+    assert all(torch.equal(stored[name], value) for name, value in asked.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in asked.parameters())
+
+
+def test_the_student_trains_in_train_mode_in_every_epoch(tmp_path):
+    WithBatchNorm.modes.clear()
+    train(make_stage(NORMED, epochs=3, batch_size=30), tmp_path)
+    assert WithBatchNorm.modes == [True, True, False] * 3  # two batches, then validation
+
+
+def test_stored_logits_are_what_the_teacher_says(tmp_path):
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(CNN)
+    shop.obtain("teacher", teacher)
+    stored = shop._teaching(make_stage(MLP, KD, (teacher,)))
+    asked = shop._teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
+    inputs = Inputs(DATASET.train, DATASET, CPU)
+    some = torch.tensor([5, 0, 17])
+    images = inputs.batch(some)
+    torch.testing.assert_close(stored(some, images), asked(some, images))
+
+
+def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(CNN, epochs=10)
+    by_alpha = {}
+    shop.obtain("teacher", teacher)
+    for alpha in (0.0, 1.0):
+        student = make_stage(
+            MLP, Objective("kd", {"temperature": 2.0, "alpha": alpha}), (teacher,), epochs=15
+        )
+        shop.obtain("student", student)
+        divergence = torch.nn.functional.kl_div(
+            shop._logits(student, "train").log_softmax(1),
+            shop._logits(teacher, "train").softmax(1),
+            reduction="batchmean",
+        )
+        by_alpha[alpha] = divergence.item()
+    assert by_alpha[0.0] < by_alpha[1.0]
+
+
+def test_the_workshop_makes_everything_once(tmp_path):
+    shop, events = workshop(tmp_path)
+    teacher = make_stage(CNN)
+    student = make_stage(MLP, KD, (teacher,))
+    for _ in range(2):
+        for role, stage in (("teacher", teacher), ("student", student)):
+            shop.obtain(role, stage)
+            evaluation = shop.evaluation([stage], [teacher])
+            shop.cost(stage)
+    finished = [(event.role, event.reused) for event in events if hasattr(event, "reused")]
+    assert finished == [("teacher", False), ("student", False), ("teacher", True), ("student", True)]
+    assert (evaluation / "confusion.png").stat().st_size > 1000
+    entries = [path for path in tmp_path.iterdir() if (path / "SHA256SUMS").exists()]
+    # two stages, two evaluations, two costs; logits of both on val and test, of the teacher on train
+    assert len(entries) == 11
+
+
+def test_an_ensemble_averages_probabilities(tmp_path):
+    shop, _ = workshop(tmp_path)
+    stages = [make_stage(CNN), make_stage(MLP), make_stage(MLP, seed=1)]
+    for stage in stages:
+        shop.obtain("member", stage)
+    for split in ("val", "test"):
+        expected = sum(shop._logits(stage, split).double().softmax(1) for stage in stages) / 3
+        torch.testing.assert_close(shop._averaged(stages, split).double().softmax(1), expected)
+    figures = json.loads((shop.evaluation(stages, []) / "evaluation.json").read_text())
+    labels = torch.tensor(DATASET.test.labels)
+    assert figures["test"]["accuracy"] == (expected.argmax(1) == labels).double().mean()
+
+
+def test_several_teachers_are_heard_together(tmp_path):
+    """Their stored logits and what they say of a batch are the same [P, B, C]; the loss is their average."""
+    shop, _ = workshop(tmp_path)
+    teachers = (make_stage(CNN), make_stage(MLP))
+    for teacher in teachers:
+        shop.obtain("teacher", teacher)
+    stored = shop._teaching(make_stage(MLP, KD, teachers))
+    asked = shop._teaching(make_stage(MLP, KD, teachers, augment=MOVING))
+    some = torch.tensor([5, 0, 17])
+    images = Inputs(DATASET.train, DATASET, CPU).batch(some)
+    said = stored(some, images)
+    assert said.shape == (2, 3, 3)
+    torch.testing.assert_close(said, asked(some, images))
+    student, labels = torch.randn(3, 3), torch.tensor(DATASET.train.labels[some.numpy()])
+    loss = bind(KD)
+    together = loss(student, said, labels)["loss"]
+    torch.testing.assert_close(together, sum(loss(student, each, labels)["loss"] for each in said) / 2)
+
+
+def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
+    """Though they be of one recipe: a born-again student learns from another network than itself."""
+    from kdsweep.training import fit as module
+
+    shop, _ = workshop(tmp_path)
+    teacher = make_stage(NORMED)
+    shop.obtain("teacher", teacher)
+    before = (tmp_path / teacher.key / "weights.safetensors").read_bytes()
+    networks = []
+    for owner, name in ((Workshop, "_network"), (module, "build_initial")):
+        original = getattr(owner, name)
+
+        def noted(*arguments, original=original):
+            networks.append(original(*arguments))
+            return networks[-1]
+
+        monkeypatch.setattr(owner, name, noted)
+    shop.obtain("student", make_stage(NORMED, KD, (teacher,), augment=MOVING))
+    one, other = networks
+    assert one is not other
+    shared = {tensor.data_ptr() for tensor in one.state_dict().values()}
+    assert not shared & {tensor.data_ptr() for tensor in other.state_dict().values()}
+    assert (tmp_path / teacher.key / "weights.safetensors").read_bytes() == before
+
+
+def test_selection_metrics_are_of_the_validation_split(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    val = Inputs(DATASET.val, DATASET, CPU)
+    outputs = logits(network, val)
+    metrics = selection_metrics(outputs, val.labels)
+    probabilities = outputs.double().softmax(1).numpy()
+    expected = -np.log(probabilities[np.arange(24), DATASET.val.labels]).mean()
+    assert metrics["val/cross_entropy"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["val/accuracy"] == (probabilities.argmax(1) == DATASET.val.labels).mean()
