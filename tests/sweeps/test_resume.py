@@ -41,6 +41,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path):
     assert (first.info.status, second.info.status) == ("KILLED", "FINISHED")
 
 
+@pytest.mark.long
 def test_killed_sweep_trains_only_what_is_missing(tmp_path):
     sweep = ("-m", "seed=range(3)", *LONG)
     process = start(tmp_path, *sweep)
@@ -75,6 +76,7 @@ def test_interrupted_runs_are_killed_not_running(tmp_path, sign, arguments):
     assert statuses == ["KILLED"] * (2 if arguments else 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_parallel_sweeps_leave_no_process_and_no_run(tmp_path, sign):
     process = start(tmp_path, "-m", "hardware=cpu_parallel", "hardware.jobs=2", "seed=0,1", *LONG)

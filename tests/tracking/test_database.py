@@ -102,6 +102,7 @@ def test_a_command_that_ends_early_leaves_none(temporary, tmp_path, end):
     assert shown.returncode == 0 and shown.stdout.startswith("checking the job, making mlflow.db\n")
 
 
+@pytest.mark.long
 def test_the_first_line_comes_once_and_only_where_jobs_begin(kdsweep: Command):
     parallel = ("-m", "hardware=cpu_parallel", "hardware.jobs=2", "temperature=1,4", "method=scratch")
     shown = kdsweep(*parallel, *TINY).stdout
@@ -138,6 +139,7 @@ def test_one_with_runs_is_never_set_aside(kdsweep: Command, tmp_path):
     assert not list(tmp_path.glob("mlflow.db.*"))
 
 
+@pytest.mark.long
 def test_two_stores_at_once_make_one(tmp_path):
     """Each holds locks in its own store, of which the other knows nothing."""
     job = (COMMAND, "method=scratch", *TINY)

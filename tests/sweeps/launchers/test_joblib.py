@@ -15,7 +15,7 @@ from kdsweep.config import cores
 PARALLEL = ("-m", "hardware=cpu_parallel", "hardware.jobs=2")
 
 
-@pytest.mark.parametrize("parallel", [("-m",), PARALLEL])
+@pytest.mark.parametrize("parallel", [("-m",), pytest.param(PARALLEL, marks=pytest.mark.long)])
 def test_jobs_that_fail_leave_the_others(kdsweep: Command, network, parallel):
     (network / "do-9").write_text("raise")
     (network / "do-10").write_text("give nan")
@@ -146,6 +146,7 @@ sys.meta_path.insert(0, Missing())
 """
 
 
+@pytest.mark.long
 def test_workers_are_silent_where_other_launchers_are_not_installed(kdsweep: Command, tmp_path):
     """As in a plain install: Hydra finds the plugins of kdsweep anew in every worker, stand-ins too."""
     (tmp_path / "missing").mkdir()
