@@ -82,8 +82,8 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
 
 def _initialize(network: "nn.Module", init: str) -> None:
     """Keras' defaults for a network, and for the head alone of a backbone, whose body is its library's."""
+    from kdsweep.networks.backbone import Backbone
     from kdsweep.networks.keras import as_keras
-    from kdsweep.networks.library import Backbone
 
     fresh = network.head if isinstance(network, Backbone) else network
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kdsweep.networks.library import Backbone
+from kdsweep.networks.backbone import Backbone
 from kdsweep.networks.parts import head_of, is_sequence, layers
 
 
