@@ -82,7 +82,7 @@ def run(composed: DictConfig) -> float | list[float] | None:
     gc.set_threshold(*COLLECTION)  # in a launcher's process
     from kdsweep.job import run_job
     from kdsweep.results.result import Result
-    from kdsweep.sweeps.callback import run_job_of_sweep
+    from kdsweep.sweeps.job import run_job_of_sweep
 
     context = HydraConfig.get()
     if context.mode == RunMode.MULTIRUN:

@@ -6,24 +6,21 @@ every start: keep it light.
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeperConf
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdsweep.errors import ConfigError, explain, tell, wants_traceback
+from kdsweep.errors import explain, tell, wants_traceback
 from kdsweep.results.record import Record
 from kdsweep.results.result import OPTIMUM, SWEEP, Result, Sweep
 from kdsweep.sweeps.checks import (
@@ -37,8 +34,8 @@ from kdsweep.sweeps.checks import (
     refuse_chdir,
     refuse_disturbed_objective,
 )
-from kdsweep.sweeps.compose import QuickSweeper, SweepLoader
-from kdsweep.sweeps.confirm import check_confirm, confirm
+from kdsweep.sweeps.compose import SweepLoader
+from kdsweep.sweeps.confirm import check_confirm
 from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
 from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once
 from kdsweep.sweeps.overrides import combinations, count, key_of, read_overrides, swept_values
@@ -48,59 +45,9 @@ from kdsweep.tracking.database import begin_database
 if TYPE_CHECKING:
     from kdsweep.config import Config
     from kdsweep.job import Job
-    from kdsweep.results.events import Event
     from kdsweep.tracking import Run
 
 JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
-
-
-def run_job_of_sweep(
-    composed: DictConfig,
-    watch: Callable[["Event"], None] = lambda event: None,
-    ended: Callable[[Result], None] = lambda result: None,
-) -> float | list[float] | None:
-    """Run the job that Hydra has set up; what its objective comes to.
-
-    `watch` sees what the training reports, `ended` what is left, however the job ended.
-    """
-    from kdsweep.job import run_job
-
-    context = HydraConfig.get()
-    sweep = Sweep.load(Path(context.sweep.dir))
-    result = sweep.result(context.job.num, swept_values(context.overrides.task, sweep.keys))
-    try:
-        run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)
-    finally:
-        ended(result)
-    return result.objective
-
-
-class GridSweeper(QuickSweeper):
-    """Hydra's own, but that it composes every job before the first runs: SweepCallback has checked them."""
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing is left to be found."""
-
-    def sweep(self, arguments: list[str]) -> Any:
-        assert self.config is not None and self.launcher is not None
-        if not (Path(self.config.hydra.sweep.dir) / SWEEP).is_file():
-            raise ConfigError("hydra.callbacks.sweep: must be as it is, it checks the sweep and records it")
-        returns = super().sweep(arguments)
-        assert self.overrides is not None
-        if wanted := self.config.get("confirm"):
-            jobs = [job for batch in self.overrides for job in batch]
-            confirm(wanted, Path(self.config.hydra.sweep.dir), jobs.__getitem__, self.launcher.launch)
-        return returns
-
-
-@dataclass
-class GridSweeperConf(BasicSweeperConf):
-    _target_: str = "kdsweep.sweeps.callback.GridSweeper"
-
-
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="kdsweep_grid", node=GridSweeperConf, provider="kdsweep"
-)
 
 
 class SweepCallback(Callback):

@@ -7,17 +7,14 @@ Hydra imports this module at every start: keep it light.
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.sweeps.plain import PlainConfig
@@ -53,14 +50,6 @@ class SweepLoader(ConfigLoaderImpl):
         told = str(OmegaConf.to_container(hydra.overrides.hydra))  # as it is: it may speak of a job's number
         composer = _whole.setdefault((str(hydra.sweep.dir), told), _WholeComposer(self, master_config))
         return composer.config(sweep_overrides)
-
-
-class QuickSweeper(BasicSweeper):
-    """Hydra's own, whose launcher has a SweepLoader."""
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        quick = replace(hydra_context, config_loader=SweepLoader(hydra_context.config_loader))
-        super().setup(hydra_context=quick, task_function=task_function, config=config)
 
 
 class _Composer:

@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial
 from kdsweep.config import cores
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.results.result import RESULT
-from kdsweep.sweeps.callback import run_job_of_sweep
 from kdsweep.sweeps.confirm import confirm
+from kdsweep.sweeps.job import run_job_of_sweep
 from kdsweep.sweeps.launchers.base import ProcessDied
 from kdsweep.sweeps.search.earlier import fetch_earlier
 from kdsweep.sweeps.search.outputs import standing, write_report

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from kdsweep.errors import AskedToLeave, Pruned, explain, without_passwords
 from kdsweep.results.events import EpochEnded, Event, StageFinished
 from kdsweep.results.result import Result
-from kdsweep.sweeps.callback import run_job_of_sweep
+from kdsweep.sweeps.job import run_job_of_sweep
 from kdsweep.sweeps.search.space import Terms
 from kdsweep.sweeps.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
 from kdsweep.system.liveness import Alive, is_dead
