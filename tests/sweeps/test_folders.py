@@ -1,10 +1,14 @@
 """The folders of sweeps and jobs: no two commands, nor two jobs, write into one."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from helpers import TINY, Command
+from helpers import COMMAND, TINY, Command, environment
 from omegaconf import OmegaConf
 
 from kdsweep.errors import ConfigError
@@ -69,3 +73,36 @@ def test_two_at_once_into_one_folder_and_the_same_again(kdsweep: Command, tmp_pa
     assert kdsweep(*sweep).stdout.count("reused") >= 2
     assert "another sweep's or job's" in kdsweep("hydra.run.dir=out", *TINY, status=1).stderr
     assert len(list(tmp_path.glob("out/*/result.json"))) == 2
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path):
+    """A folder of another's, and what stands before a command for it to be kept out: root never is."""
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o755)
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        return folder, []
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv, of util-linux, to be kept out of a folder as root")
+    os.chown(folder, 65534, -1)
+    return folder, ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"]
+
+
+@pytest.mark.parametrize("arguments", [["temperature=2"], ["-m", "temperature=2,3"]])
+def test_where_nothing_may_be_written_a_line_says_so(unwritable, arguments):
+    folder, before = unwritable
+    done = subprocess.run(
+        [*before, COMMAND, *arguments], cwd=folder, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.search(r"Permission denied", done.stderr) and len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr and "(unexpected" not in done.stderr
+    assert not list(folder.iterdir())
+
+
+def test_no_home_is_needed(tmp_path):
+    bare = {name: value for name, value in environment().items() if name != "HOME"}
+    command = [COMMAND, "method=scratch", *TINY]
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
