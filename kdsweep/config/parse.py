@@ -96,7 +96,7 @@ def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:
         allowed = "must be a section of keys"
     else:
         allowed = error["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
-        allowed = allowed.replace("a integer", "a whole number")
+        allowed = allowed.replace("a integer", "a whole number").replace("a boolean", "true or false")
     if isinstance(error["input"], Mapping):
         return f"{key}: {allowed}"
     value = error["input"] if isinstance(error["input"], str) else json.dumps(error["input"])

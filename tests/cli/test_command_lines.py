@@ -27,7 +27,7 @@ REFUSED = {
     "kdsweep 'temperature=${temperature}'": "temperature: the config does not resolve: Recursive",
     "kdsweep 'seed=${nosuch}'": "seed: the config does not resolve: Interpolation key 'nosuch' not found",
     "kdsweep hydra.job_logging.handlers.console.class=nosuch": "Logging target 'nosuch'",
-    "kdsweep debug=maybe": "kdsweep: debug=maybe: must be a boolean",
+    "kdsweep debug=maybe": "kdsweep: debug=maybe: must be true or false",
     "kdsweep training=null": "training=null: must be one of its files; allowed: default, digits, sgd",
     "kdsweep search=null": "search=null: must be one of its files; allowed: chain, grid, optuna",
     "kdsweep training.epochs=99999999999999999999": "must be less than or equal to 1000000",
