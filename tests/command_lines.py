@@ -14,8 +14,8 @@ import traceback
 from pathlib import Path
 
 MODULES = {
-    "kdsweep": "cli",
-    **{f"kdsweep-{name}": f"{name}_cli" for name in ("report", "export", "predict", "store")},
+    "kdsweep": "cli.main",
+    **{f"kdsweep-{name}": f"cli.{name}" for name in ("report", "export", "predict", "store")},
 }
 SECONDS = 60
 WOULD_TRAIN = "would train"

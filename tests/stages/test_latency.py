@@ -53,7 +53,7 @@ class Timed(torch.nn.Module):
 
 
 def timed(name: str) -> Built:
-    return built(Sized({"_target_": "test_latency.Timed", "name": name}, 3, (3, 8, 8)))
+    return built(Sized({"_target_": f"{__name__}.Timed", "name": name}, 3, (3, 8, 8)))
 
 
 def test_networks_run_in_turns_and_the_least_of_their_runs_counts():
@@ -115,7 +115,7 @@ def test_a_busy_machine_is_not_and_is_tried_again(tmp_path, monkeypatch, loads):
 
 def test_torch_is_not_imported_to_see_that_a_machine_is_busy(tmp_path):
     code = (
-        "import sys; from kdsweep import latency; from kdsweep.store.store import Store;"
+        "import sys; from kdsweep.stages import latency; from kdsweep.store.store import Store;"
         f"latency.BUSY = -1; latency.latency({NETWORKS!r}, {MODELS!r}, Store({str(tmp_path)!r}));"
         "sys.exit('torch' in sys.modules)"
     )

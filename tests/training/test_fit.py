@@ -179,7 +179,7 @@ def test_validation_and_test_images_are_never_augmented(tmp_path):
         crop_padding=1, horizontal_flip=True, rotation=90, shift=0.2, zoom=(0.5, 1), brightness=(0.2, 1)
     )
     shop, _ = workshop(tmp_path)
-    stage = make_stage({"_target_": "test_training.Seeing"}, augment=moving)
+    stage = make_stage({"_target_": f"{__name__}.Seeing"}, augment=moving)
     Seeing.seen.clear()
     shop.obtain("student", stage)
     shop.evaluation([stage], [])
@@ -209,7 +209,7 @@ class Tied(torch.nn.Sequential):
 
 
 def test_tied_weights_are_trained_stored_and_resumed(tmp_path):
-    stage = make_stage({"_target_": "test_training.Tied"})
+    stage = make_stage({"_target_": f"{__name__}.Tied"})
     whole = train(stage, tmp_path / "whole")
 
     def kill(*event: object) -> None:
@@ -222,7 +222,7 @@ def test_tied_weights_are_trained_stored_and_resumed(tmp_path):
 
 def test_a_last_batch_of_one_is_left_out(tmp_path):
     stage = make_stage(
-        {"_target_": "test_training.WithBatchNorm"}, batch_size=len(DATASET.train.labels) - 1, epochs=1
+        {"_target_": f"{__name__}.WithBatchNorm"}, batch_size=len(DATASET.train.labels) - 1, epochs=1
     )
     train(stage, tmp_path)
 
@@ -245,7 +245,7 @@ class WithBatchNorm(torch.nn.Sequential):
         return super().forward(images)
 
 
-NORMED = {"_target_": "test_training.WithBatchNorm"}
+NORMED = {"_target_": f"{__name__}.WithBatchNorm"}
 
 
 def workshop(folder: Path) -> tuple[Workshop, list[object]]:

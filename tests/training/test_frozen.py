@@ -37,7 +37,7 @@ class Counted(nn.Flatten):
         return super().forward(images)
 
 
-FRONT = {"_target_": "test_frozen.Front"}
+FRONT = {"_target_": f"{__name__}.Front"}
 
 
 def fitted(stage: Stage, folder, kill_after: int | None = None) -> Fitted:
