@@ -32,7 +32,7 @@ def evaluate(
     confidence and accuracy, None where a bin is empty. The confusion matrix has true classes as rows; a
     class's accuracy is the share of its images found. `right` says of each image whether it is classified
     rightly, `resampled` has F1, AUC and calibration error on resamples of the images, both packed
-    (kdsweep.packed).
+    (kdsweep.results.packed).
     """
     count, logits = len(classes), logits.double()
     predicted = logits.argmax(dim=1)
