@@ -171,6 +171,7 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     assert len(runs(tmp_path)) == 18
 
 
+@pytest.mark.long
 def test_parallel_jobs_train_a_shared_stage_once(kdsweep: Command, tmp_path):
     kdsweep("-m", "hardware=cpu_parallel", "hardware.jobs=2", "temperature=1,4", *TINY)
     assert len(list(tmp_path.glob("kdsweep-store/*/stage.json"))) == 4

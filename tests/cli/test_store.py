@@ -250,6 +250,7 @@ def test_a_job_fails_before_it_trains_where_the_store_has_outgrown_its_budget(kd
     kdsweep("method=scratch", "store_budget=0.00001", *TINY)  # which trains nothing
 
 
+@pytest.mark.long
 def test_a_full_disk_fails_the_job_alone_and_leaves_the_store_valid(kdsweep, store_tool, tmp_path):
     """A limit on the size of files stands for the disk: the checkpoint of the second student does not fit."""
     sweep = ("-m", "baseline=false", *TINY, "student.model.hidden=[16],[1500,784]")

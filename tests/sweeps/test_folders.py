@@ -101,6 +101,7 @@ def test_where_nothing_may_be_written_a_line_says_so(unwritable, arguments):
     assert not list(folder.iterdir())
 
 
+@pytest.mark.long
 def test_no_home_is_needed(tmp_path):
     bare = {name: value for name, value in environment().items() if name != "HOME"}
     command = [COMMAND, "method=scratch", *TINY]

@@ -88,6 +88,7 @@ def test_interrupted_parallel_sweeps_leave_no_process_and_no_run(tmp_path, sign)
     assert not left_of(process)
 
 
+@pytest.mark.long
 def test_two_at_once_train_it_once(tmp_path):
     both = [start(tmp_path, *LONG) for _ in range(2)]
     outputs = [process.communicate() for process in both]

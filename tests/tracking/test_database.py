@@ -82,6 +82,7 @@ def test_where_it_cannot_be_a_line_says_so(kdsweep: Command, tmp_path):
     assert told.startswith("kdsweep: tracking.uri=sqlite:///file/mlflow.db: file/mlflow.db: File exists; ")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", [None, signal.SIGINT, signal.SIGKILL])
 def test_a_command_that_ends_early_leaves_none(temporary, tmp_path, end):
     """Whether by a mistake, by Ctrl-C or killed, after which the next one is as if nothing had been."""

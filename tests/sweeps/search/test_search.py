@@ -105,6 +105,7 @@ def test_a_search_goes_on_to_the_number_wanted(kdsweep: Command, tmp_path):
     assert {run.info.status for run in parents} == {"FINISHED"}
 
 
+@pytest.mark.long
 def test_the_best_trial_is_an_experiment(kdsweep: Command, tmp_path):
     done = kdsweep(
         *SEARCH, "search.n_trials=4", "student.model.hidden=[8],[24]", "training=sgd", "alpha=0.1,0.5"
