@@ -146,9 +146,10 @@ def test_a_job_that_dies_goes_on_and_one_that_always_dies_fails_alone(kdsweep: C
     assert re.search(r"job 2 \(student\.model\.dies=always\) failed: its process died", done.stderr)
     assert re.search(r"job 3 \(student\.model\.dies=oddly\) failed: Odd: not today", done.stderr)
     assert "Traceback" not in done.stderr and "raylet" not in done.stdout
-    # the one that dies in its third epoch goes on from the second
+    # the one that dies in its third epoch goes on from the second, or the first if its checkpoint took long
     batches = sorted(record["batches"] for record in told(probe))
-    assert batches == [1, 1, 1, 2 * BATCHES, 2 * BATCHES + 1, 4 * BATCHES]
+    second, first = ([died, 2 * BATCHES + 1, 4 * BATCHES] for died in (2 * BATCHES, 3 * BATCHES))
+    assert batches in ([1, 1, 1, *second], [1, 1, 1, *sorted(first)])
     results = json.loads((sweep_folder(probe) / "2" / "result.json").read_text())
     assert results["error"].startswith("its process died")
     statuses = sorted(run.info.status for run in runs(probe))
