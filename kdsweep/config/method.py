@@ -8,11 +8,22 @@ from kdsweep.config.network import Assistant
 from kdsweep.config.section import Section
 
 
+class Option(Section):
+    """How tables, pictures and MLflow write a number that a method takes."""
+
+    sign: str = Field(min_length=1)
+    """such as T or β"""
+    axis: Literal["linear", "log"] = "linear"
+    """of pictures that sweep it"""
+
+
 class Distillation(Section):
     """How each link of a chain is taught by those before it."""
 
     name: str = Field(min_length=1)
     """how tables and runs call it"""
+    options: dict[str, Option]
+    """how the numbers it takes are written, by their keys"""
     loss: Literal["kd", "logit_mse"]
     """kd: softened outputs; logit_mse: mean squared difference of the logits, temperature plays no part"""
     scale_by_temperature_squared: bool
@@ -32,6 +43,8 @@ class Scratch(Section):
 
     name: Literal["scratch"]
     """how tables and runs call it"""
+    options: dict[str, Option]
+    """how the numbers it takes are written, by their keys"""
     loss: Literal["cross_entropy"]
     """cross_entropy: the labels alone"""
 
