@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kdsweep.config import Config, ImageDataset, Network
+from kdsweep.config.code import default_options, source_digest
 from kdsweep.config.parse import parse
 from kdsweep.data import Dataset, load
 from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
 from kdsweep.networks.build import check, parameter_count
-from kdsweep.networks.code import default_options, source_digest
 from kdsweep.networks.weights import weights_digest
 from kdsweep.report.live import Display
 from kdsweep.report.tables import busy, costs, draw_inside, sweep_line, sweep_table
@@ -22,7 +22,7 @@ from kdsweep.results.events import Emit, Event, StageFinished
 from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
 from kdsweep.stage import Stage, digest
 from kdsweep.stages.begin import locate
-from kdsweep.stages.chains import Known, Plan, plan
+from kdsweep.stages.chains import ALONE, Known, Plan, plan
 from kdsweep.stages.classes import for_classes
 from kdsweep.stages.latency import latency
 from kdsweep.stages.maker import Workshop, priced
@@ -151,8 +151,12 @@ def _check_machine_and_networks(job: Job) -> None:
         try:
             trained = stage.training.total_epochs > 0
             check(stage.model, len(job.dataset.classes), job.dataset.shape, weights, trained)
+            if stage.parents or stage.objective != ALONE:
+                from kdsweep.training.try_terms import check_terms
+
+                check_terms(stage, len(job.dataset.classes), job.dataset.shape)
         except ConfigError as error:
-            problems[role] = f"{role}.{error}"
+            problems[role] = str(error) if str(error).startswith("method.") else f"{role}.{error}"
     if problems:
         raise ConfigError("\n".join(problems.values()))
 
@@ -224,7 +228,7 @@ def _figures(
         "model": stage.model,
         "source": stage.source,
         "training": stage.training.effective(),
-        "objective": {"name": stage.objective.name, **stage.objective.options},
+        "objective": {name: dict(term) for name, term in stage.objective.items()},
         "weights": str(weights),
         "confusion": str(evaluation / "confusion.png"),
         "reused": trained.reused,

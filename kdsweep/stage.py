@@ -10,7 +10,7 @@ from typing import Any
 from kdsweep.config import Training
 
 # Raised when a change of kdsweep's own code changes what a description trains.
-FORMAT = 4
+FORMAT = 5
 
 
 def canonical(value: Any) -> Any:
@@ -30,12 +30,17 @@ def digest(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The loss that a stage minimises, by name, and what it takes beside outputs and labels."""
+def derive(seed: int, number: int, purpose: str) -> int:
+    """The seed of one purpose, such as the batches of epoch `number`, from that of a stage.
 
-    name: str
-    options: Mapping[str, float | bool] = field(default_factory=dict)
+    Each can be had alone, so that what one draws changes nothing for another. Of 32 bits, since torch's
+    generator on the CPU looks at no more.
+    """
+    return int(digest({"seed": seed, "number": number, "purpose": purpose})[:8], 16)
+
+
+# The loss that a stage minimises: its terms by name, each with _target_, weight and what else it takes.
+Objective = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Stage:
             "source": self.source,
             "initial": self.initial,
             "training": self.training.effective(),
-            "objective": {"name": self.objective.name, **self.objective.options},
+            "objective": {name: dict(term) for name, term in self.objective.items()},
             "seed": self.seed,
             "parents": [parent.key for parent in self.parents],
         }

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from helpers import make_dataset
 
+from kdsweep.methods.term import Outputs
 from kdsweep.stage import Stage
 from kdsweep.training.fit import Fitted, fit
 
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def train(
-    stage: Stage, folder: Path, on_epoch=lambda *event: None, teaching=lambda indices, inputs: None
+    stage: Stage, folder: Path, on_epoch=lambda *event: None, teaching=lambda indices, inputs: []
 ) -> Fitted:
     return fit(stage, DATASET, teaching, CPU, folder, on_epoch)
 
@@ -26,3 +27,25 @@ def assert_same(first: Fitted, second: Fitted) -> None:
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
     assert first.history == second.history
     assert first.best_epoch == second.best_epoch
+
+
+def teaching(indices: torch.Tensor, inputs: torch.Tensor) -> list[Outputs]:
+    """A teacher with logits, an embedding and a map, the same whenever it is asked."""
+    return [Outputs(SAID[0][indices], {"embedding": (SAID[1][indices],), "stage2": (SAID[2][indices],)})]
+
+
+_generator = torch.Generator().manual_seed(0)
+SAID = [torch.randn(60, *size, generator=_generator) for size in ((3,), (16,), (5, 8, 8))]
+
+TERMS = {
+    "kd": {"_target_": "kdsweep.methods.logits.kd.kd", "temperature": 4.0},
+    "dkd": {
+        "_target_": "kdsweep.methods.logits.dkd.dkd",
+        "temperature": 4.0,
+        "alpha": 1.0,
+        "beta": 8.0,
+        "warmup": 0.5,
+    },
+    "fitnet": {"_target_": "kdsweep.methods.features.fitnet.FitNet", "taps": "stage2"},
+    "crd": {"_target_": "kdsweep.methods.relations.crd.CRD", "taps": "embedding", "negatives": 8},
+}

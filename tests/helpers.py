@@ -25,6 +25,7 @@ from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
 from kdsweep.errors import ConfigError
 from kdsweep.stage import Objective, Stage
+from kdsweep.stages.chains import ALONE
 from kdsweep.tracking import Run, Tracker
 
 COMMAND = str(Path(sys.executable).parent / "kdsweep")
@@ -78,6 +79,17 @@ CNN = {"_target_": "kdsweep.networks.zoo.mnist_cnn.MnistCNN", "conv_dropout": 0.
 NO_AUGMENT = Augment()
 
 
+def labels_and(alpha: float = 0.5, **terms: dict[str, object]) -> Objective:
+    """Labels with the weight alpha, and terms of the teacher with the rest, as a plan has them."""
+    labels = {"labels": {**ALONE["labels"], "weight": alpha}} if alpha else {}
+    return {**labels, **{name: {"weight": 1 - alpha, **term} for name, term in terms.items()}}
+
+
+def kd_objective(temperature: float = 4.0, alpha: float = 0.5, **options: object) -> Objective:
+    target = "kdsweep.methods.logits.kd.kd"
+    return labels_and(alpha, kd={"_target_": target, "temperature": temperature, **options})
+
+
 def make_stage(
     model: dict[str, object] = MLP,
     objective: Objective | None = None,
@@ -88,7 +100,7 @@ def make_stage(
 ) -> Stage:
     data = {"fingerprint": "made", "augment": augment.effective()}
     training = RECIPE.model_copy(update=recipe)
-    return Stage(data, model, training, objective or Objective("cross_entropy"), seed, parents)
+    return Stage(data, model, training, objective or ALONE, seed, parents)
 
 
 def client(folder) -> MlflowClient:

@@ -3,7 +3,7 @@
 from kdsweep.config.dataset import ArrayDataset, Augment, Dataset, ImageCsv, ImageDataset, ImageFolder
 from kdsweep.config.hardware import Hardware, cores
 from kdsweep.config.job import Config, Tracking
-from kdsweep.config.method import Distillation, Method, Scratch
+from kdsweep.config.method import Chain, Method, Term
 from kdsweep.config.network import Assistant, Network, Student, Teacher
 from kdsweep.config.search import COSTS, MONITORS, Objective, Search
 from kdsweep.config.section import Section
@@ -15,9 +15,9 @@ __all__ = [
     "ArrayDataset",
     "Assistant",
     "Augment",
+    "Chain",
     "Config",
     "Dataset",
-    "Distillation",
     "FineTuning",
     "Hardware",
     "ImageCsv",
@@ -28,11 +28,11 @@ __all__ = [
     "Network",
     "Objective",
     "Phase",
-    "Scratch",
     "Search",
     "Section",
     "Student",
     "Teacher",
+    "Term",
     "Tracking",
     "Training",
     "cores",

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.dataset import Dataset
 from kdsweep.config.hardware import Hardware
-from kdsweep.config.method import Distillation, Method
+from kdsweep.config.method import Chain, Method
 from kdsweep.config.network import Assistant, Network, Student, Teacher
 from kdsweep.config.search import Objective, Search
 from kdsweep.config.section import Fraction, Section
@@ -79,7 +79,9 @@ class Config(Section):
     student: Student
     """the network that is taught"""
     method: Method
-    """the loss and the shape of the chain"""
+    """the loss"""
+    chain: Chain
+    """what stands between teacher and student, and who teaches whom"""
     training: Training
     """the student's recipe, and the teacher's where that says nothing else"""
     hardware: Hardware
@@ -94,36 +96,35 @@ class Config(Section):
     @property
     def assistants(self) -> list[Assistant]:
         """The networks that may stand between teacher and student, from large to small."""
-        listed = self.method.assistants if isinstance(self.method, Distillation) else []
-        return listed or self.student.assistants
+        return self.chain.assistants or self.student.assistants
 
     @model_validator(mode="after")
     def _chain_has_its_links(self) -> Self:
-        method, between = self.method, self.chain_length - 1
-        if not isinstance(method, Distillation) or not between or method.between == "generations":
+        between, wanted = self.chain.between, self.chain_length - 1
+        if not self.method.has_teacher or not wanted or between == "generations":
             return self
-        if method.between == "nothing":
+        if between == "nothing":
             raise PydanticCustomError(
                 "chain",
-                f"chain_length={self.chain_length}: method={method.name} has no networks in between; "
-                "allowed: 1, or a method that has: takd, dgkd (assistants), ban (generations)",
+                f"chain_length={self.chain_length}: chain={self.chain.name} has no networks in between; "
+                "allowed: 1, or chain=assistants (as method=takd), dense (dgkd) or generations (ban)",
             )
-        if len(self.assistants) < between:
+        if len(self.assistants) < wanted:
             raise PydanticCustomError(
                 "chain",
-                f"chain_length={self.chain_length}: needs {between} assistants, and {len(self.assistants)} "
-                "are listed, from large to small, in student.assistants or method.assistants",
+                f"chain_length={self.chain_length}: needs {wanted} assistants, and {len(self.assistants)} "
+                "are listed, from large to small, in student.assistants or chain.assistants",
             )
         return self
 
     @property
     def _networks(self) -> list[tuple[str, Network, Training]]:
-        """What the method trains, by the key that it is given under."""
+        """What the job trains, by the key that it is given under."""
         networks: list[tuple[str, Network, Training]] = [("student", self.student, self.training)]
-        if isinstance(self.method, Distillation):
+        if self.method.has_teacher:
             networks.append(("teacher", self.teacher, self.teacher.training))
-            if self.method.between == "assistants":
-                where = "method" if self.method.assistants else "student"
+            if self.chain.between == "assistants":
+                where = "chain" if self.chain.assistants else "student"
                 for i, assistant in enumerate(self.assistants):
                     networks.append((f"{where}.assistants.{i}", assistant, assistant.training))
         return networks

@@ -1,11 +1,18 @@
-"""The section `method`."""
+"""The sections `method` and `chain`."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from kdsweep.config.network import Assistant
+from kdsweep.config.code import takes
+from kdsweep.config.network import Assistant, not_finite
 from kdsweep.config.section import Section
+
+TEMPERATURE, ALPHA, REST = "temperature", "alpha", "1 - alpha"
+WORDS = (TEMPERATURE, ALPHA, REST)  # that stand for the numbers at the top of a job
 
 
 class Option(Section):
@@ -17,17 +24,96 @@ class Option(Section):
     """of pictures that sweep it"""
 
 
-class Distillation(Section):
-    """How each link of a chain is taught by those before it."""
+def _is_weight(value: float | str) -> float | str:
+    if isinstance(value, str) and value not in WORDS:
+        raise PydanticCustomError("weight", f"must be a number, or one of {', '.join(WORDS)}")
+    if not isinstance(value, str) and not (isfinite(value) and value >= 0):
+        raise PydanticCustomError("weight", "must be 0 or more")
+    return value
+
+
+class Sides(Section):
+    """Taps where those of the student and of a teacher have other names."""
+
+    student: str | list[str]
+    teacher: str | list[str]
+
+
+class Term(Section):
+    """A summand of the loss by import path; further keys are options of the function or class."""
+
+    model_config = ConfigDict(extra="allow")
+
+    target: str = Field(alias="_target_", pattern=r"\.")
+    """import path of a function or an nn.Module, as `kdsweep.methods` describes them"""
+    weight: Annotated[float | str, AfterValidator(_is_weight)]
+    """factor of the term; alpha, 1 - alpha and temperature stand for the job's numbers"""
+    warmup: float | None = Field(default=None, ge=0)
+    """epochs, or below 1 the share of them, in which the weight rises to its value"""
+    decay: float | None = Field(default=None, ge=0)
+    """the epoch, or below 1 the share of them, from which the weight falls as half a cosine"""
+    taps: str | list[str] | Sides | None = None
+    """where the term looks: embedding, map, stage2, stages, a module's path, or a list; null: logits"""
+
+    @field_validator("taps")
+    @classmethod
+    def _taps_are_there(cls, taps: Any) -> Any:
+        if taps == [] or (isinstance(taps, Sides) and [] in (taps.student, taps.teacher)):
+            raise PydanticCustomError("taps", "must name a tap, such as embedding, map or stage2")
+        return taps
+
+    def describe(self, temperature: float, alpha: float) -> dict[str, Any]:
+        """What it comes to for a temperature and an alpha; what plays no part is left out."""
+        numbers = {TEMPERATURE: temperature, ALPHA: alpha, REST: 1 - alpha}
+        given = self.model_dump(by_alias=True, exclude_none=True)
+        if not given.get("warmup"):
+            given.pop("warmup", None)
+        return {key: _put_in(value, numbers) for key, value in given.items()}
+
+    @property
+    def words(self) -> set[str]:
+        """Those that stand for a job's numbers in it."""
+        given = self.model_dump(by_alias=True)
+        return {word for word in WORDS if any(value == word for value in _leaves(given))}
+
+    @property
+    def takes_teacher(self) -> bool:
+        return "teacher" in takes(self.target)
+
+
+class Method(Section):
+    """The loss of a step: a weighted sum of terms."""
 
     name: str = Field(min_length=1)
     """how tables and runs call it"""
+    terms: dict[str, Term] = Field(min_length=1)
+    """the summands, by the names that their figures have"""
     options: dict[str, Option]
     """how the numbers it takes are written, by their keys"""
-    loss: Literal["kd", "logit_mse"]
-    """kd: softened outputs; logit_mse: mean squared difference of the logits, temperature plays no part"""
-    scale_by_temperature_squared: bool
-    """kd alone; false: the form without T²"""
+
+    @field_validator("terms")
+    @classmethod
+    def _options_are_finite(cls, terms: dict[str, Term]) -> dict[str, Term]:
+        for name, term in terms.items():
+            for key in not_finite(term.model_extra):
+                raise PydanticCustomError("not_finite", f"{name}.{key} must be finite")
+        return terms
+
+    @property
+    def has_teacher(self) -> bool:
+        return any(term.takes_teacher for term in self.terms.values())
+
+    def uses(self, key: str) -> bool:
+        """Whether a term takes `temperature` or `alpha` from the top of the job."""
+        words = {word for term in self.terms.values() for word in term.words}
+        return key in words or (key == ALPHA and REST in words)
+
+
+class Chain(Section):
+    """What stands between teacher and student, and who teaches whom."""
+
+    name: str = Field(min_length=1)
+    """how tables and runs call it"""
     between: Literal["nothing", "assistants", "generations"]
     """what stands between teacher and student when chain_length > 1"""
     taught_by: Literal["previous", "all"]
@@ -38,15 +124,18 @@ class Distillation(Section):
     """links whose averaged outputs are evaluated too: teacher, generations (all after it), or single ones"""
 
 
-class Scratch(Section):
-    """No teacher."""
-
-    name: Literal["scratch"]
-    """how tables and runs call it"""
-    options: dict[str, Option]
-    """how the numbers it takes are written, by their keys"""
-    loss: Literal["cross_entropy"]
-    """cross_entropy: the labels alone"""
+def _put_in(value: Any, numbers: Mapping[str, float]) -> Any:
+    if isinstance(value, dict):
+        return {key: _put_in(inner, numbers) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_put_in(inner, numbers) for inner in value]
+    return numbers.get(value, value) if isinstance(value, str) else value
 
 
-Method = Annotated[Distillation | Scratch, Field(discriminator="loss")]
+def _leaves(values: Any) -> Iterator[Any]:
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else None
+    if inner is None:
+        yield values
+    else:
+        for value in inner:
+            yield from _leaves(value)

@@ -29,18 +29,18 @@ class Network(Section):
         target = model.get("_target_")
         if not isinstance(target, str) or "." not in target:
             raise PydanticCustomError("target", "needs _target_, an import path such as my_networks.Small")
-        for key in _not_finite(model):
+        for key in not_finite(model):
             raise PydanticCustomError("not_finite", f"its {key} must be finite; a word is quoted: '\"nan\"'")
         return model
 
 
-def _not_finite(values: Any, key: str = "") -> Iterator[str]:
+def not_finite(values: Any, key: str = "") -> Iterator[str]:
     """The keys of numbers such as NaN, which no content key can hold."""
     if isinstance(values, float) and not isfinite(values):
         yield key
     named = dict(enumerate(values)) if isinstance(values, list) else values
     for name, value in named.items() if isinstance(named, dict) else ():
-        yield from _not_finite(value, f"{key}.{name}" if key else str(name))
+        yield from not_finite(value, f"{key}.{name}" if key else str(name))
 
 
 class Teacher(Network):

@@ -53,7 +53,7 @@ def _refuse_missing(config: DictConfig) -> None:
 
 def _complete_assistants(values: dict[Any, Any]) -> None:
     """An assistant's recipe says what differs from the student's."""
-    for section in ("student", "method"):
+    for section in ("student", "chain"):
         listed = values.get(section)
         assistants = listed.get("assistants") if isinstance(listed, dict) else None
         for assistant in assistants if isinstance(assistants, list) else []:

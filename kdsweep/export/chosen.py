@@ -13,9 +13,9 @@ from kdsweep import config
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import best_job, leaderboard
 from kdsweep.config import Tracking
+from kdsweep.config.code import own_files, source_digest
 from kdsweep.data import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
-from kdsweep.networks.code import own_files, source_digest
 from kdsweep.results.record import Record
 from kdsweep.results.result import Result, Sweep
 from kdsweep.store.store import Store, open_store

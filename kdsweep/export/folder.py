@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config.code import copy_code
 from kdsweep.errors import KdsweepError
 from kdsweep.export.chosen import Chosen
 from kdsweep.export.preprocessing import Preprocessing
-from kdsweep.networks.code import copy_code
 
 if TYPE_CHECKING:
     from torch import nn

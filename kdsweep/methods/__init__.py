@@ -1,26 +1,36 @@
-"""Losses as pure functions of tensors, by the names that a Stage's objective gives them.
+"""The losses of a distillation step, a file each: terms, whose weighted sum a method is.
 
-An objective is `(student, teacher, labels, **options) -> {"loss": scalar, parts…}`, where `student` and
-`teacher` are logits [B, C], those of several teachers [P, B, C], and `labels` int64 [B].
+A term is a function, or an `nn.Module` if it learns or remembers, that gives its unweighted loss, a scalar.
+A config names it by import path. It takes by name what it looks at, and what it takes says what it needs:
+
+- `student`, `teacher`: float32 logits [B, C]; with `taps`, what the networks give there, each [B, D] or
+  [B, C, H, W]: a tensor for one tap, a tuple for several. Of several teachers each is asked alone, and the
+  losses are averaged. A term without `teacher` needs none.
+- `labels`: int64 [B]. `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
+- `generator`: a torch.Generator on the CPU, seeded for this term and epoch.
+
+All else that a function takes, by keyword, are options, which the config gives. A module's options are those
+of its `__init__`, which may also take `student` and `teacher` as shapes in place of tensors (the first size
+is a batch's), `num_classes`, and `train_labels`, int64 [N], of all training images.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import Tensor
-
-from kdsweep.methods.labels import cross_entropy
-from kdsweep.methods.logits.kd import kd
-from kdsweep.methods.logits.logit_mse import logit_mse
-from kdsweep.stage import Objective
-
-OBJECTIVES: dict[str, Callable[..., dict[str, Tensor]]] = {
-    "cross_entropy": cross_entropy,
-    "kd": kd,
-    "logit_mse": logit_mse,
-}
+OF_EVERY_TERM = ("_target_", "_source_", "weight", "warmup", "decay", "taps")  # its options are the rest
+STAGES = "stages"  # all of a network's, paired with the teacher's from the deepest on
+Taps = str | Sequence[str]
 
 
-def bind(objective: Objective) -> Callable[[Tensor, Tensor | None, Tensor], dict[str, Tensor]]:
-    """The function of outputs and labels that `objective` describes."""
-    return partial(OBJECTIVES[objective.name], **objective.options)
+def taps_of(taps: Any) -> tuple[Taps | None, Taps | None]:
+    """What a term's `taps` come to for the student and for the teacher: a name, a list of names, or None."""
+    if isinstance(taps, Mapping):
+        return taps["student"], taps["teacher"]
+    return taps, taps
+
+
+def all_taps(objective: Mapping[str, Mapping[str, Any]], side: int) -> list[str]:
+    """The names of the taps that the terms of an objective look at: the student's, side 0, or a teacher's."""
+    wanted = [taps_of(term.get("taps"))[side] for term in objective.values()]
+    names = [name for taps in wanted if taps for name in ([taps] if isinstance(taps, str) else taps)]
+    return list(dict.fromkeys(names))

@@ -4,6 +4,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def cross_entropy(student: Tensor, teacher: Tensor | None, labels: Tensor) -> dict[str, Tensor]:
-    """CE(student, labels), averaged over the batch; `teacher` is not looked at."""
-    return {"loss": F.cross_entropy(student, labels)}
+def cross_entropy(student: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """CE(student, labels), averaged over the batch.
+
+    With `smoothing` ε a label has the probability 1 - ε + ε / C, and each other class ε / C (Szegedy et al.
+    2015, arXiv:1512.00567, section 7). Raises ValueError if ε is not in [0, 1).
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing={smoothing}: must be 0 or more, and below 1")
+    return F.cross_entropy(student, labels, label_smoothing=smoothing)

@@ -1,11 +1,11 @@
 """From a network's description in the config to the network, with messages for what does not fit."""
 
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config.code import import_from_here
 from kdsweep.errors import ConfigError
 from kdsweep.networks import INIT
 from kdsweep.networks.weights import load_weights
@@ -163,13 +163,6 @@ def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int
             network = build(model, num_classes, shape)
         _counts[counted] = sum(parameter.numel() for parameter in network.parameters())
     return _counts[counted]
-
-
-def import_from_here() -> None:
-    """A console script does not look for modules in the working directory, where users keep theirs."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _one_line(error: BaseException) -> str:

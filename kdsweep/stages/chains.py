@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-from kdsweep.config import Assistant, Augment, Config, Dataset, Distillation, Network, Training
+from kdsweep.config import Assistant, Augment, Chain, Config, Dataset, Method, Network, Training
+from kdsweep.config.code import default_options, source_digest, takes
 from kdsweep.errors import ConfigError
 from kdsweep.networks import INIT
-from kdsweep.stage import Objective, Stage, digest
+from kdsweep.stage import Objective, Stage, derive
 
-ALONE = Objective("cross_entropy")
+# the student alone, a teacher, and what any method comes to that gives the teacher no weight
+ALONE: Objective = {
+    "labels": {"_target_": "kdsweep.methods.labels.cross_entropy", "weight": 1, "smoothing": 0}
+}
 
 
 @dataclass(frozen=True)
@@ -94,29 +98,30 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         return Stage(data, model, training, objective, seed, parents, source, initial, defaults, network.name)
 
     scratch = stage(config.student, config.training, ALONE, config.seed)
-    if not isinstance(config.method, Distillation):
-        return Plan({"student": scratch}, None, {}, {})
+    if not config.method.has_teacher:
+        objective = _objective(config.method, config.temperature, config.alpha)
+        return Plan({"student": stage(config.student, config.training, objective, config.seed)}, None, {}, {})
 
     chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
     teachers: dict[str, tuple[Stage, ...]] = {}
-    for step in _steps(config, config.method, known):
+    for step in _steps(config, known):
         earlier = tuple(chain.values())
-        teachers[step.role] = earlier if config.method.taught_by == "all" else earlier[-1:]
+        teachers[step.role] = earlier if config.chain.taught_by == "all" else earlier[-1:]
         objective = _objective(config.method, step.temperature, step.alpha)
-        parents = () if objective == ALONE else teachers[step.role]
+        parents = teachers[step.role] if _is_taught(objective) else ()
         chain[step.role] = stage(step.network, step.training, objective, step.seed, parents)
-    return Plan(chain, scratch if config.baseline else None, _members(config.method, chain), teachers)
+    return Plan(chain, scratch if config.baseline else None, _members(config.chain, chain), teachers)
 
 
-def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step]:
+def _steps(config: Config, known: Known) -> Iterator[_Step]:
     """The links after the teacher, the student last."""
     own = (config.temperature, config.alpha)
-    if method.between == "generations":
+    if config.chain.between == "generations":
         for i in range(1, config.chain_length + 1):
             role = "student" if i == config.chain_length else f"generation{i}"
             yield _Step(role, config.student, config.training, *own, _seed(config.seed, i))
         return
-    for i, assistant in enumerate(_assistants(config, method, known), start=1):
+    for i, assistant in enumerate(_assistants(config, known), start=1):
         temperature = own[0] if assistant.temperature is None else assistant.temperature
         alpha = own[1] if assistant.alpha is None else assistant.alpha
         yield _Step(f"assistant{i}", assistant, assistant.training, temperature, alpha, config.seed)
@@ -124,14 +129,11 @@ def _steps(config: Config, method: Distillation, known: Known) -> Iterator[_Step
 
 
 def _seed(seed: int, generation: int) -> int:
-    """A generation's own, for it is born again from other initial weights than its teacher's.
-
-    Of 32 bits, since torch's generator on the CPU looks at no more.
-    """
-    return int(digest({"seed": seed, "generation": generation})[:8], 16)
+    """A generation's own, for it is born again from other initial weights than its teacher's."""
+    return derive(seed, generation, "generation")
 
 
-def _assistants(config: Config, method: Distillation, known: Known) -> Sequence[Assistant]:
+def _assistants(config: Config, known: Known) -> Sequence[Assistant]:
     """As many of the listed assistants as the chain takes, from large to small."""
     listed, wanted = config.assistants, config.chain_length - 1
     if wanted in (0, len(listed)):
@@ -154,28 +156,37 @@ def evenly_spaced(sizes: Sequence[int], count: int) -> tuple[int, ...]:
     return min(itertools.combinations(range(len(inner)), count), key=unevenness)
 
 
-def _objective(method: Distillation, temperature: float, alpha: float) -> Objective:
-    """With alpha = 1 the labels' alone: the student alone, whatever the method and the temperature."""
-    if alpha == 1:
-        return ALONE
-    if method.loss == "logit_mse":
-        return Objective("logit_mse", {"alpha": alpha})
-    scale = method.scale_by_temperature_squared or temperature == 1  # where T² is 1
-    return Objective(
-        "kd", {"temperature": temperature, "alpha": alpha, "scale_by_temperature_squared": scale}
-    )
+def _objective(method: Method, temperature: float, alpha: float) -> Objective:
+    """The terms that have weight; of a user's own the code is known by its digest.
+
+    Raises ConfigError if none has.
+    """
+    terms = {}
+    for name, term in method.terms.items():
+        description = term.describe(temperature, alpha)
+        if description["weight"]:
+            terms[name] = {**default_options(description), **description}
+            if source := source_digest(description):
+                terms[name]["_source_"] = source
+    if not terms:
+        raise ConfigError(f"method={method.name}: no term has weight, so there is nothing to learn from")
+    return terms
 
 
-def _members(method: Distillation, chain: Mapping[str, Stage]) -> dict[str, Stage]:
+def _is_taught(objective: Objective) -> bool:
+    return any("teacher" in takes(term["_target_"]) for term in objective.values())
+
+
+def _members(shape: Chain, chain: Mapping[str, Stage]) -> dict[str, Stage]:
     """The ensemble's members in the order of the chain; none if there are less than two."""
     words = {"teacher": ["teacher"], "generations": [role for role in chain if role != "teacher"]}
     words |= {role: [role] for role in chain}
-    if method.between == "generations":
+    if shape.between == "generations":
         words[f"generation{len(chain) - 1}"] = ["student"]
-    unknown = [member for member in method.ensemble if member not in words]
+    unknown = [member for member in shape.ensemble if member not in words]
     if unknown:
-        raise ConfigError(f"method.ensemble={unknown[0]}: no such link; allowed: {', '.join(words)}")
-    chosen = {role for member in method.ensemble for role in words[member]}
+        raise ConfigError(f"chain.ensemble={unknown[0]}: no such link; allowed: {', '.join(words)}")
+    chosen = {role for member in shape.ensemble for role in words[member]}
     members = {role: stage for role, stage in chain.items() if role in chosen}
     return members if len(members) > 1 else {}
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 FIGURES = 3  # counts up with what an evaluation holds: older ones are made anew
+EMBEDDING = "embedding"  # the tap whose values are small enough to be stored
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
@@ -191,20 +192,36 @@ class Workshop:
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
 
     def _teaching(self, stage: Stage) -> "Teaching":
-        """What the teachers say of a batch, [B, C] or of several [P, B, C]: their stored logits or, under
-        augmentation, the networks themselves, in eval mode and without gradients."""
+        """What the teachers say of a batch: what is stored of them or, under augmentation or where terms look
+        at maps, the networks themselves, in eval mode and without gradients."""
         import torch
 
-        if not stage.parents:
-            return lambda indices, inputs: None
-        if not Augment.model_validate(stage.data["augment"]).random:
-            stored = _stacked([self._logits(teacher, "train") for teacher in stage.parents]).to(self.device)
-            return lambda indices, inputs: stored.index_select(-2, indices)
-        networks = [self._network(teacher).eval().requires_grad_(False) for teacher in stage.parents]
+        from kdsweep.methods import all_taps
+        from kdsweep.methods.term import Outputs
+        from kdsweep.networks.taps import Tapped
+        from kdsweep.training.network import Inputs
 
-        def ask(indices: "Tensor", inputs: "Tensor") -> "Tensor":
+        taps = all_taps(stage.objective, 1)
+        if not Augment.model_validate(stage.data["augment"]).random and set(taps) <= {EMBEDDING}:
+            stored = [
+                [self._outputs(teacher, "train", name).to(self.device) for name in ("logits", *taps)]
+                for teacher in stage.parents
+            ]
+
+            def look_up(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
+                rows = [[each.index_select(0, indices) for each in teacher] for teacher in stored]
+                return [Outputs(row[0], {EMBEDDING: (row[1],)} if taps else {}) for row in rows]
+
+            return look_up
+        images = Inputs(self.dataset.train, self.dataset, self.device).first()
+        networks = [
+            Tapped(self._network(teacher).eval().requires_grad_(False), taps, images)
+            for teacher in stage.parents
+        ]
+
+        def ask(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
             with torch.no_grad():
-                return _stacked([network(inputs).float() for network in networks])
+                return [network(inputs) for network in networks]
 
         return ask
 
@@ -219,21 +236,31 @@ class Workshop:
         return logs.logsumexp(dim=0) - log(len(outputs))
 
     def _logits(self, stage: Stage, split: str) -> "Tensor":
-        """The trained stage's logits [N, classes] over a split, on the CPU."""
+        return self._outputs(stage, split, "logits")
+
+    def _outputs(self, stage: Stage, split: str, what: str) -> "Tensor":
+        """The trained stage's "logits" [N, classes] or "embedding" [N, D] over a split, on the CPU."""
         from safetensors.torch import load_file, save_file
 
         def make(folder: Path) -> None:
-            from kdsweep.training.network import Inputs, logits
+            from kdsweep.networks.taps import Tapped
+            from kdsweep.training.network import Inputs, over_split
 
             inputs = Inputs(self.dataset.split(split), self.dataset, self.device)
-            save_file({"logits": logits(self._network(stage), inputs).cpu()}, folder / "logits.safetensors")
+            network = self._network(stage).eval()
+            if what == "logits":
+                given = over_split(network, inputs)
+            else:
+                tapped = Tapped(network, [what], inputs.first())
+                given = over_split(lambda images: tapped(images).taps[what][0], inputs)
+            save_file({what: given.cpu()}, folder / f"{what}.safetensors")
 
         # a stage's own description holds its training and validation images
         images = self._test_images() if split == "test" else {}
-        description = {"logits": stage.key, "format": FORMAT, "split": split, **images}
-        origin = Origin("logits", description, [stage.key], stage.name)
+        description = {what: stage.key, "format": FORMAT, "split": split, **images}
+        origin = Origin(what, description, [stage.key], stage.name)
         entry, _ = self.store.obtain(digest(description), make, origin=origin)
-        return load_file(entry / "logits.safetensors")["logits"]
+        return load_file(entry / f"{what}.safetensors")[what]
 
     def _network(self, stage: Stage) -> "nn.Module":
         from safetensors.torch import load_file
@@ -264,12 +291,6 @@ def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """What the cost of a stage's network is that of: stages of one network have one."""
     size = {"classes": len(dataset.classes), "shape": dataset.shape}
     return {"cost": stage.describe()["model"], "source": stage.source, "format": FORMAT, **size}
-
-
-def _stacked(outputs: "list[Tensor]") -> "Tensor":
-    import torch
-
-    return outputs[0] if len(outputs) == 1 else torch.stack(outputs)
 
 
 def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]:

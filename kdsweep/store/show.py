@@ -10,7 +10,7 @@ from kdsweep.store.usage import Entry, Use, damaged, kept, read_entries, read_un
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console
 
-DERIVED = ("logits", "evaluation", "cost", "latency")  # folded into their stages
+DERIVED = ("logits", "embedding", "evaluation", "cost", "latency")  # folded into their stages
 UNITS = (("d", 24 * 3600), ("h", 3600), ("min", 60))
 
 

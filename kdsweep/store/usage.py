@@ -22,8 +22,15 @@ from kdsweep.system.files import exists
 
 KEY_DIGITS = 32
 # by which an entry that cannot describe itself is known
-FILES = {"stage.json": "stage", "logits.safetensors": "logits", "evaluation.json": "evaluation",
-         "cost.json": "cost", "images.npy": "pixels", "digests.json": "digests"}  # fmt: skip
+FILES = {
+    "stage.json": "stage",
+    "logits.safetensors": "logits",
+    "embedding.safetensors": "embedding",
+    "evaluation.json": "evaluation",
+    "cost.json": "cost",
+    "images.npy": "pixels",
+    "digests.json": "digests",
+}
 REMOVED = "removed"  # holds folders on their way out
 
 
@@ -46,7 +53,7 @@ class Entry:
     @property
     def of(self) -> list[str]:
         """The stages that it tells about, and without which it is of no use; none for a stage itself."""
-        if self.kind == "logits":
+        if self.kind in ("logits", "embedding"):
             return list(self.parents)
         members = self.made_from.get("evaluation")
         return list(members) if isinstance(members, list) else []

@@ -31,8 +31,10 @@ from kdsweep.sweeps.checks import (
     check_number,
     check_sweeper,
     check_sweeps,
+    composed_configs,
     refuse_chdir,
     refuse_disturbed_objective,
+    refuse_unused,
 )
 from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import check_confirm
@@ -71,6 +73,7 @@ class SweepCallback(Callback):
         try:
             _say_what_begins("the job", config)
             check_job_alone(config)
+            refuse_unused(config, composed_configs(config, [list(config.hydra.overrides.task)]))
             if config.get("plan"):
                 job = check_jobs(config, [list(config.hydra.overrides.task)])[0]
                 alone = replace(job, config=job.config.alone())
@@ -114,6 +117,7 @@ class SweepCallback(Callback):
             check_number(every, bool(config.get("plan")))
         jobs = combinations(overrides, every if config.get("plan") and grid else JOBS_CHECKED)
         prepared = check_jobs(config, jobs)
+        refuse_unused(config, [job.config for job in prepared])
         first = prepared[0].config
         refuse_disturbed_objective(config, first)
         trials = check_sweeper(config)

@@ -137,6 +137,26 @@ def check_sweeper(config: DictConfig) -> int | None:
     return check(config) if check else OmegaConf.select(config, "hydra.sweeper.n_trials")
 
 
+def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:
+    """Raise ConfigError if the command gives a temperature or an alpha that no job's method takes."""
+    given = [line.partition("=")[0].lstrip("+") for line in config.hydra.overrides.task]
+    for key in ("temperature", "alpha"):
+        if key in given and not any(job.method.uses(key) for job in jobs):
+            method = jobs[0].method
+            own = ", ".join(method.options) or "none"
+            raise ConfigError(
+                f"{key}: method={method.name} does not take it, so it would change nothing; numbers that it "
+                f"takes: {own}; a term of your own takes it by `{key}: {key}`"
+            )
+
+
+def composed_configs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Config]":
+    """Those of the jobs. Raises ConfigError for the first that is wrong."""
+    from kdsweep.config.parse import parse
+
+    return [parse(composed) for composed in composed_values(config, jobs)]
+
+
 def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":
     """Every job, prepared. Raises ConfigError with what is wrong with any job, each thing once."""
     from kdsweep.config.parse import parse

@@ -67,17 +67,17 @@ class Progress:
 
 
 class Checkpoint:
-    """Network, optimizer, generators, best weights and progress as one safetensors file."""
+    """Network, terms of the loss, optimizer, best weights and progress as one safetensors file."""
 
     def __init__(
         self,
         folder: Path,
         network: nn.Module,
-        order: torch.Generator,
+        loss: nn.Module,
         device: torch.device,
     ) -> None:
         self.file = folder / CHECKPOINT
-        self.network, self.order, self.device = network, order, device
+        self.network, self.loss, self.device = network, loss, device
         self._best: dict[str, Tensor] = {}
         self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way
         self._due = time.monotonic()
@@ -105,12 +105,9 @@ class Checkpoint:
         tensors = {
             **_prefixed("network", weights),
             **_prefixed("best", self._best),
+            **_prefixed("loss", _contiguous(self.loss.state_dict())),
             **_prefixed("optimizer", _contiguous(optimizer_tensors(optimizer))),
-            "random/order": self.order.get_state(),
-            "random/cpu": torch.get_rng_state(),
         }
-        if self.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
         new = self.file.with_suffix(".new")
         try:
             told = json.dumps(asdict(progress))
@@ -133,21 +130,18 @@ class Checkpoint:
         try:
             told, tensors = _read(self.file)
             progress = Progress(**json.loads(told))
-            weights = _part("network", tensors)
-            if _shapes(weights) != _shapes(self.network.state_dict()):
-                raise ValueError("of another network: a library's version may be another")
+            for part, module in (("network", self.network), ("loss", self.loss)):
+                if _shapes(_part(part, tensors)) != _shapes(module.state_dict()):
+                    raise ValueError(f"of another {part}: a library's version may be another")
         except Exception as error:  # whatever a damaged file leads its reader to
             log.warning("checkpoint %s cannot be used (%s); training starts anew", self.file, error)
             discard(self.file if folder.is_dir() else folder)
             folder.mkdir(parents=True, exist_ok=True)
             return Progress()
-        self.network.load_state_dict(weights)
+        self.network.load_state_dict(_part("network", tensors))
+        self.loss.load_state_dict(_part("loss", tensors))
         self._best = {name: tensor.to(self.device) for name, tensor in _part("best", tensors).items()}
         self._optimizer = _part("optimizer", tensors)
-        self.order.set_state(tensors["random/order"])
-        torch.set_rng_state(tensors["random/cpu"])
-        if "random/cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
         return progress
 
     def restore(self, optimizer: torch.optim.Optimizer) -> None:

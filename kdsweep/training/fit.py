@@ -3,27 +3,31 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdsweep.config import Augment, Phase
 from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
-from kdsweep.methods import bind
+from kdsweep.methods import all_taps
+from kdsweep.methods.loss import Loss
+from kdsweep.methods.term import Batch, Outputs, Setting
 from kdsweep.networks.build import build_initial
-from kdsweep.stage import Stage
+from kdsweep.networks.taps import Tapped, evaluating
+from kdsweep.stage import Stage, derive
 from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.frozen import cut, freeze
 from kdsweep.training.frozen import train as set_train
 from kdsweep.training.network import Batches, Inputs, features, logits, place, selection_metrics
 from kdsweep.training.optimizers import make_optimizer, make_schedule
 
-# Outputs of the teacher for the images at these indices: stored logits, or the network on the same batch.
-Teaching = Callable[[Tensor, Tensor], Tensor | None]
+# What each teacher says of the images at these indices: stored, or its network's on the same batch.
+Teaching = Callable[[Tensor, Tensor], Sequence[Outputs]]
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,22 @@ def fit(
 ) -> Fitted:
     """Train `stage`, going on from the checkpoint in `unfinished` if there is one.
 
-    The seed gives initial weights, unless they are in the file `initial`, batch order, augmentation and
-    dropout; on one machine, with one number of threads, the CPU gives the same weights bit for bit,
-    interrupted or not. Raises TrainingError if the loss is no longer a number.
+    The seed gives initial weights, unless they are in the file `initial`, and, derived for each epoch, batch
+    order, augmentation, dropout and what terms draw; on one machine, with one number of threads, the CPU
+    gives the same weights bit for bit, interrupted or not. Raises TrainingError if the loss is no longer a
+    number, ConfigError for terms or taps that do not fit.
     """
     recipe = stage.training
-    with _own_randomness(stage.seed, device):
+    with _own_randomness(device):
+        torch.manual_seed(stage.seed)
         classes, trained = len(dataset.classes), recipe.total_epochs > 0
         network = place(build_initial(stage.model, classes, dataset.shape, initial, trained), device)
-        order = torch.Generator().manual_seed(stage.seed)
-        checkpoint = Checkpoint(unfinished, network, order, device)
+        train, val = Inputs(dataset.train, dataset, device), Inputs(dataset.val, dataset, device)
+        student = Tapped(network, all_taps(stage.objective, 0), train.first())
+        loss = _loss(stage, student, train, teaching, classes)
+        checkpoint = Checkpoint(unfinished, network, loss, device)
         progress = checkpoint.load()
         learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        train, val = Inputs(dataset.train, dataset, device), Inputs(dataset.val, dataset, device)
 
         for number, phase in enumerate(recipe.phases):
             if not progress.begin(number, phase.epochs):
@@ -67,20 +74,27 @@ def fit(
             if progress.epochs_of_phase == 0 and recipe.keep == "best" and checkpoint.best():
                 network.load_state_dict(checkpoint.best())
             freeze(network, phase.trainable, learnable)
-            learner = _learner(stage, phase, network, train, val)
-            optimizer = make_optimizer(network.parameters(), recipe, phase.learning_rate)
+            learner = _learner(stage, phase, student, train, val)
+            optimizer = make_optimizer(
+                [*network.parameters(), *loss.parameters()], recipe, phase.learning_rate
+            )
             checkpoint.restore(optimizer)
             schedule = make_schedule(optimizer, recipe, phase.epochs, progress.epochs_of_phase)
-            step = _step(learner, optimizer, stage, teaching, order)
             while progress.epochs_of_phase < phase.epochs and not progress.exhausted(recipe.patience):
-                start = time.perf_counter()
+                start, epoch = time.perf_counter(), progress.epoch + 1
+                torch.manual_seed(derive(stage.seed, epoch, "dropout"))
                 set_train(network)
-                figures = _epoch(step, _batches(len(train.labels), recipe.batch_size, order))
+                loss.train()
+                step = _step(learner, optimizer, loss, stage, teaching, epoch)
+                figures = _epoch(step, _batches(stage, len(train.labels), epoch))
                 schedule.step()
-                metrics = {**figures, **selection_metrics(logits(learner.network, learner.val), val.labels)}
+                metrics = {
+                    **figures,
+                    **selection_metrics(logits(learner.student.network, learner.val), val.labels),
+                }
                 if not all(map(math.isfinite, metrics.values())):
                     raise TrainingError(
-                        f"the loss is no longer finite in epoch {progress.epoch + 1}; "
+                        f"the loss is no longer finite in epoch {epoch}; "
                         f"lower the learning rate, {phase.learning_rate:g}"
                     )
                 better = progress.record(metrics, recipe.monitor, time.perf_counter() - start)
@@ -97,71 +111,90 @@ def fit(
     return Fitted(_plain(weights), progress.history, chosen, progress.seconds)
 
 
+def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, classes: int) -> Loss:
+    """The stage's loss, its adapters made for what student and teachers give for two images."""
+    images, indices = train.first(), torch.arange(2, device=train.labels.device) % len(train.labels)
+
+    @cache
+    def example() -> Batch:
+        with evaluating(student.network):
+            return Batch(student(images), teaching(indices, images), train.labels[indices], indices)
+
+    setting = Setting(len(stage.parents), train.labels.cpu(), classes, example)
+    return Loss(stage.objective, setting, stage.seed).to(train.labels.device)
+
+
 @dataclass(frozen=True)
 class _Learner:
     """What is run in every epoch: the network on images or, its frozen front being run once, the rest on
     features."""
 
-    network: nn.Module
+    student: Tapped
     train: Batches
     val: Batches
 
 
-def _learner(stage: Stage, phase: Phase, network: nn.Module, train: Inputs, val: Inputs) -> _Learner:
-    halves = cut(network)
+def _learner(stage: Stage, phase: Phase, student: Tapped, train: Inputs, val: Inputs) -> _Learner:
+    halves = None if student.places else cut(student.network)  # a tap may be in front of the cut
     if halves is None or Augment.model_validate(stage.data["augment"]).random:
-        return _Learner(network, train, val)
+        return _Learner(student, train, val)
     front, rest = halves
     seen, checked = features(front, train), features(front, val)
-    return _Learner(rest, seen, checked) if seen and checked else _Learner(network, train, val)
+    return _Learner(Tapped(rest), seen, checked) if seen and checked else _Learner(student, train, val)
 
 
 @contextlib.contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """The global generators seeded for one stage, and put back for whoever used them before."""
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """The global generators are put back for whoever used them before."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
         yield
 
 
 def _step(
     learner: _Learner,
     optimizer: torch.optim.Optimizer,
+    loss: Loss,
     stage: Stage,
     teaching: Teaching,
-    generator: torch.Generator,
+    epoch: int,
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """One update from the images at the given indices; it returns the batch's figures, summed over images."""
-    objective = bind(stage.objective)
     recipe = Augment.model_validate(stage.data["augment"])
     labels, device = learner.train.labels, learner.train.labels.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.training.mixed_precision)
+    drawn = torch.Generator().manual_seed(derive(stage.seed, epoch, "augmentation"))
+    epochs = stage.training.total_epochs
+    loss.begin(epoch)
 
     def step(batch: Tensor) -> dict[str, Tensor]:
         indices = batch.to(device)
         if isinstance(learner.train, Inputs):
-            inputs = learner.train.augmented(indices, recipe, generator)
+            inputs = learner.train.augmented(indices, recipe, drawn)
         else:
             inputs = learner.train.batch(indices)
         with autocast:
             taught = teaching(indices, inputs)
-            outputs = learner.network(inputs)
-        outputs, expected = outputs.float(), labels[indices]
-        losses = objective(outputs, taught, expected)
+            outputs = learner.student(inputs)
+        expected = labels[indices]
+        losses = loss(Batch(outputs, taught, expected, indices), epoch, epochs)
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-        names = {part: "train/loss" if part == "loss" else f"train/loss_{part}" for part in losses}
-        figures = {names[part]: loss.detach() for part, loss in losses.items()}
-        figures["train/accuracy"] = outputs.argmax(dim=1).eq(expected).float().mean()
+        figures = {
+            "train/loss" if name == "loss" else f"train/loss_{name}": value.detach()
+            for name, value in losses.items()
+        }
+        figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(expected).float().mean()
         return {name: figure * len(batch) for name, figure in figures.items()}
 
     return step
 
 
-def _batches(count: int, size: int, order: torch.Generator) -> list[Tensor]:
-    """The indices of an epoch in a new order, without a last batch of one: BatchNorm cannot learn from it."""
-    batches = list(torch.randperm(count, generator=order).split(size))
+def _batches(stage: Stage, count: int, epoch: int) -> list[Tensor]:
+    """The indices of an epoch in an order of its own, without a last batch of one, from which BatchNorm
+    cannot learn."""
+    order = torch.Generator().manual_seed(derive(stage.seed, epoch, "order"))
+    batches = list(torch.randperm(count, generator=order).split(stage.training.batch_size))
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
 
 

@@ -1,6 +1,6 @@
 """Training a part of a network: what is frozen learns nothing and stays in eval mode."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -40,13 +40,22 @@ def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
         return _cut_backbone(network)
     if not isinstance(network, nn.Sequential) or not is_sequence(network):
         return None
-    children = list(network)  # not children(), which leaves out what occurs twice
+    children = list(_in_sequence(network))
     end = _front(children, recurse=True)
     if end == 0:
         return None
     while end < len(children) and not _learns(children[end]) and not _drops(children[end]):
         end += 1
     return nn.Sequential(*children[:end]), nn.Sequential(*children[end:])
+
+
+def _in_sequence(network: nn.Sequential) -> Iterator[nn.Module]:
+    """The modules that run one after the other, through nested sequences."""
+    for child in network:  # not children(), which leaves out what occurs twice
+        if is_sequence(child):
+            yield from _in_sequence(child)  # type: ignore[arg-type]
+        else:
+            yield child
 
 
 def _cut_backbone(network: Backbone) -> tuple[nn.Module, nn.Module] | None:

@@ -1,6 +1,7 @@
 """Networks at work: inputs, device, memory format, logits of a split."""
 
 import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -49,6 +50,10 @@ class Inputs:
         """float32 [B, C, H, W], channels last, of the images at `indices`."""
         return self._normalized(self._raw(indices))
 
+    def first(self) -> Tensor:
+        """Two images, to try a network on; one twice if there is no other."""
+        return self.batch(torch.arange(2, device=self.device) % len(self.labels))
+
     def augmented(self, indices: Tensor, recipe: Augment, generator: torch.Generator) -> Tensor:
         """As `batch`, from images changed at random."""
         return self._normalized(augment(self._raw(indices), recipe, generator))
@@ -79,12 +84,18 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-@torch.no_grad()
 def logits(network: nn.Module, inputs: Batches) -> Tensor:
     """The network's float32 outputs [N, …] over a split, in eval mode."""
-    network.eval()
+    return over_split(network.eval(), inputs)
+
+
+@torch.no_grad()
+def over_split(function: Callable[[Tensor], Tensor], inputs: Batches) -> Tensor:
+    """What a function gives for the images of a split, float32 [N, …], batch by batch."""
     indices = torch.arange(len(inputs.labels), device=inputs.labels.device)
-    return torch.cat([network(inputs.batch(part)).float() for part in indices.split(inputs.evaluation_batch)])
+    return torch.cat(
+        [function(inputs.batch(part)).float() for part in indices.split(inputs.evaluation_batch)]
+    )
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdsweep.config.code import source_digest
 from kdsweep.errors import ConfigError
 from kdsweep.networks.build import build, check
-from kdsweep.networks.code import source_digest
 from kdsweep.networks.cost import Sized, cost
 from kdsweep.networks.zoo.mlp import MLP
 from kdsweep.networks.zoo.mnist_cnn import MnistCNN

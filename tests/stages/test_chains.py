@@ -83,8 +83,9 @@ def test_an_assistant_may_have_its_own_recipe_temperature_and_alpha():
     made = planned("method=takd", "chain_length=2", f"student.assistants={literal(listed)}")
     assistant, student = made.chain["assistant1"], made.chain["student"]
     assert (assistant.training.epochs, student.training.epochs) == (3, 60)
-    assert (assistant.objective.options["temperature"], assistant.objective.options["alpha"]) == (1.0, 0.5)
-    assert student.objective.options["temperature"] == 4.0
+    assert assistant.objective["kd"]["temperature"] == 1.0
+    assert assistant.objective["labels"]["weight"] == assistant.objective["kd"]["weight"] == 0.5
+    assert student.objective["kd"]["temperature"] == 4.0
 
 
 def test_densely_guided_links_have_all_before_as_teachers():
@@ -130,22 +131,22 @@ def test_a_sweep_of_chains_trains_a_shared_assistant_once():
 def test_members_of_the_ensemble_are_choosable():
     assert list(planned("method=ban", "chain_length=2").ensemble) == ["teacher", "generation1", "student"]
     ban = ("method=ban", "chain_length=3")
-    assert list(planned(*ban, "method.ensemble=[generations]").ensemble) == [
+    assert list(planned(*ban, "chain.ensemble=[generations]").ensemble) == [
         "generation1",
         "generation2",
         "student",
     ]
-    assert list(planned(*ban, "method.ensemble=[generation3,generation1]").ensemble) == [
+    assert list(planned(*ban, "chain.ensemble=[generation3,generation1]").ensemble) == [
         "generation1",
         "student",
     ], "the last generation is the student"
-    assert list(planned(*ban, "method.ensemble=[student,generation1]").ensemble) == ["generation1", "student"]
-    assert not planned(*ban, "method.ensemble=[]").ensemble
-    assert not planned("method=ban", "method.ensemble=[generations]").ensemble, "one is none"
+    assert list(planned(*ban, "chain.ensemble=[student,generation1]").ensemble) == ["generation1", "student"]
+    assert not planned(*ban, "chain.ensemble=[]").ensemble
+    assert not planned("method=ban", "chain.ensemble=[generations]").ensemble, "one is none"
     with pytest.raises(
-        ConfigError, match=r"method\.ensemble=generation9: no such link; allowed: teacher, gen"
+        ConfigError, match=r"chain\.ensemble=generation9: no such link; allowed: teacher, gen"
     ):
-        planned(*ban, "method.ensemble=[generation9]")
+        planned(*ban, "chain.ensemble=[generation9]")
 
 
 def test_the_loss_decides_what_is_in_the_key():
@@ -155,7 +156,7 @@ def test_the_loss_decides_what_is_in_the_key():
     mse = ("method=logit_mse", "alpha=0")
     assert student(*mse) == student(*mse, "temperature=9"), "temperature plays no part"
     assert student(*mse) != student(*mse, "alpha=0.1")
-    assert student() != student("method.scale_by_temperature_squared=false")
+    assert student() != student("method.terms.kd.scale_by_temperature_squared=false")
     assert student() == student("method=takd") == student("method=dgkd"), "one step is one step"
 
 

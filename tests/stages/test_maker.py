@@ -6,17 +6,16 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from helpers import CNN, MLP, make_dataset, make_stage
+from helpers import CNN, MLP, kd_objective, make_dataset, make_stage
 
 from kdsweep.config import Hardware
 from kdsweep.results.events import StageFinished, Waiting
-from kdsweep.stage import Objective
 from kdsweep.stages.maker import Workshop, _provenance
 from kdsweep.store.store import Store
 
 TEACHER = make_stage(CNN)
 ALONE = make_stage(MLP)
-STUDENT = make_stage(MLP, Objective("kd", {"temperature": 4.0, "alpha": 0.5}), (TEACHER,))
+STUDENT = make_stage(MLP, kd_objective(), (TEACHER,))
 
 
 def _hold(root: str, key: str, until: str, most: float, held) -> None:

@@ -9,16 +9,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import CNN, MLP, NO_AUGMENT, TINY, Command, composed, literal, make_dataset, make_stage
+from fitting import TERMS, teaching
+from helpers import (
+    CNN,
+    MLP,
+    NO_AUGMENT,
+    TINY,
+    Command,
+    composed,
+    labels_and,
+    literal,
+    make_dataset,
+    make_stage,
+)
 from planning import KNOWN, keys
 from safetensors.torch import save_file
 
 from kdsweep.config import Augment, FineTuning, Hardware
+from kdsweep.config.code import default_options
 from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.networks.code import default_options
-from kdsweep.stage import Objective, Stage
-from kdsweep.stages.chains import plan
+from kdsweep.stage import Stage
+from kdsweep.stages.chains import ALONE, plan
 from kdsweep.stages.estimate import Need
 from kdsweep.stages.show_plan import Planned, _of
 from kdsweep.training.device import resolve
@@ -41,12 +53,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def train(
-    stage: Stage, folder: Path, teacher: torch.Tensor | None = None, initial: Path | None = None
-) -> Fitted:
-    def teaching(indices: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor | None:
-        return None if teacher is None else teacher[indices]
-
+def train(stage: Stage, folder: Path, initial: Path | None = None) -> Fitted:
     return fit(stage, DATASET, teaching, CPU, folder, lambda *event: None, initial)
 
 
@@ -134,30 +141,18 @@ def test_recipes_that_may_not(name):
 
 def test_bfloat16_is_what_its_key_says(tmp_path):
     one, other = (train(make_stage(mixed_precision=mixed), tmp_path / str(mixed)) for mixed in (True, False))
-    assert not torch.equal(one.weights["1.weight"], other.weights["1.weight"])
+    assert not torch.equal(one.weights["hidden1.weight"], other.weights["hidden1.weight"])
 
 
 @pytest.mark.parametrize("augment", [NO_AUGMENT, MOVING], ids=["still", "augmented"])
-@pytest.mark.parametrize("objective", [
-    Objective("kd", {"temperature": 4.0, "alpha": 1.0}),
-    Objective("kd", {"temperature": 64.0, "alpha": 1.0, "scale_by_temperature_squared": False}),
-    Objective("logit_mse", {"alpha": 1.0}),
-], ids=["kd", "kd without T²", "logit_mse"])  # fmt: skip
-def test_alpha_1_is_the_student_alone(tmp_path, objective, augment):
-    teacher = 5 * torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(0))
-    taught = make_stage(CNN, objective, (make_stage(MLP),), augment=augment)
-    first = train(taught, tmp_path / "taught", teacher[0])
-    assert_same_weights(first, train(make_stage(CNN, augment=augment), tmp_path / "alone"))
-
-
-def test_at_temperature_1_its_square_makes_no_difference(tmp_path):
-    teacher = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    fitted = []
-    for scale in (True, False):
-        options = {"temperature": 1.0, "alpha": 0.3, "scale_by_temperature_squared": scale}
-        fitted.append(train(make_stage(CNN, Objective("kd", options)), tmp_path / str(scale), teacher))
-    assert_same_weights(*fitted)
-    assert fitted[0].history == fitted[1].history
+@pytest.mark.parametrize("name", TERMS)
+def test_a_term_without_weight_changes_no_bit(tmp_path, name, augment):
+    """Adapters, memories and what a term draws have generators of their own."""
+    alone = make_stage(CNN, augment=augment)
+    unheard = replace(alone, objective=labels_and(1.0, **{name: TERMS[name]}), parents=(make_stage(),))
+    assert unheard.objective[name]["weight"] == 0
+    first = train(unheard, tmp_path / "unheard")
+    assert_same_weights(first, train(alone, tmp_path / "alone"))
 
 
 def test_a_batch_of_all_images_is_no_larger(tmp_path):
@@ -182,7 +177,6 @@ def test_a_student_that_alpha_1_teaches_is_the_student_alone():
     for overrides in itertools.product(
         ("method=kd", "method=logit_mse", "method=ban", "method=dgkd"),
         ("temperature=1", "temperature=64"),
-        ("method.scale_by_temperature_squared=true", "method.scale_by_temperature_squared=false"),
     ):
         found = keys("alpha=1", *overrides)
         if overrides[0] != "method=ban":
@@ -201,8 +195,8 @@ def test_an_assistants_own_alpha_of_1_leaves_its_student_taught():
     listed = LISTED.replace("name:n9", "name:n9,alpha:1.0")
     made = plan(parse(composed("method=takd", "chain_length=2", listed)), "content", KNOWN)
     assistant, student = made.chain["assistant1"], made.chain["student"]
-    assert (assistant.objective.name, assistant.parents) == ("cross_entropy", ())
-    assert (student.objective.name, student.parents) == ("kd", (assistant,))
+    assert (assistant.objective, assistant.parents) == (ALONE, ())
+    assert (set(student.objective), student.parents) == ({"labels", "kd"}, (assistant,))
 
 
 def test_generations_with_alpha_1_are_students_alone_of_their_own_seeds():
@@ -215,10 +209,8 @@ def test_generations_with_alpha_1_are_students_alone_of_their_own_seeds():
 
 
 SAME = {
-    "T² at temperature 1": (
-        ("temperature=1",),
-        ("temperature=1", "method.scale_by_temperature_squared=false"),
-    ),
+    "a warm-up of no epochs": ((), ("+method.terms.kd.warmup=0",)),
+    "an option at its default": ((), ("~method.terms.kd.scale_by_temperature_squared",)),
     "train_limit": (("dataset.train_limit=1000",), ("dataset.train_limit=null",)),
     "a larger train_limit": (("dataset.train_limit=5000",), ("dataset.train_limit=1000",)),
     "batch_size": (("training.batch_size=800",), ("training.batch_size=5000",)),
@@ -238,7 +230,9 @@ def test_configs_that_train_alike_are_one_key(name):
 def test_configs_that_do_not_are_not():
     assert keys("dataset.train_limit=999") != keys()
     assert keys("training.batch_size=799") != keys("training.batch_size=800")
-    assert keys("temperature=2") != keys("temperature=2", "method.scale_by_temperature_squared=false")
+    assert keys("temperature=2") != keys(
+        "temperature=2", "method.terms.kd.scale_by_temperature_squared=false"
+    )
 
 
 def test_given_weights_are_one_network_for_all_seeds_and_teachers():

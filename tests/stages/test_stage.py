@@ -5,12 +5,12 @@ import sys
 from dataclasses import replace
 
 import pytest
-from helpers import CNN, MLP, RECIPE, ROOT, make_stage
+from helpers import CNN, MLP, RECIPE, ROOT, kd_objective, make_stage
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep.config import Augment, FineTuning
-from kdsweep.stage import Objective, canonical, digest
+from kdsweep.stage import canonical, derive, digest
 
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) | st.text(max_size=3)
 values = st.recursive(
@@ -44,7 +44,7 @@ def test_numbers_and_sequences_have_one_form(value):
 def test_key_does_not_drift():
     """A store must be found again by every later version, or FORMAT be raised."""
     stage = make_stage()
-    taught = make_stage(objective=Objective("kd", {"temperature": 4.0, "alpha": 0.5}), parents=(stage,))
+    taught = make_stage(objective=kd_objective(), parents=(stage,))
     assert stage.key == "de2e7a96120eefd6f7bc91315d0e0363"
     assert taught.key == "783b5df0bc7317d81d009a0aefe55949"
 
@@ -63,9 +63,16 @@ def test_key_is_the_same_in_another_process():
         assert printed.stdout.strip() == make_stage().key
 
 
+def test_derived_seeds_are_apart_and_of_32_bits():
+    seeds = [
+        derive(seed, number, purpose) for seed in (0, 1, 2**32 - 1) for number in (0, 1) for purpose in "ab"
+    ]
+    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
+
+
 def test_everything_that_shapes_the_weights_is_in_the_key():
     teacher = make_stage(CNN)
-    kd = Objective("kd", {"temperature": 4.0, "alpha": 0.5})
+    kd = kd_objective()
     base = make_stage(objective=kd, parents=(teacher,))
     changed = [
         replace(base, data={**base.data, "fingerprint": "other"}),
@@ -73,8 +80,8 @@ def test_everything_that_shapes_the_weights_is_in_the_key():
         replace(base, model={**MLP, "hidden": [17]}),
         replace(base, source="edited"),
         replace(base, initial="weights"),
-        replace(base, objective=Objective("kd", {"temperature": 5.0, "alpha": 0.5})),
-        replace(base, objective=Objective("kd", {"temperature": 4.0, "alpha": 0.6})),
+        replace(base, objective=kd_objective(5.0)),
+        replace(base, objective=kd_objective(alpha=0.6)),
         replace(base, seed=1),
         replace(base, parents=()),
         replace(base, parents=(make_stage(CNN, seed=1),)),

@@ -119,10 +119,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "best of zeros": tensor("best", torch.zeros_like),
     "an optimizer's tensor of another name": _renamed("optimizer", "optimizer/nodot"),
     "an optimizer's tensor of parameter 99": _renamed("optimizer", "optimizer/99.exp_avg"),
-    "a generator of zeros": tensor("random/order", torch.zeros_like),
-    "a generator of 255": tensor("random/cpu", lambda old: torch.full_like(old, 255)),
-    "a generator of floats": tensor("random/cpu", lambda old: old.float()),
-    "no generator": rewritten(lambda tensors, progress: tensors.pop("random/order")),
 }
 
 

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 from fitting import CPU, DATASET, assert_same, train
-from helpers import CNN, MLP, make_stage
+from helpers import CNN, MLP, kd_objective, make_stage
 from safetensors.torch import save_file
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
-from kdsweep.methods import bind
-from kdsweep.stage import Objective
+from kdsweep.methods.loss import Loss
+from kdsweep.methods.term import Batch, Outputs, Setting
 from kdsweep.stages.maker import Workshop
 from kdsweep.store.store import Store
 from kdsweep.training.fit import fit
 from kdsweep.training.network import Inputs, logits, selection_metrics
 
-KD = Objective("kd", {"temperature": 4.0, "alpha": 0.5, "scale_by_temperature_squared": True})
+KD = kd_objective()
 MOVING = Augment(crop_padding=1, horizontal_flip=True)
 
 
@@ -92,7 +92,7 @@ def test_training_leaves_the_global_generator_as_it_was(tmp_path):
 
 def test_another_seed_gives_other_weights(tmp_path):
     one, other = (train(make_stage(seed=seed), tmp_path / str(seed)) for seed in (0, 1))
-    assert not torch.equal(one.weights["1.weight"], other.weights["1.weight"])
+    assert not torch.equal(one.weights["hidden1.weight"], other.weights["hidden1.weight"])
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):
@@ -114,7 +114,7 @@ def test_last_weights_are_those_of_the_last_epoch(tmp_path):
 def test_early_stopping_waits_for_patience(tmp_path):
     wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
     stage = make_stage(epochs=100, patience=3, monitor="val/cross_entropy")
-    fitted = fit(stage, wrong, lambda i, x: None, CPU, tmp_path, lambda *event: None)
+    fitted = fit(stage, wrong, lambda i, x: [], CPU, tmp_path, lambda *event: None)
     assert len(fitted.history) == fitted.best_epoch + 3 < 100
 
 
@@ -126,7 +126,7 @@ def test_the_training_loss_may_choose(tmp_path):
     assert fitted.best_epoch == 1 + losses.index(min(losses))
     assert len(losses) == fitted.best_epoch + 2 < 30, "rates this high make it jump"
     wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
-    other = fit(stage, wrong, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None)
+    other = fit(stage, wrong, lambda i, x: [], CPU, tmp_path / "b", lambda *event: None)
     assert all(torch.equal(fitted.weights[name], other.weights[name]) for name in fitted.weights)
 
 
@@ -137,7 +137,7 @@ def test_weights_that_are_taken_as_they_are_need_no_training_loss(tmp_path):
     taken = fit(
         stage,
         DATASET,
-        lambda i, x: None,
+        lambda i, x: [],
         CPU,
         tmp_path / "b",
         lambda *event: None,
@@ -150,7 +150,7 @@ def test_test_images_play_no_part(tmp_path):
     stage, split = make_stage(), DATASET.test
     other = replace(DATASET, test=replace(split, source=255 - split.source, labels=split.labels * 0))
     first = train(stage, tmp_path / "a")
-    assert_same(first, fit(stage, other, lambda i, x: None, CPU, tmp_path / "b", lambda *event: None))
+    assert_same(first, fit(stage, other, lambda i, x: [], CPU, tmp_path / "b", lambda *event: None))
 
 
 def test_augmentation_never_touches_the_data(tmp_path):
@@ -294,7 +294,8 @@ def test_stored_logits_are_what_the_teacher_says(tmp_path):
     inputs = Inputs(DATASET.train, DATASET, CPU)
     some = torch.tensor([5, 0, 17])
     images = inputs.batch(some)
-    torch.testing.assert_close(stored(some, images), asked(some, images))
+    (kept,), (said,) = stored(some, images), asked(some, images)
+    torch.testing.assert_close(kept.logits, said.logits)
 
 
 def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
@@ -303,9 +304,7 @@ def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
     by_alpha = {}
     shop.obtain("teacher", teacher)
     for alpha in (0.0, 1.0):
-        student = make_stage(
-            MLP, Objective("kd", {"temperature": 2.0, "alpha": alpha}), (teacher,), epochs=15
-        )
+        student = make_stage(MLP, kd_objective(2.0, alpha), (teacher,), epochs=15)
         shop.obtain("student", student)
         divergence = torch.nn.functional.kl_div(
             shop._logits(student, "train").log_softmax(1),
@@ -347,7 +346,7 @@ def test_an_ensemble_averages_probabilities(tmp_path):
 
 
 def test_several_teachers_are_heard_together(tmp_path):
-    """Their stored logits and what they say of a batch are the same [P, B, C]; the loss is their average."""
+    """What is stored of them is what they say of a batch; the loss is the average of theirs."""
     shop, _ = workshop(tmp_path)
     teachers = (make_stage(CNN), make_stage(MLP))
     for teacher in teachers:
@@ -356,13 +355,17 @@ def test_several_teachers_are_heard_together(tmp_path):
     asked = shop._teaching(make_stage(MLP, KD, teachers, augment=MOVING))
     some = torch.tensor([5, 0, 17])
     images = Inputs(DATASET.train, DATASET, CPU).batch(some)
-    said = stored(some, images)
-    assert said.shape == (2, 3, 3)
-    torch.testing.assert_close(said, asked(some, images))
-    student, labels = torch.randn(3, 3), torch.tensor(DATASET.train.labels[some.numpy()])
-    loss = bind(KD)
-    together = loss(student, said, labels)["loss"]
-    torch.testing.assert_close(together, sum(loss(student, each, labels)["loss"] for each in said) / 2)
+    kept, said = stored(some, images), asked(some, images)
+    for one, other in zip(kept, said, strict=True):
+        torch.testing.assert_close(one.logits, other.logits)
+    labels = torch.tensor(DATASET.train.labels[some.numpy()])
+
+    def loss(heard: list[Outputs]) -> torch.Tensor:
+        batch = Batch(Outputs(student), heard, labels, some)
+        return Loss(KD, Setting(len(heard), labels, 3, lambda: batch), seed=0)(batch)["loss"]
+
+    student = torch.randn(3, 3)
+    torch.testing.assert_close(loss(said), sum(loss([each]) for each in said) / 2)
 
 
 def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from kdsweep.networks.zoo.named import Named
 
-class MLP(nn.Sequential):
+
+class MLP(Named):
     """Raw logits [B, num_classes] from images [B, in_channels, *image_size] through `hidden` layer widths."""
 
     def __init__(
@@ -16,9 +18,10 @@ class MLP(nn.Sequential):
         hidden: Sequence[int] = (784, 784),
     ) -> None:
         height, width = image_size
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: dict[str, nn.Module] = {}
         features = in_channels * height * width
-        for size in hidden:
-            layers += [nn.Linear(features, size), nn.ReLU()]
+        for number, size in enumerate(hidden, start=1):
+            layers |= {f"hidden{number}": nn.Linear(features, size), f"relu{number}": nn.ReLU()}
             features = size
-        super().__init__(*layers, nn.Linear(features, num_classes))
+        head = nn.Linear(features, num_classes)
+        super().__init__(flatten=nn.Flatten(), **layers, head=head)

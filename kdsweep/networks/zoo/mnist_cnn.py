@@ -2,8 +2,10 @@
 
 from torch import nn
 
+from kdsweep.networks.zoo.named import Named
 
-class MnistCNN(nn.Sequential):
+
+class MnistCNN(Named):
     """Raw logits [B, num_classes]; 1,625,866 parameters for 28×28×1 and 10 classes.
 
     conv 32, maxpool 2×2 stride 1, conv 64, maxpool 2×2, dropout, dense 128, dropout, dense; every image
@@ -22,19 +24,15 @@ class MnistCNN(nn.Sequential):
         if min(height, width) < 2:
             raise ValueError("images must be 2×2 pixels or larger: two pooling layers look at 2×2 windows")
         super().__init__(
-            nn.Conv2d(in_channels, 32, 3, padding=1),
-            nn.ReLU(),
-            PadBottomRight(),
-            nn.MaxPool2d(2, stride=1),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Dropout(conv_dropout),
-            nn.Linear(64 * (height // 2) * (width // 2), 128),
-            nn.ReLU(),
-            nn.Dropout(dense_dropout),
-            nn.Linear(128, num_classes),
+            stage1=nn.Sequential(nn.Conv2d(in_channels, 32, 3, padding=1), nn.ReLU()),
+            pool1=nn.Sequential(PadBottomRight(), nn.MaxPool2d(2, stride=1)),
+            stage2=nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            dropout=nn.Dropout(conv_dropout),
+            hidden=nn.Sequential(nn.Linear(64 * (height // 2) * (width // 2), 128), nn.ReLU()),
+            dropout2=nn.Dropout(dense_dropout),
+            head=nn.Linear(128, num_classes),
         )
 
 

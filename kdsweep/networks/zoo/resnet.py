@@ -4,10 +4,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from kdsweep.networks.zoo.named import Named, numbered
 
 
-class SmallResNet(nn.Sequential):
+class SmallResNet(Named):
     """Raw logits [B, num_classes]: the ResNets of He et al. 2016 for CIFAR, with projection shortcuts.
 
     As in the distillation papers (Tian et al. 2020): `width` 1 has stages of 16, 32 and 64 channels and is
@@ -28,13 +29,11 @@ class SmallResNet(nn.Sequential):
             for number, (inputs, outputs) in enumerate(pairwise(widths))
         ]
         super().__init__(
-            conv3x3(in_channels, stem, 1),
-            nn.BatchNorm2d(stem),
-            nn.ReLU(inplace=True),
-            *stages,
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(widths[-1], num_classes),
+            stem=nn.Sequential(conv3x3(in_channels, stem, 1), nn.BatchNorm2d(stem), nn.ReLU(inplace=True)),
+            **numbered("stage", stages),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(widths[-1], num_classes),
         )
         he_initialize(self)
 
@@ -63,9 +62,11 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
             )
+        self.activation = nn.ReLU()  # not in place: methods look at what it takes
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.relu(self.residual(features) + self.shortcut(features), inplace=True)
+        out: Tensor = self.activation(self.residual(features) + self.shortcut(features))
+        return out
 
 
 def stage(inputs: int, outputs: int, blocks: int, stride: int, conv: Conv = conv3x3) -> nn.Sequential:

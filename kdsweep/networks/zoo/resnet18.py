@@ -3,10 +3,11 @@
 from torch import nn
 
 from kdsweep.networks.zoo.layers import SameConv2d, SameMaxPool2d
+from kdsweep.networks.zoo.named import Named
 from kdsweep.networks.zoo.resnet import he_initialize, stage
 
 
-class ResNet18(nn.Sequential):
+class ResNet18(Named):
     """Raw logits [B, num_classes]; 11,181,642 parameters for 3 channels and 10 classes.
 
     Images are first made `upsample` times larger (nearest neighbour). It pads as Keras does, and pools 2×2
@@ -19,18 +20,18 @@ class ResNet18(nn.Sequential):
         if upsample < 1:
             raise ValueError(f"upsample={upsample}; allowed: 1 (as they are) or more")
         super().__init__(
-            nn.Upsample(scale_factor=upsample) if upsample > 1 else nn.Identity(),
-            SameConv2d(in_channels, 64, 7, 2, bias=False),
-            nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
-            SameMaxPool2d(2, 2),
-            stage(64, 64, 2, 1, same_conv3x3),
-            stage(64, 128, 2, 2, same_conv3x3),
-            stage(128, 256, 2, 2, same_conv3x3),
-            stage(256, 512, 2, 2, same_conv3x3),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(512, num_classes),
+            resize=nn.Upsample(scale_factor=upsample) if upsample > 1 else nn.Identity(),
+            stem=nn.Sequential(
+                SameConv2d(in_channels, 64, 7, 2, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
+            ),
+            pool=SameMaxPool2d(2, 2),
+            stage1=stage(64, 64, 2, 1, same_conv3x3),
+            stage2=stage(64, 128, 2, 2, same_conv3x3),
+            stage3=stage(128, 256, 2, 2, same_conv3x3),
+            stage4=stage(256, 512, 2, 2, same_conv3x3),
+            average=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(512, num_classes),
         )
         he_initialize(self)
 

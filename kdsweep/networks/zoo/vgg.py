@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from kdsweep.networks.zoo.named import Named
 from kdsweep.networks.zoo.resnet import he_initialize
 
 # of each depth, the convolutions in each of the five blocks
@@ -15,7 +16,7 @@ BLOCKS = {
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(nn.Sequential):
+class VGG(Named):
     """Raw logits [B, num_classes]: networks of Simonyan & Zisserman 2015 with one dense layer.
 
     As in the distillation papers (Tian et al. 2020), where vgg8 and vgg13 have 3,965,028 and 9,462,180
@@ -31,19 +32,17 @@ class VGG(nn.Sequential):
         if min(image_size) < 8:
             raise ValueError("images must be 8×8 pixels or larger: three pooling layers halve them")
         pooled = 4 if min(image_size) >= 64 else 3
-        layers: list[nn.Module] = []
+        parts: dict[str, nn.Module] = {}
         channels = in_channels
-        for number, (width, convolutions) in enumerate(zip(WIDTHS, BLOCKS[depth], strict=True)):
+        for number, (width, convolutions) in enumerate(zip(WIDTHS, BLOCKS[depth], strict=True), start=1):
+            layers: list[nn.Module] = []
             for _ in range(convolutions):
-                layers += [
-                    nn.Conv2d(channels, width, 3, padding=1),
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(inplace=True),
-                ]
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
-            if number < pooled:
-                layers.append(nn.MaxPool2d(2))
+            parts[f"stage{number}"] = nn.Sequential(*layers)
+            if number <= pooled:
+                parts[f"pool{number}"] = nn.MaxPool2d(2)
         head = nn.Linear(channels, num_classes)
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+        super().__init__(**parts, average=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), head=head)
         he_initialize(self)
         nn.init.normal_(head.weight, std=0.01)

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from kdsweep.networks.zoo.named import Named, numbered
 from kdsweep.networks.zoo.resnet import he_initialize
 
 
-class WideResNet(nn.Sequential):
+class WideResNet(Named):
     """Raw logits [B, num_classes] of WRN-`depth`-`width`; WRN-28-1 has 369,498 parameters for 10 classes.
 
     Three stages of (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels; `dropout` is between
@@ -33,13 +34,12 @@ class WideResNet(nn.Sequential):
             for number, (inputs, outputs) in enumerate(pairwise(widths))
         ]
         super().__init__(
-            nn.Conv2d(in_channels, 16, 3, padding=1, bias=False),
-            *stages,
-            nn.BatchNorm2d(widths[-1]),
-            nn.ReLU(inplace=True),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(widths[-1], num_classes),
+            stem=nn.Conv2d(in_channels, 16, 3, padding=1, bias=False),
+            **numbered("stage", stages),
+            norm=nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU()),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(widths[-1], num_classes),
         )
         he_initialize(self)
 

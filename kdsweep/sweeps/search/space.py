@@ -27,9 +27,9 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler
 
+from kdsweep.config.code import source_digest
 from kdsweep.config.search import MONITORS
 from kdsweep.errors import ConfigError
-from kdsweep.networks.code import source_digest
 from kdsweep.stage import FORMAT, digest
 from kdsweep.store.store import open_store
 from kdsweep.sweeps.overrides import sweep_arguments

@@ -1,9 +1,13 @@
-"""The code of a user's own network, which belongs to its recipe: an edited network is another one."""
+"""The code behind a `_target_`: of the user's own it belongs to the recipe, for an edited network is another
+one. What it takes is read without importing it, so that planning needs no torch."""
 
 import ast
 import hashlib
+import importlib
 import importlib.util
+import inspect
 import json
+import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,9 +15,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdsweep.networks.build import import_from_here
-
 GIVEN = ("num_classes", "in_channels", "image_size")  # by kdsweep to each network
+OURS = ("kdsweep.networks.", "kdsweep.methods.")
+
+
+def import_from_here() -> None:
+    """A console script does not look for modules in the working directory, where users keep theirs."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def import_component(path: str) -> Any:
+    """What lies at an import path. Raises whatever importing it raises, or AttributeError."""
+    module, _, name = path.rpartition(".")
+    import_from_here()
+    return getattr(importlib.import_module(module), name)
 
 
 def source_digest(model: Mapping[str, Any]) -> str | None:
@@ -54,45 +71,66 @@ def copy_code(files: Mapping[str, Path], folder: Path) -> None:
         target.write_bytes(file.read_bytes())
 
 
-def default_options(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a network of kdsweep's or of the user's own leaves to its defaults, where the code has
-    plain values for them: left out or given, they are one network. Nothing is imported for it.
+def default_options(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a component of kdsweep's or of the user's own leaves to its defaults, where the code
+    has plain values for them: left out or given, they are one. Nothing is imported for it.
 
     Only a class with an `__init__` or a function, at the top of its module, is looked into.
     """
-    module, _, name = str(model["_target_"]).rpartition(".")
-    if module.startswith("kdsweep.networks."):
-        file: Path | None = Path(__file__).parent.joinpath(*module.split(".")[2:]).with_suffix(".py")
-    else:
-        file = own_files(model).get(module)
-    if file is None or not file.is_file() or {"_args_", "_partial_"} & model.keys():
+    if {"_args_", "_partial_"} & description.keys():
         return {}
-    known = _defaults(file, file.stat().st_mtime_ns, name)
-    return {option: value for option, value in known.items() if option not in {*model, *GIVEN}}
-
-
-@lru_cache
-def _defaults(file: Path, changed: int, name: str) -> dict[str, Any]:
-    """The plain defaults of what a file calls by a name once."""
-    try:
-        body = ast.parse(file.read_bytes()).body
-    except SyntaxError:  # importing it will say so
+    call = _signature(description["_target_"], "__init__")
+    if call is None:
         return {}
-    made = [each for each in body if name in _bound(each)]
-    if len(made) == 1 and isinstance(made[0], ast.ClassDef) and not made[0].decorator_list:
-        made = [each for each in made[0].body if "__init__" in _bound(each)]
-    if len(made) != 1 or not isinstance(made[0], ast.FunctionDef) or made[0].decorator_list:
-        return {}
-    given = made[0].args
-    pairs = [*zip(given.args[::-1], given.defaults[::-1], strict=False)]  # the last ones have defaults
-    pairs += [(each, value) for each, value in zip(given.kwonlyargs, given.kw_defaults, strict=True) if value]
+    pairs = [*zip(call.args[::-1], call.defaults[::-1], strict=False)]  # the last ones have defaults
+    pairs += [(name, value) for name, value in zip(call.kwonlyargs, call.kw_defaults, strict=True) if value]
     found = {}
     for argument, value in pairs:
         with suppress(ValueError, TypeError):
             plain = ast.literal_eval(value)
             json.dumps(plain, allow_nan=False)
             found[argument.arg] = plain
-    return found
+    return {option: value for option, value in found.items() if option not in {*description, *GIVEN}}
+
+
+def takes(target: str) -> frozenset[str]:
+    """What a function, or the `forward` of a class, takes by name. Imported only if it is not to be read.
+
+    Raises whatever importing it raises.
+    """
+    call = _signature(target, "forward")
+    if call is None:
+        component = import_component(target)
+        of_class = inspect.isclass(component)
+        called = component.forward if of_class else component
+        return frozenset(inspect.signature(called).parameters)
+    return frozenset(argument.arg for argument in (*call.args, *call.kwonlyargs))
+
+
+def _signature(target: str, method: str) -> ast.arguments | None:
+    """The arguments of a function, or of a method that a class itself has; None if they cannot be read."""
+    module, _, name = target.rpartition(".")
+    if module.startswith(OURS):
+        file: Path | None = Path(__file__).parent.parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    else:
+        file = own_files({"_target_": target}).get(module)
+    if file is None or not file.is_file():
+        return None
+    return _read_signature(file, file.stat().st_mtime_ns, name, method)
+
+
+@lru_cache
+def _read_signature(file: Path, changed: int, name: str, method: str) -> ast.arguments | None:
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except SyntaxError:  # importing it will say so
+        return None
+    found = [statement for statement in body if name in _bound(statement)]
+    if len(found) == 1 and isinstance(found[0], ast.ClassDef) and not found[0].decorator_list:
+        found = [statement for statement in found[0].body if method in _bound(statement)]
+    if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or found[0].decorator_list:
+        return None
+    return found[0].args
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

@@ -1,0 +1,39 @@
+"""The loss of a stage: the weighted sum of its terms, with what these learn and remember."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdsweep.methods.schedule import scheduled_weight
+from kdsweep.methods.term import Batch, Setting, Term
+from kdsweep.stage import Objective, derive
+
+
+class Loss(nn.Module):
+    """The terms of an objective; what they learn and remember are its parameters and buffers.
+
+    `setting` is what terms with adapters are made for. Raises ConfigError for a term that is not to be found
+    or refuses its options or shapes.
+    """
+
+    def __init__(self, objective: Objective, setting: Setting, seed: int) -> None:
+        super().__init__()
+        self.objective, self.seed = objective, seed
+        # sorted, since the key of a stage knows no order, and a sum of floats does
+        names: Sequence[str] = sorted(objective)
+        with torch.random.fork_rng(devices=[]):
+            self.terms = {name: Term(name, objective[name], setting, derive(seed, 0, name)) for name in names}
+        self.learned = nn.ModuleDict(self.terms)
+
+    def forward(self, batch: Batch, epoch: int = 1, epochs: int = 1) -> dict[str, Tensor]:
+        """The sum as "loss", and each term by its name, unweighted; all are scalars."""
+        losses = {name: term(batch, epoch) for name, term in self.terms.items()}
+        weights = [scheduled_weight(self.objective[name], epoch, epochs) for name in losses]
+        first, *rest = [loss * weight for loss, weight in zip(losses.values(), weights, strict=True)]
+        return {"loss": sum(rest, first), **losses}
+
+    def begin(self, epoch: int) -> None:
+        """Seed what the terms draw in an epoch."""
+        for name, term in self.terms.items():
+            term.begin(derive(self.seed, epoch, name))

@@ -1,0 +1,72 @@
+"""The terms of a loss are tried on two images before anything is trained."""
+
+import torch
+from torch import Tensor
+
+from kdsweep.config.code import import_component
+from kdsweep.errors import ConfigError
+from kdsweep.methods import all_taps
+from kdsweep.methods.loss import Loss
+from kdsweep.methods.term import Batch, Outputs, Setting, reason
+from kdsweep.networks.build import build
+from kdsweep.networks.taps import Tapped, evaluating
+from kdsweep.stage import Objective, Stage
+
+_problems: dict[str, str | None] = {}  # of what this process has tried
+
+
+def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
+    """Raise ConfigError unless the stage's terms take what its networks give for images of `shape`.
+
+    Each is tried once per process.
+    """
+    networks = [stage.model, *(parent.model for parent in stage.parents)]
+    tried = repr((stage.objective, networks, num_classes, shape))
+    if tried not in _problems:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                _try(stage, num_classes, shape)
+            _problems[tried] = None
+        except ConfigError as error:
+            _problems[tried] = str(error)
+    if problem := _problems[tried]:
+        raise ConfigError(problem)
+
+
+def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
+    images = torch.rand(2, *shape).contiguous(memory_format=torch.channels_last)
+    if _looks_at_networks(stage.objective):
+        student = _outputs(stage, all_taps(stage.objective, 0), "the student", num_classes, images)
+        taps = all_taps(stage.objective, 1)
+        teachers = [_outputs(parent, taps, "its teacher", num_classes, images) for parent in stage.parents]
+    else:
+        student, *teachers = (Outputs(torch.randn(2, num_classes)) for _ in (stage, *stage.parents))
+    labels = torch.arange(2) % num_classes
+    batch = Batch(student, teachers, labels, torch.arange(2))
+    loss = Loss(stage.objective, Setting(len(teachers), labels, num_classes, lambda: batch), stage.seed)
+    for name, term in loss.terms.items():
+        try:
+            value: object = term(batch, epoch=1)
+        except Exception as error:  # whatever options and shapes that do not fit lead its code to
+            raise ConfigError(f"method.terms.{name}: {reason(error)}") from error
+        if not isinstance(value, Tensor) or value.dim():
+            given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ConfigError(f"method.terms.{name}: gives {given}, must be a tensor of one number")
+
+
+def _outputs(stage: Stage, taps: list[str], role: str, num_classes: int, images: Tensor) -> Outputs:
+    channels, height, width = images.shape[1:]
+    network = build(stage.model, num_classes, (channels, height, width))
+    try:
+        with evaluating(network):
+            return Tapped(network, taps, images)(images)
+    except ConfigError as error:
+        raise ConfigError(f"method.terms: of {role} {stage.name}, {error}") from error
+
+
+def _looks_at_networks(objective: Objective) -> bool:
+    return any(
+        term.get("taps") or isinstance(import_component(term["_target_"]), type)
+        for term in objective.values()
+    )
