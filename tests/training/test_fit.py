@@ -32,7 +32,7 @@ VARIANTS = {
     "adamw, cosine": make_stage(MLP, optimizer="adamw", schedule="cosine", weight_decay=0.1),
     "exponential, last": make_stage(MLP, schedule="exponential", gamma=0.5, keep="last"),
     "patience": make_stage(MLP, epochs=30, patience=3, monitor="val/cross_entropy"),
-    "training loss": make_stage(MLP, epochs=30, patience=2, monitor="train/loss", learning_rate=0.2),
+    "training loss": make_stage(MLP, epochs=30, patience=2, monitor="train/loss", learning_rate=0.5),
 }
 
 

@@ -1,6 +1,7 @@
 """Stages that learn by the terms of methods: resumed, with warm-up, with adapters that are thrown away."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_schedules(schedule, expected):
 class Noted(nn.Module):
     """A term that keeps what it was given."""
 
-    given: list[dict] = []
+    given: ClassVar[list[dict]] = []
 
     def __init__(self, student, teacher, num_classes, train_labels, *, factor: float = 1.0):
         super().__init__()
@@ -102,10 +103,8 @@ class Noted(nn.Module):
 
 def test_a_term_is_given_what_it_names(tmp_path):
     Noted.given.clear()
-    term = {
-        "_target_": f"{__name__}.Noted",
-        "taps": {"student": ["stage1", "embedding"], "teacher": ["embedding"]},
-    }
+    taps = {"student": ["stage1", "embedding"], "teacher": ["embedding"]}
+    term = {"_target_": f"{__name__}.Noted", "taps": taps}
     stage = make_stage(CNN, labels_and(0.5, noted=term), (make_stage(),), epochs=2, batch_size=40)
     train(stage, tmp_path, teaching=teaching)
     made, *steps = Noted.given
@@ -132,9 +131,8 @@ def test_the_loss_of_several_teachers_is_the_mean_of_theirs(name):
 
     def loss(heard: list[Outputs]) -> Loss:
         batch = Batch(student, heard, labels, indices)
-        return Loss(
-            {name: {"weight": 1.0, **TERMS[name]}}, Setting(len(heard), labels, 3, lambda: batch), seed=0
-        )
+        setting = Setting(len(heard), labels, 3, lambda: batch)
+        return Loss({name: {"weight": 1.0, **TERMS[name]}}, setting, seed=0)
 
     both = loss(teachers)
     together = both(Batch(student, teachers, labels, indices))[name]
