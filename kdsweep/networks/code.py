@@ -13,7 +13,8 @@ from typing import Any
 
 from kdsweep.networks.build import import_from_here
 
-GIVEN = ("num_classes", "in_channels", "image_size")  # by kdsweep to each network
+# by kdsweep to each network, optimizer and schedule
+GIVEN = ("num_classes", "in_channels", "image_size", "params", "lr", "optimizer", "last_epoch")
 
 
 def source_digest(model: Mapping[str, Any]) -> str | None:
@@ -55,14 +56,15 @@ def copy_code(files: Mapping[str, Path], folder: Path) -> None:
 
 
 def default_options(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a network of kdsweep's or of the user's own leaves to its defaults, where the code has
-    plain values for them: left out or given, they are one network. Nothing is imported for it.
+    """The options that a component of kdsweep's or of the user's own leaves to its defaults, where the code
+    has plain values for them: left out or given, they are one. Nothing is imported for it.
 
     Only a class with an `__init__` or a function, at the top of its module, is looked into.
     """
     module, _, name = str(model["_target_"]).rpartition(".")
-    if module.startswith("kdsweep.networks."):
-        file: Path | None = Path(__file__).parent.joinpath(*module.split(".")[2:]).with_suffix(".py")
+    if module.startswith("kdsweep."):
+        house = Path(__file__).parent.parent
+        file: Path | None = house.joinpath(*module.split(".")[1:]).with_suffix(".py")
     else:
         file = own_files(model).get(module)
     if file is None or not file.is_file() or {"_args_", "_partial_"} & model.keys():

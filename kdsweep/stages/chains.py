@@ -11,7 +11,8 @@ from typing import Any
 
 from kdsweep.config import Assistant, Augment, Config, Dataset, Distillation, Network, Training
 from kdsweep.errors import ConfigError
-from kdsweep.networks import INIT
+from kdsweep.networks import INIT, SOURCE
+from kdsweep.networks.code import default_options, source_digest
 from kdsweep.stage import Objective, Stage, digest
 
 ALONE = Objective("cross_entropy")
@@ -184,7 +185,14 @@ def _effective(training: Training, known: Known) -> Training:
     """The recipe as it comes out: no batch is larger than all images, bfloat16 is a GPU's."""
     mixed = training.mixed_precision and known.on_gpu()
     size = min(training.batch_size, known.trained_on)
-    return training.model_copy(update={"batch_size": size, "mixed_precision": mixed})
+    parts = {"optimizer": _described(training.optimizer), "schedule": _described(training.schedule)}
+    return training.model_copy(update={"batch_size": size, "mixed_precision": mixed, **parts})
+
+
+def _described(component: Mapping[str, Any]) -> dict[str, Any]:
+    """With the options that it leaves to defaults and, of a user's own, the digest of its code."""
+    source = source_digest(component)
+    return {**default_options(component), **component, **({SOURCE: source} if source else {})}
 
 
 def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:

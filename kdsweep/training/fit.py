@@ -68,7 +68,7 @@ def fit(
                 network.load_state_dict(checkpoint.best())
             freeze(network, phase.trainable, learnable)
             learner = _learner(stage, phase, network, train, val)
-            optimizer = make_optimizer(network.parameters(), recipe, phase.learning_rate)
+            optimizer = make_optimizer([{"params": network.parameters()}], recipe, phase.learning_rate)
             checkpoint.restore(optimizer)
             schedule = make_schedule(optimizer, recipe, phase.epochs, progress.epochs_of_phase)
             step = _step(learner, optimizer, stage, teaching, order)
