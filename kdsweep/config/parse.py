@@ -1,6 +1,7 @@
 """From a composed config to a typed one: nothing is loaded or trained before `parse` has accepted it."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,9 +27,7 @@ def parse(config: DictConfig | dict[str, Any]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(each, values) for each in error.errors()]
-        # a teacher's recipe repeats the student's, and so would the mistakes in it
-        repeated = {f"teacher.{line}" for line in lines}
-        raise ConfigError("\n".join(line for line in lines if line not in repeated)) from error
+        raise ConfigError("\n".join(line for line in lines if not _is_repeated(line, lines))) from error
 
 
 def _resolved(config: DictConfig) -> dict[Any, Any]:
@@ -76,6 +75,12 @@ def _merged(base: Any, changes: Any) -> Any:
         return changes
     differing = {key: value for key, value in changes.items() if value != SAME}
     return base | {key: _merged(base.get(key), value) for key, value in differing.items()}
+
+
+def _is_repeated(line: str, lines: list[str]) -> bool:
+    """Whether a mistake is the student's, in the recipe of another that is completed by the student's."""
+    students = re.sub(r"[\w.]+\.training\b", "training", line)
+    return students != line and students in lines
 
 
 def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:

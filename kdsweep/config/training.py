@@ -82,11 +82,11 @@ class Training(Section):
     batch_size: int = Field(ge=1)
     """images per step"""
     optimizer: Optimizer
-    """what steps; `_target_`: import path of a callable (params, lr, …); and its options"""
+    """what steps, by import path of a callable (params, lr, …), and its options; a fresh one in each phase"""
     learning_rate: float = Field(gt=0)
     """at the start of the schedule; the optimizer's `lr`"""
     schedule: Schedule
-    """`_target_`: import path of a callable (optimizer, …), stepped after each epoch; and its options"""
+    """of the rate, by import path of a callable (optimizer, …), and its options; stepped after each epoch"""
     keep: Literal["best", "last"]
     """best: the weights of the best epoch by `monitor`; last: of the last"""
     monitor: Monitor

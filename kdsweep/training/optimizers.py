@@ -69,40 +69,45 @@ def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for index, slot in optimizer.state_dict()["state"].items():
         for name, value in slot.items():
-            if isinstance(value, Tensor):
-                found[f"{index}.{name}"] = value
-            elif isinstance(value, int | float):
-                found[f"{index}.{name}{NUMBER}"] = _kept(value)
+            if isinstance(value, Tensor | int | float):
+                found |= _kept(f"{index}.{name}", value)
             elif value is not None:
                 raise ValueError(f"its {name} is {type(value).__name__}, which a checkpoint cannot hold")
     for number, group in enumerate(optimizer.param_groups):
         for name, value in group.items():
-            changed = isinstance(value, int | float) and value != optimizer.defaults.get(name)
-            if changed and name not in RATES:
-                found[f"group{number}.{name}{NUMBER}"] = _kept(value)
+            same = not isinstance(value, Tensor) and value == optimizer.defaults.get(name)
+            if isinstance(value, Tensor | int | float) and not same and name not in RATES:
+                found |= _kept(f"group{number}.{name}", value)
     return found
 
 
-def _kept(value: float) -> Tensor:
-    """A number as a tensor that loses nothing of it."""
-    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+def _kept(name: str, value: Tensor | float) -> dict[str, Tensor]:
+    """A number as a tensor that loses nothing of it, under a name that tells."""
+    if isinstance(value, Tensor):
+        return {name: value}
+    return {f"{name}{NUMBER}": torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)}
 
 
 def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave, in each parameter's own memory format."""
     groups = optimizer.param_groups
     owners = [(parameter, group) for group in groups for parameter in group["params"]]
-    for name, value in tensors.items():
-        place, slot = name.split(".", 1)
+    for name, tensor in tensors.items():
+        place, slot = name.removesuffix(NUMBER).split(".", 1)
+        value = tensor.item() if name.endswith(NUMBER) else tensor
         if place.startswith("group"):
-            groups[int(place.removeprefix("group"))][slot.removesuffix(NUMBER)] = value.item()
+            groups[int(place.removeprefix("group"))][slot] = value
             continue
         parameter, group = owners[int(place)]
-        if slot.endswith(NUMBER):
-            optimizer.state[parameter][slot.removesuffix(NUMBER)] = value.item()
-            continue
-        if value.shape == parameter.shape:
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        # the count of steps stays on the CPU unless it is needed beside the parameters, as in torch itself
-        beside = slot != "step" or group.get("fused") or group.get("capturable")
-        optimizer.state[parameter][slot] = value.to(parameter.device) if beside else value
+        if isinstance(value, Tensor):
+            value = _beside(value, parameter, group, slot)
+        optimizer.state[parameter][slot] = value
+
+
+def _beside(value: Tensor, parameter: Tensor, group: Mapping[str, Any], slot: str) -> Tensor:
+    """A tensor of a parameter's memory where and as the optimizer has it."""
+    if value.shape == parameter.shape:
+        value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    if slot == "step" and not group.get("fused") and not group.get("capturable"):
+        return value  # which torch then counts on the CPU
+    return value.to(parameter.device)
