@@ -37,6 +37,9 @@ INTRODUCTIONS = {
     "student": "The network that is taught. [Your own](your-own.md#4-a-student-of-your-own).",
     "method": "The loss and the shape of the chain: [methods](methods.md).",
     "training": "The student's recipe, and everyone's who says nothing else. Digits have their own.",
+    "training/optimizer": "What steps: any callable by import path. [Your own]"
+    "(configuration.md#an-optimizer-or-schedule-of-your-own-one-yaml-file).",
+    "training/schedule": "Of the learning rate, stepped after each epoch.",
     "hardware": "Where jobs run and how many at a time: [scaling](scaling.md).",
     "search": "Optuna in place of a grid, with `-m`: [search](search.md).",
     "experiment": "Files of differences, each a published experiment: [recipes](recipes.md).",
@@ -78,7 +81,7 @@ def _members(schema: Schema) -> list[str]:
 
 def _keys(group: str) -> Iterator[str]:
     """A table for the keys that every form of a section has, and one for those of each of its forms."""
-    if group == "experiment":
+    if group == "experiment" or "/" in group:
         return
     schema = SCHEMA["properties"][group]
     names = _members(schema)
@@ -224,16 +227,19 @@ def _comments(file: Path) -> tuple[list[str], str]:
 
 
 def _sets(group: str, file: Path) -> str:
-    """The options of a network with their meaning, or what the choice sets."""
-    if group == "student":
-        text = file.read_text().partition("\nmodel:\n")[2]
-        own = re.findall(r"^  (\w+): (\S.*?)(?: +# (.*))?$", text, re.MULTILINE)
+    """The options of a component with their meaning, or what the choice sets."""
+    if group == "student" or "/" in group:  # whose options are a component's own
+        text = file.read_text()
+        nested = text.partition("\nmodel:\n")[2].replace("\n  ", "\n").removeprefix("  ")
+        text = nested if group == "student" else text
+        own = re.findall(r"^(\w+): (\S.*?)(?: +# (.*))?$", text, re.MULTILINE)
         told = [
             f"`{key}: {value}`" + (f" ({words})" if words else "")
             for key, value, words in own
-            if key != "_target_"
+            if key not in ("_target_", "defaults")
         ]
-        return f"`model` has {', '.join(told)}" if told else ""
+        owner = "`model` has" if group == "student" else "options"
+        return f"{owner} {', '.join(told)}" if told else ""
     if group not in ("dataset", "method", "training", "hardware"):
         return ""
     mine = dict(_flat(composed(f"{group}={file.stem}")[group]))

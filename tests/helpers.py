@@ -62,10 +62,19 @@ def make_dataset(
     return Dataset(split(train), split(val), split(test), ("a", "b", "c"), 0 * ones, ones, "made", "made")
 
 
+def optimizer(name: str, **options: object) -> dict[str, object]:
+    """One of torch's, as a recipe has it."""
+    return {"_target_": f"torch.optim.{name}", **options}
+
+
+def schedule(name: str, **options: object) -> dict[str, object]:
+    return {"_target_": f"torch.optim.lr_scheduler.{name}", **options}
+
+
 RECIPE = Training(
-    epochs=4, batch_size=16, optimizer="adam", learning_rate=0.003, weight_decay=0.0, momentum=0.9,
-    nesterov=False, schedule="constant", milestones=[], gamma=0.1, keep="best", monitor="val/accuracy",
-    patience=None, mixed_precision=False, trainable="all",
+    epochs=4, batch_size=16, optimizer=optimizer("Adam"), learning_rate=0.003,
+    schedule=schedule("ConstantLR", factor=1.0),
+    keep="best", monitor="val/accuracy", patience=None, mixed_precision=False, trainable="all",
     fine_tuning=FineTuning(epochs=0, learning_rate=1e-5, trainable="all"),
 )  # fmt: skip
 

@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 from pydantic.fields import FieldInfo
 
-from kdsweep.config import Config, Section
+from kdsweep.config import SAME, Config, Section
 
 COLUMN = 36  # where explanations begin
 MOST = 110  # characters of a line
@@ -43,12 +44,29 @@ def _folded(given: str, words: str) -> str:
 
 def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
     loader = GlobalHydra.instance().config_loader()
-    for group in sorted(set(loader.list_groups("")) - {"hydra"}):
-        field = _field([Config], group)
-        words = field.description if field else OTHER_GROUPS.get(group, "")
+    for group in _all_groups(loader, "", {"hydra"}):
+        words = OTHER_GROUPS.get(group) or _words_of_group(group)
         chosen = config.hydra.runtime.choices.get(group)
         options = ", ".join(loader.get_group_options(group))
         yield f"{group}={chosen or 'null'}", f"{words} ({options})".strip()
+
+
+def _all_groups(loader: ConfigLoader, above: str, others: set[str]) -> Iterator[str]:
+    """The groups below one, each followed by those inside of it."""
+    for name in sorted(set(loader.list_groups(above)) - others):
+        group = f"{above}/{name}" if above else name
+        yield group
+        yield from _all_groups(loader, group, others)
+
+
+def _words_of_group(group: str) -> str:
+    """What the section that a group's files make means."""
+    sections: list[type[Section]] = [Config]
+    field = None
+    for name in group.split("/"):
+        field = _field(sections, name)
+        sections = _sections(field.annotation) if field else []
+    return field.description or "" if field else ""
 
 
 def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
@@ -60,10 +78,11 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
             yield f"{key}.*", _words(field) if field else ""
         if key == "hydra" or _is_the_students(config, name, prefix):
             continue
-        if name == "model" and field:
-            yield f"{key}.*", _words(field)
+        sections_below = _sections(field.annotation) if field else []
         if isinstance(value, DictConfig):
-            yield from _keys(value, f"{key}.", _sections(field.annotation) if field else [])
+            if field and not sections_below:  # a component, whose options have no words in the schema
+                yield f"{key}.*", _words(field)
+            yield from _keys(value, f"{key}.", sections_below)
         else:
             yield f"{key}={_shortened(_written(value))}", _words(field) if field else ""
 
@@ -78,7 +97,7 @@ def _value(config: DictConfig, name: str) -> Any:
 def _is_the_students(config: DictConfig, name: str, prefix: str) -> bool:
     """Whether a key of a teacher's recipe is the student's, as most are."""
     raw = config._get_node(name)
-    return prefix.startswith(RECIPE) and "${training." in str(getattr(raw, "_value", lambda: "")())
+    return prefix.startswith(RECIPE) and getattr(raw, "_value", lambda: None)() == SAME
 
 
 def _field(sections: list[type[Section]], name: str) -> FieldInfo | None:

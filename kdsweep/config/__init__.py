@@ -7,11 +7,13 @@ from kdsweep.config.method import Chain, Method, Term
 from kdsweep.config.network import Assistant, Network, Student, Teacher
 from kdsweep.config.search import COSTS, MONITORS, Objective, Search
 from kdsweep.config.section import Section
-from kdsweep.config.training import FineTuning, Monitor, Phase, Training
+from kdsweep.config.training import EPOCHS, SAME, FineTuning, Monitor, Phase, Training
 
 __all__ = [
     "COSTS",
+    "EPOCHS",
     "MONITORS",
+    "SAME",
     "ArrayDataset",
     "Assistant",
     "Augment",

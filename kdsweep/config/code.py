@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-GIVEN = ("num_classes", "in_channels", "image_size")  # by kdsweep to each network
-OURS = ("kdsweep.networks.", "kdsweep.methods.")
+# by kdsweep to each network, optimizer and schedule
+GIVEN = ("num_classes", "in_channels", "image_size", "params", "lr", "optimizer", "last_epoch")
 
 
 def import_from_here() -> None:
@@ -110,7 +110,7 @@ def takes(target: str) -> frozenset[str]:
 def _signature(target: str, method: str) -> ast.arguments | None:
     """The arguments of a function, or of a method that a class itself has; None if they cannot be read."""
     module, _, name = target.rpartition(".")
-    if module.startswith(OURS):
+    if module.startswith("kdsweep."):
         file: Path | None = Path(__file__).parent.parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     else:
         file = own_files({"_target_": target}).get(module)

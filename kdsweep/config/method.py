@@ -8,7 +8,8 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.code import takes
-from kdsweep.config.network import Assistant, not_finite
+from kdsweep.config.component import not_finite
+from kdsweep.config.network import Assistant
 from kdsweep.config.section import Section
 
 TEMPERATURE, ALPHA, REST = "temperature", "alpha", "1 - alpha"

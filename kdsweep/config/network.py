@@ -1,12 +1,10 @@
 """The sections `teacher` and `student`, and the assistants between them."""
 
-from collections.abc import Iterator
-from math import isfinite
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field
 
+from kdsweep.config.component import component
 from kdsweep.config.section import Fraction, Positive, Section
 from kdsweep.config.training import Training
 
@@ -16,31 +14,12 @@ class Network(Section):
 
     name: str = Field(min_length=1)
     """how tables and runs call it"""
-    model: dict[str, Any]
+    model: Annotated[dict[str, Any], AfterValidator(component("my_networks.Small"))]
     """`_target_`: import path of a callable (num_classes, in_channels, image_size, …); and its options"""
     weights: str | None = None
     """begin with a file (safetensors, PyTorch), stage:KEY of the store, or MLflow's runs:/ID/PATH"""
     init: Literal["own", "keras", "keras_he"] = "own"
     """own: the network's own initialization; keras: Keras' defaults; keras_he: with He's for convolutions"""
-
-    @field_validator("model")
-    @classmethod
-    def _has_a_target(cls, model: dict[str, Any]) -> dict[str, Any]:
-        target = model.get("_target_")
-        if not isinstance(target, str) or "." not in target:
-            raise PydanticCustomError("target", "needs _target_, an import path such as my_networks.Small")
-        for key in not_finite(model):
-            raise PydanticCustomError("not_finite", f"its {key} must be finite; a word is quoted: '\"nan\"'")
-        return model
-
-
-def not_finite(values: Any, key: str = "") -> Iterator[str]:
-    """The keys of numbers such as NaN, which no content key can hold."""
-    if isinstance(values, float) and not isfinite(values):
-        yield key
-    named = dict(enumerate(values)) if isinstance(values, list) else values
-    for name, value in named.items() if isinstance(named, dict) else ():
-        yield from not_finite(value, f"{key}.{name}" if key else str(name))
 
 
 class Teacher(Network):

@@ -1,14 +1,15 @@
 """From a composed config to a typed one: nothing is loaded or trained before `parse` has accepted it."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsweep.config import Config
+from kdsweep.config import SAME, Config
 from kdsweep.errors import ConfigError
 from kdsweep.system.hydra_errors import unknown_key
 
@@ -21,14 +22,12 @@ def parse(config: DictConfig | dict[str, Any]) -> Config:
     Raises ConfigError with a line for each thing wrong with it.
     """
     values = config if isinstance(config, dict) else _resolved(config)
-    _complete_assistants(values)
+    _complete_recipes(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(each, values) for each in error.errors()]
-        # a teacher's recipe repeats the student's, and so would the mistakes in it
-        repeated = {f"teacher.{line}" for line in lines}
-        raise ConfigError("\n".join(line for line in lines if line not in repeated)) from error
+        raise ConfigError("\n".join(line for line in lines if not _is_repeated(line, lines))) from error
 
 
 def _resolved(config: DictConfig) -> dict[Any, Any]:
@@ -51,21 +50,37 @@ def _refuse_missing(config: DictConfig) -> None:
         raise ConfigError("\n".join(f"{key} is missing (???): give {key}=…" for key in missing))
 
 
-def _complete_assistants(values: dict[Any, Any]) -> None:
-    """An assistant's recipe says what differs from the student's."""
-    for section in ("student", "chain"):
-        listed = values.get(section)
-        assistants = listed.get("assistants") if isinstance(listed, dict) else None
-        for assistant in assistants if isinstance(assistants, list) else []:
-            if isinstance(assistant, dict):
-                assistant["training"] = _merged(values["training"], assistant.get("training") or {})
+def _complete_recipes(values: dict[Any, Any]) -> None:
+    """The recipe of a teacher or an assistant says what differs from the student's."""
+    students = values.get("training")
+    for network in _others(values):
+        own = network.get("training") or {}
+        network["training"] = _merged(students, own) if isinstance(students, dict) else students
+
+
+def _others(values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:
+    """The teacher and the assistants, as far as these are mappings."""
+    networks = [values.get("teacher")]
+    for section in (values.get("student"), values.get("chain")):
+        assistants = section.get("assistants") if isinstance(section, dict) else None
+        networks += assistants if isinstance(assistants, list) else []
+    return (each for each in networks if isinstance(each, dict))
 
 
 def _merged(base: Any, changes: Any) -> Any:
-    """`base` with `changes`, key by key, nested ones too."""
-    if isinstance(base, dict) and isinstance(changes, dict):
-        return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
-    return changes
+    """`base` with `changes`, key by key, nested ones too; what has a `_target_` of its own stands alone."""
+    if changes == SAME:
+        return base
+    if not isinstance(base, dict) or not isinstance(changes, dict) or "_target_" in changes:
+        return changes
+    differing = {key: value for key, value in changes.items() if value != SAME}
+    return base | {key: _merged(base.get(key), value) for key, value in differing.items()}
+
+
+def _is_repeated(line: str, lines: list[str]) -> bool:
+    """Whether a mistake is the student's, in the recipe of another that is completed by the student's."""
+    students = re.sub(r"[\w.]+\.training\b", "training", line)
+    return students != line and students in lines
 
 
 def _explain(error: ErrorDetails, values: Mapping[Any, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from kdsweep.config.component import component
 from kdsweep.config.section import Section
 
 MOST_EPOCHS = 1_000_000  # more is a slip of the keyboard
@@ -22,6 +23,37 @@ Trainable = Annotated[
     int | str,
     AfterValidator(_is_trainable),
     WithJsonSchema({"anyOf": [{"enum": ["all", "head"]}, {"type": "integer", "minimum": 1}]}),
+]
+
+
+SAME = "same"  # in the recipe of a teacher or an assistant it stands for the student's value
+EPOCHS = "epochs"  # in a schedule's options it stands for the number of epochs of a phase
+
+
+def _is_no_name(value: Any) -> Any:
+    if isinstance(value, str):
+        raise PydanticCustomError(
+            "component", "must be a mapping; a file is chosen with a slash, such as training/optimizer=sgd"
+        )
+    return value
+
+
+def _leaves_the_rate_alone(values: dict[str, Any]) -> dict[str, Any]:
+    if "lr" in values:
+        raise PydanticCustomError("rate", "its lr is given by learning_rate; leave it out")
+    return values
+
+
+Optimizer = Annotated[
+    dict[str, Any],
+    BeforeValidator(_is_no_name),
+    AfterValidator(component("torch.optim.SGD")),
+    AfterValidator(_leaves_the_rate_alone),
+]
+Schedule = Annotated[
+    dict[str, Any],
+    BeforeValidator(_is_no_name),
+    AfterValidator(component("torch.optim.lr_scheduler.StepLR")),
 ]
 
 
@@ -49,24 +81,12 @@ class Training(Section):
     """passes over the training split; 0 takes `weights` as they are"""
     batch_size: int = Field(ge=1)
     """images per step"""
-    optimizer: Literal["adam", "adamw", "sgd"]
-    """what steps; a fresh one in each phase"""
+    optimizer: Optimizer
+    """what steps, by import path of a callable (params, lr, …), and its options; a fresh one in each phase"""
     learning_rate: float = Field(gt=0)
-    """at the start of the schedule"""
-    epsilon: float = Field(default=1e-8, gt=0)
-    """adam and adamw alone; added to the denominator of a step"""
-    weight_decay: float = Field(ge=0)
-    """as the optimizer means it: decoupled with adamw, else added to the gradient"""
-    momentum: float = Field(ge=0, lt=1)
-    """sgd alone"""
-    nesterov: bool
-    """sgd alone, with momentum > 0"""
-    schedule: Literal["constant", "cosine", "multistep", "exponential"]
-    """constant; cosine (to 0); multistep (times gamma at milestones); exponential (times gamma per epoch)"""
-    milestones: list[int]
-    """epochs, rising; multistep alone"""
-    gamma: float = Field(gt=0, le=1)
-    """factor of multistep and exponential"""
+    """at the start of the schedule; the optimizer's `lr`"""
+    schedule: Schedule
+    """of the rate, by import path of a callable (optimizer, …), and its options; stepped after each epoch"""
     keep: Literal["best", "last"]
     """best: the weights of the best epoch by `monitor`; last: of the last"""
     monitor: Monitor
@@ -98,13 +118,7 @@ class Training(Section):
         used: dict[str, Any] = {**phases[0]._asdict(), "batch_size": self.batch_size}
         if len(phases) == 2:
             used["fine_tuning"] = phases[1]._asdict()
-        plain = self.optimizer == "adamw" and self.weight_decay == 0  # which decays alone set apart
-        used |= {"optimizer": "adam" if plain else self.optimizer, "weight_decay": self.weight_decay}
-        if self.optimizer == "sgd":
-            used |= {"momentum": self.momentum, "nesterov": self.nesterov}
-        elif self.epsilon != Training.model_fields["epsilon"].default:
-            used["epsilon"] = self.epsilon
-        used |= self._effective_schedule(max(phase.epochs for phase in phases))
+        used |= {"optimizer": self.optimizer, "schedule": self.schedule}
         # a phase cannot go without a better epoch for longer than this; the first epoch of all is better
         longest = max(phase.epochs - (number == 0) for number, phase in enumerate(phases))
         used["patience"] = self.patience if self.patience and self.patience < longest else None
@@ -114,31 +128,3 @@ class Training(Section):
         if self.mixed_precision:
             used["mixed_precision"] = True
         return used
-
-    def _effective_schedule(self, epochs: int) -> dict[str, Any]:
-        """What is used of the schedule in phases of at most so many epochs; it changes rates after each."""
-        reached = [epoch for epoch in self.milestones if epoch < epochs]
-        match self.schedule:
-            case "multistep" if reached and self.gamma < 1:
-                return {"schedule": self.schedule, "milestones": reached, "gamma": self.gamma}
-            case "exponential" if epochs > 1 and self.gamma < 1:
-                return {"schedule": self.schedule, "gamma": self.gamma}
-            case "cosine" if epochs > 1:
-                return {"schedule": self.schedule}
-        return {"schedule": "constant"}
-
-    @field_validator("nesterov")
-    @classmethod
-    def _nesterov_needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
-        if nesterov and info.data.get("optimizer") == "sgd" and info.data.get("momentum") == 0:
-            raise PydanticCustomError("nesterov", "needs momentum > 0")
-        return nesterov
-
-    @field_validator("milestones")
-    @classmethod
-    def _milestones_rise(cls, milestones: list[int], info: ValidationInfo) -> list[int]:
-        if info.data.get("schedule") == "multistep" and not milestones:
-            raise PydanticCustomError("milestones", "schedule=multistep needs epochs here, such as [15,25]")
-        if milestones != sorted(set(milestones)) or any(epoch < 1 for epoch in milestones):
-            raise PydanticCustomError("milestones", "must be epochs, 1 or more, in rising order")
-        return milestones

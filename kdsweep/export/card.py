@@ -76,7 +76,7 @@ def _body(
     yield from _table(["", ""], [[name, str(value)] for name, value in named.items()])
     for title, told in (("Objective", network.get("objective")), ("Training", network.get("training"))):
         if told:
-            yield f"{title}: {', '.join(f'{name} {value}' for name, value in told.items())}.\n"
+            yield f"{title}: {', '.join(f'{name} {_written(value)}' for name, value in told.items())}.\n"
     yield f"The best of {len(network['history'])} epochs was {network['best_epoch']}.\n"
     yield f"Network: `{network['model']}`.\n"
     if chosen.sweep.command:
@@ -87,6 +87,14 @@ def _body(
     trained = ", ".join(f"{name} {each}" for name, each in chosen.sweep.versions.items())
     yield f"- trained with {trained}" if trained else "- trained with versions that the job did not tell"
     yield "- exported with " + ", ".join(f"{name} {each}" for name, each in versions.items())
+
+
+def _written(value: Any) -> str:
+    """A value of a recipe; a component as a call."""
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return str(value)
+    options = ", ".join(f"{name}={each}" for name, each in value.items() if not name.startswith("_"))
+    return f"{value['_target_']}({options})"
 
 
 def _told(chosen: Chosen) -> str:

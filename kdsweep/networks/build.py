@@ -70,7 +70,7 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from None
-        raise ConfigError(f"model._target_={model['_target_']}: {_one_line(cause)}") from error
+        raise ConfigError(f"model._target_={model['_target_']}: {one_line(cause)}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"model._target_={model['_target_']}: gave {type(network).__name__}, not an nn.Module"
@@ -134,7 +134,7 @@ def _try(
             logits = network(images)
         except Exception as error:
             raise ConfigError(
-                f"model._target_={model['_target_']}: does not take images of {size}: {_one_line(error)}"
+                f"model._target_={model['_target_']}: does not take images of {size}: {one_line(error)}"
             ) from error
     if getattr(logits, "shape", None) != (2, num_classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -165,6 +165,6 @@ def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int
     return _counts[counted]
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -12,7 +12,7 @@ from typing import Any
 from kdsweep.config import Assistant, Augment, Chain, Config, Dataset, Method, Network, Training
 from kdsweep.config.code import default_options, source_digest, takes
 from kdsweep.errors import ConfigError
-from kdsweep.networks import INIT
+from kdsweep.networks import INIT, SOURCE
 from kdsweep.stage import Objective, Stage, derive
 
 # the student alone, a teacher, and what any method comes to that gives the teacher no weight
@@ -165,9 +165,7 @@ def _objective(method: Method, temperature: float, alpha: float) -> Objective:
     for name, term in method.terms.items():
         description = term.describe(temperature, alpha)
         if description["weight"]:
-            terms[name] = {**default_options(description), **description}
-            if source := source_digest(description):
-                terms[name]["_source_"] = source
+            terms[name] = _described(description)
     if not terms:
         raise ConfigError(f"method={method.name}: no term has weight, so there is nothing to learn from")
     return terms
@@ -195,7 +193,14 @@ def _effective(training: Training, known: Known) -> Training:
     """The recipe as it comes out: no batch is larger than all images, bfloat16 is a GPU's."""
     mixed = training.mixed_precision and known.on_gpu()
     size = min(training.batch_size, known.trained_on)
-    return training.model_copy(update={"batch_size": size, "mixed_precision": mixed})
+    parts = {"optimizer": _described(training.optimizer), "schedule": _described(training.schedule)}
+    return training.model_copy(update={"batch_size": size, "mixed_precision": mixed, **parts})
+
+
+def _described(component: Mapping[str, Any]) -> dict[str, Any]:
+    """With the options that it leaves to defaults and, of a user's own, the digest of its code."""
+    source = source_digest(component)
+    return {**default_options(component), **component, **({SOURCE: source} if source else {})}
 
 
 def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:

@@ -12,7 +12,12 @@ from kdsweep.stage import Stage, digest
 from kdsweep.store.store import Store
 from kdsweep.store.unfinished import epochs_done
 
-PACE = ("batch_size", "optimizer", "mixed_precision", "trainable", "fine_tuning")  # what of a recipe sets it
+PACE = (
+    "batch_size",
+    "mixed_precision",
+    "trainable",
+    "fine_tuning",
+)  # what of a recipe sets it, and the optimizer
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,14 @@ def _kind(description: Mapping[str, Any]) -> str:
     """What sets the pace of a training. Under augmentation the teachers look at each batch too."""
     data = {key: value for key, value in description["data"].items() if key != "split_seed"}
     recipe = {key: value for key, value in description["training"].items() if key in PACE}
+    optimizer = description["training"].get("optimizer", {}).get("_target_")
     random = Augment.model_validate(data["augment"]).random
     return digest(
         {
             "data": data,
             "model": description["model"],
             "source": description["source"],
-            "recipe": recipe,
+            "recipe": recipe | {"optimizer": optimizer},
             "teachers at work": len(description["parents"]) if random else 0,
         }
     )

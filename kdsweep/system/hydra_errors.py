@@ -86,5 +86,5 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(last, known, n=1)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(known)}"
     if not known:
-        hint = f"{'.'.join(parents)} has no keys"
+        hint = f"{'.'.join(parents)} has no keys; +{key}=… adds one"
     return f"{key}: no such key; {hint}"

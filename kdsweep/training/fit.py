@@ -75,9 +75,8 @@ def fit(
                 network.load_state_dict(checkpoint.best())
             freeze(network, phase.trainable, learnable)
             learner = _learner(stage, phase, student, train, val)
-            optimizer = make_optimizer(
-                [*network.parameters(), *loss.parameters()], recipe, phase.learning_rate
-            )
+            parts = [{"params": part.parameters()} for part in (network, loss)]
+            optimizer = make_optimizer(parts, recipe, phase.learning_rate)
             checkpoint.restore(optimizer)
             schedule = make_schedule(optimizer, recipe, phase.epochs, progress.epochs_of_phase)
             while progress.epochs_of_phase < phase.epochs and not progress.exhausted(recipe.patience):

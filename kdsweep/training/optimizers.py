@@ -1,47 +1,50 @@
-"""torch's optimizers and schedules, by the names of a training recipe."""
+"""The optimizer and the schedule of a training recipe: callables by import path, torch's or anybody's."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn, optim
-from torch.optim import lr_scheduler
+from torch import Tensor, optim
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from kdsweep.config import Training
+from kdsweep.config import EPOCHS, Training
+from kdsweep.training.components import called, located, options_of, wrong
 
-
-def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Training, rate: float) -> optim.Optimizer:
-    """Fused: one pass over all parameters, on the CPU several times faster than one each."""
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    epsilon, decay = recipe.epsilon, recipe.weight_decay
-    match recipe.optimizer:
-        case "adam":
-            return optim.Adam(parameters, rate, eps=epsilon, weight_decay=decay, fused=True)
-        case "adamw":
-            return optim.AdamW(parameters, rate, eps=epsilon, weight_decay=decay, fused=True)
-        case "sgd":
-            return optim.SGD(
-                parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov, fused=True
-            )
+FUSED = (optim.Adam, optim.AdamW, optim.SGD)  # on every device
+WAYS = {"fused", "foreach", "differentiable"}  # of stepping; a recipe may choose another than fused
+RATES = ("lr", "initial_lr")  # of a group, which a replayed schedule sets
+NUMBER = ":number"  # ends the name of a number that is kept as a tensor
 
 
-def make_schedule(
-    optimizer: optim.Optimizer, recipe: Training, epochs: int, epoch: int
-) -> lr_scheduler.LRScheduler:
+def make_optimizer(groups: Sequence[Mapping[str, Any]], recipe: Training, rate: float) -> optim.Optimizer:
+    """An optimizer for groups of parameters, each with `params`, of which those that learn are taken.
+
+    Fused where it can be: one pass over all parameters, on the CPU several times faster than one each.
+    """
+    parts = [
+        {**group, "params": [each for each in group["params"] if each.requires_grad]} for group in groups
+    ]
+    chosen = recipe.optimizer
+    fusible = located("optimizer", chosen) in FUSED and not WAYS & options_of(chosen).keys()
+    optimizer = called("optimizer", chosen, parts, lr=rate, **({"fused": True} if fusible else {}))
+    if not isinstance(optimizer, optim.Optimizer):
+        raise wrong("optimizer", chosen, f"gave {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    return optimizer
+
+
+def make_schedule(optimizer: optim.Optimizer, recipe: Training, epochs: int, epoch: int) -> LRScheduler:
     """The schedule over `epochs` epochs, stepped once in each, as it stands after `epoch` of them.
 
     It is replayed rather than stored: the same steps give the same rates, bit for bit.
     """
-    schedule: lr_scheduler.LRScheduler
-    match recipe.schedule:
-        case "constant":
-            schedule = lr_scheduler.ConstantLR(optimizer, factor=1)
-        case "cosine":
-            schedule = lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
-        case "multistep":
-            schedule = lr_scheduler.MultiStepLR(optimizer, recipe.milestones, recipe.gamma)
-        case "exponential":
-            schedule = lr_scheduler.ExponentialLR(optimizer, recipe.gamma)
+    component = _with_epochs(recipe.schedule, epochs)
+    schedule = called("schedule", component, optimizer)
+    if not isinstance(schedule, LRScheduler):
+        kind = "torch.optim.lr_scheduler.LRScheduler"
+        raise wrong("schedule", component, f"gave {type(schedule).__name__}, not a {kind}")
+    if isinstance(schedule, ReduceLROnPlateau):
+        raise wrong("schedule", component, "follows a metric; a schedule here follows the epochs alone")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no optimizer step comes between the replayed ones
         for _ in range(epoch):
@@ -49,19 +52,62 @@ def make_schedule(
     return schedule
 
 
-def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's memory as flat, named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, slot in state.items() for name, value in slot.items()
-            if isinstance(value, torch.Tensor)}  # fmt: skip
+def _with_epochs(value: Any, epochs: int) -> Any:
+    """A schedule with the number of its epochs where it has the word for them."""
+    if isinstance(value, Mapping):
+        return {key: _with_epochs(each, epochs) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_epochs(each, epochs) for each in value]
+    return epochs if value == EPOCHS else value
 
 
-def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's memory as flat, named tensors: of its parameters, and of its groups what has changed.
+
+    Raises ValueError if there is more to it than tensors and numbers.
+    """
+    found: dict[str, Tensor] = {}
+    for index, slot in optimizer.state_dict()["state"].items():
+        for name, value in slot.items():
+            if isinstance(value, Tensor | int | float):
+                found |= _kept(f"{index}.{name}", value)
+            elif value is not None:
+                raise ValueError(f"its {name} is {type(value).__name__}, which a checkpoint cannot hold")
+    for number, group in enumerate(optimizer.param_groups):
+        for name, value in group.items():
+            same = not isinstance(value, Tensor) and value == optimizer.defaults.get(name)
+            if isinstance(value, Tensor | int | float) and not same and name not in RATES:
+                found |= _kept(f"group{number}.{name}", value)
+    return found
+
+
+def _kept(name: str, value: Tensor | float) -> dict[str, Tensor]:
+    """A number as a tensor that loses nothing of it, under a name that tells."""
+    if isinstance(value, Tensor):
+        return {name: value}
+    return {f"{name}{NUMBER}": torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)}
+
+
+def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave, in each parameter's own memory format."""
-    parameters = optimizer.param_groups[0]["params"]
-    for name, value in tensors.items():
-        index, slot = name.split(".", 1)
-        parameter = parameters[int(index)]
-        if value.shape == parameter.shape:
-            value = torch.empty_like(parameter).copy_(value)
-        optimizer.state[parameter][slot] = value.to(parameter.device)
+    groups = optimizer.param_groups
+    owners = [(parameter, group) for group in groups for parameter in group["params"]]
+    for name, tensor in tensors.items():
+        place, slot = name.removesuffix(NUMBER).split(".", 1)
+        value = tensor.item() if name.endswith(NUMBER) else tensor
+        if place.startswith("group"):
+            groups[int(place.removeprefix("group"))][slot] = value
+            continue
+        parameter, group = owners[int(place)]
+        if isinstance(value, Tensor):
+            value = _beside(value, parameter, group, slot)
+        optimizer.state[parameter][slot] = value
+
+
+def _beside(value: Tensor, parameter: Tensor, group: Mapping[str, Any], slot: str) -> Tensor:
+    """A tensor of a parameter's memory where and as the optimizer has it."""
+    if value.shape == parameter.shape:
+        value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    if slot == "step" and not group.get("fused") and not group.get("capturable"):
+        return value  # which torch then counts on the CPU
+    return value.to(parameter.device)

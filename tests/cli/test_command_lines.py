@@ -125,7 +125,11 @@ kdsweep dataset.augment.zoom=[1]
 kdsweep dataset.augment.crop_padding=999999999
 kdsweep dataset.train_limit=1
 kdsweep ~dataset.source
-kdsweep training.milestones={a:1}
+kdsweep training.optimizer={a:1}
+kdsweep training.optimizer=null
+kdsweep training.schedule=[1]
+kdsweep training/optimizer=sgd training.optimizer.momentum=-1
+kdsweep training.schedule._target_=torch.nn.Linear
 kdsweep training.fine_tuning=null
 kdsweep training.fine_tuning.epochs=99999999999999999999999
 kdsweep hardware.threads=99999999999999999999999

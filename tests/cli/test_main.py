@@ -20,13 +20,15 @@ def test_help_explains_every_group_and_every_key(kdsweep: Command, overrides):
         if group.is_dir() and group.name != "__pycache__":
             assert re.search(rf" {group.name}=\w+ [^=]+ \({', '.join(options(group))}\)", words), group
     keys = dict(leaves(OmegaConf.to_container(composed(*overrides))))
-    recipe = [key for key, value in keys.items() if str(value).startswith("${training.")]
+    recipe = [key for key, value in keys.items() if value == "same"]
     assert recipe and "${" not in shown
     explained = dict(re.findall(r"^  ([\w.]+)=\S+(?:\n {9,}| +)(\S.*)", shown, re.M))
-    of_networks = {key for key in keys if ".model." in key}
-    assert keys.keys() - explained.keys() <= {*recipe, *of_networks}
+    of_components = {key for key in keys if re.search(r"\.(model|optimizer|schedule)\.", key)}
+    assert keys.keys() - explained.keys() <= {*recipe, *of_components}
     assert not set(recipe) & explained.keys()
-    assert all(f"  {key}=" in shown for key in of_networks)
+    assert all(f"  {key}=" in shown for key in of_components)
+    for group in ("training/optimizer", "training/schedule", "teacher/training"):
+        assert f"  {group}=" in shown
     assert explained["alpha"].startswith("weight of the labels' cross-entropy")
 
 

@@ -5,7 +5,7 @@ import shlex
 import pytest
 from helpers import CONF, composed, literal, mistakes, one_of
 
-from kdsweep.config import Config
+from kdsweep.config import Config, FineTuning, Section, Training
 from kdsweep.config.parse import parse
 
 OPTIONS = sorted(
@@ -15,7 +15,8 @@ OPTIONS = sorted(
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes_and_is_accepted(option):
-    parse(composed(option))
+    needed = {"training/schedule=multistep": ["training.schedule.milestones=[15,25]"]}
+    parse(composed(option, *needed.get(option, [])))
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=str)
@@ -57,7 +58,38 @@ def test_digits_bring_recipes_that_no_other_data_set_has(overrides, epochs, rate
     if rate == teachers:
         assert teacher == config.training
     else:
-        assert (teacher.optimizer, teacher.schedule) == ("adam", "constant")
+        own = parse(composed("training/optimizer=adam", "training/schedule=constant")).training
+        assert (teacher.optimizer, teacher.schedule) == (own.optimizer, own.schedule)
+
+
+def test_a_teachers_optimizer_replaces_the_students_or_changes_it():
+    def optimizers(*overrides: str) -> list[dict[str, object]]:
+        config = parse(composed("dataset=mnist", "training/optimizer=sgd", *overrides))
+        return [config.training.optimizer, config.teacher.training.optimizer]
+
+    student, teacher = optimizers()
+    assert teacher == student
+    student, teacher = optimizers("training/optimizer@teacher.training.optimizer=adam")
+    assert set(teacher) - set(student) == {"betas", "eps", "amsgrad"} and "momentum" not in teacher
+    student, teacher = optimizers("+teacher.training.optimizer.momentum=0.5")
+    assert teacher == student | {"momentum": 0.5}
+    student, teacher = optimizers("teacher.training.optimizer={_target_:my.Own}")
+    assert teacher == {"_target_": "my.Own"}
+
+
+def test_a_teacher_may_be_without_the_students_patience():
+    config = parse(composed("training.patience=3", "teacher.training.patience=null"))
+    assert (config.training.patience, config.teacher.training.patience) == (3, None)
+    config = parse(composed("training.patience=3", "teacher.training.patience=same"))
+    assert config.teacher.training.patience == 3
+
+
+def test_every_key_of_a_recipe_can_be_given_for_a_teacher():
+    def names(section: type[Section]) -> set[str]:
+        return set(section.model_fields)
+
+    teachers = composed("teacher/training=same").teacher.training
+    assert (set(teachers), set(teachers.fine_tuning)) == (names(Training), names(FineTuning))
 
 
 KEYS = {field.alias or name for name, field in Config.model_fields.items()}
@@ -124,13 +156,25 @@ def test_all_mistakes_are_told_together():
             "student.model: needs _target_, an import path such as my_networks.Small",
         ),
         (
-            "training.schedule=multistep",
-            "training.milestones=[]: schedule=multistep needs epochs here, such as [15,25]",
+            "training/schedule=multistep",
+            "training.schedule.milestones is missing (???): give training.schedule.milestones=…",
         ),
         (
-            "training.milestones=[3,2]",
-            "training.milestones=[3, 2]: must be epochs, 1 or more, in rising order",
+            "training.optimizer=sgd",
+            "training.optimizer=sgd: must be a mapping; a file is chosen with a slash, such as "
+            "training/optimizer=sgd",
         ),
+        ("+training.optimizer.lr=1", "training.optimizer: its lr is given by learning_rate; leave it out"),
+        (
+            "training.optimizer._target_=Adam",
+            "training.optimizer: needs _target_, an import path such as torch.optim.SGD",
+        ),
+        (
+            "training.optimizer.eps=nan",
+            "training.optimizer: its eps must be finite; a word is quoted: '\"nan\"'",
+        ),
+        ("teacher.training.epochs=some", "teacher.training.epochs=some: must be a whole number"),
+        ("training.epochs=same", "training.epochs=same: must be a whole number"),
         ("store=null", "store=null: must be a string"),
         ("student.name=???", "student.name is missing (???): give student.name=…"),
     ],
@@ -188,12 +232,6 @@ def test_a_method_may_bring_its_own_assistants():
     own = {"name": "own", "model": {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [8]}}
     config = parse(composed("experiment=mnist_takd", f"method.assistants={literal([own])}"))
     assert [network.name for network in config.assistants] == ["own"]
-
-
-def test_nesterov_needs_momentum():
-    assert mistakes("training=sgd", "training.nesterov=true", "training.momentum=0") == [
-        "training.nesterov=true: needs momentum > 0"
-    ]
 
 
 def test_threads_are_shared_between_jobs():

@@ -58,8 +58,8 @@ LAYOUTS = {
 }
 IMAGES = 12
 KERAS = {
-    "training.epsilon": 1e-7,
-    "teacher.training.epsilon": 1e-7,
+    "training.optimizer.eps": 1e-7,
+    "teacher.training.optimizer.eps": 1e-7,
     "teacher.init": "keras",
     "student.init": "keras",
 }

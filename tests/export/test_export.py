@@ -128,7 +128,8 @@ def test_the_card_tells_what_a_hub_and_a_person_want_to_know(swept, out):
         f"distilled (kd) from mnist_cnn (test accuracy {teacher['test']['accuracy']:.2%}).",
         f"| parameters | {student['cost']['parameters']:,} | {teacher['cost']['parameters']:,} |",
         f"| temperature | {result.swept['temperature']} |",
-        "## Intended use", "## Licence", "<!-- fill in -->", "optimizer adam", "kdsweep-predict . IMAGE…",
+        "## Intended use", "## Licence", "<!-- fill in -->", "optimizer torch.optim.Adam(betas=",
+        "kdsweep-predict . IMAGE…",
         "kdsweep -m temperature=1,4 hydra.sweep.dir=sweep", result.dataset["fingerprint"], student["key"],
     ):  # fmt: skip
         assert told in body, told

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from helpers import composed, make_dataset, make_stage, mistakes, model_of
+from helpers import composed, make_dataset, make_stage, mistakes, model_of, optimizer
 from planning import KNOWN, planned
 from scipy import stats
 from torch import nn
@@ -136,15 +136,15 @@ def adam(gradients: list[float], epsilon: float) -> float:
     return weight
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_epsilon_of_adam(optimizer):
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_epsilon_of_adam(name):
     """Gradients so small that it matters."""
     gradients = [3e-8, -1e-8, 5e-8]
     moved = {}
     for epsilon in (1e-8, 1e-7):
         weight = nn.Parameter(torch.zeros(1))
-        recipe = make_stage(optimizer=optimizer, epsilon=epsilon).training
-        stepper = make_optimizer([weight], recipe, 0.01)
+        recipe = make_stage(optimizer=optimizer(name, eps=epsilon, weight_decay=0.0)).training
+        stepper = make_optimizer([{"params": [weight]}], recipe, 0.01)
         for gradient in gradients:
             weight.grad = torch.tensor([gradient])
             stepper.step()
@@ -171,16 +171,18 @@ def test_the_default_is_as_if_there_were_no_choice():
     def keys(*overrides: str) -> list[str]:
         return [stage.key for stage in planned(*overrides).links().values()]
 
-    assert keys() == keys("teacher.init=own", "student.init=own", "training.epsilon=1e-8")
-    sgd = ("training=sgd", "method=scratch")
-    assert keys(*sgd) == keys(*sgd, "training.epsilon=1e-7")
-    changes = ["student.init=keras", "student.init=keras_he", "teacher.init=keras", "training.epsilon=1e-7"]
+    assert keys() == keys("teacher.init=own", "student.init=own", "training.optimizer.eps=1e-8")
+    changes = [
+        "student.init=keras",
+        "student.init=keras_he",
+        "teacher.init=keras",
+        "training/optimizer=keras_adam",
+    ]
     assert len({keys()[-1], *(keys(change)[-1] for change in changes)}) == 5
 
 
 def test_a_wrong_choice_is_told():
     assert mistakes("student.init=kears") == ["student.init=kears: allowed: own, keras, keras_he"]
-    assert mistakes("training.epsilon=0") == ["training.epsilon=0: must be greater than 0"]
 
 
 def test_an_assistant_has_a_choice_of_its_own():

@@ -239,7 +239,7 @@ def test_alpha_1_is_one_network_at_all_temperatures_of_the_heat_map(tmp_path):
 
 
 def test_a_flag_stands_as_a_word(tmp_path):
-    page = Page(tmp_path, invented.sweep({"training.nesterov": (False, True), "seed": (0, 1)}))
+    page = Page(tmp_path, invented.sweep({"training.optimizer.nesterov": (False, True), "seed": (0, 1)}))
     assert page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["ticktext"] == ["False", "True"]
 
 

@@ -18,7 +18,9 @@ from kdsweep.sweeps.compose import SweepLoader, compose, composed_values
 CHOICES = (
     "student=mlp", "student=resnet", "teacher=vgg", "method=ban", "method=takd", "training=sgd",
     "experiment=mnist_takd", "experiment=cifar10_ban", "hardware=cpu_parallel", "dataset=mnist",
-    "+dataset@other=cifar10", "teacher/training=same", "student=no_such_file", "~experiment",
+    "+dataset@other=cifar10", "teacher/training=same",
+    "training/optimizer=sgd", "training/optimizer@teacher.training.optimizer=sgd",
+    "student=no_such_file", "~experiment",
 )  # fmt: skip
 KEYS = (
     "temperature", "student.name", "student.model", "student.model.hidden", "student.model.hidden.0",
@@ -102,22 +104,20 @@ def test_jobs_that_differ_by_values_are_composed_once(loader, monkeypatch):
     assert [(each.student.name[:3], each.alpha, each.new) for each in configs] == [
         (student, alpha, [alpha]) for student in ("mlp", "vgg") for alpha in (0.1, 0.2, 0.3)
     ]
-    assert {each.teacher.training.epochs for each in configs} == {3}
+    assert {each.training.epochs for each in configs} == {3}
     configs[0].student.model.hidden = [1]
     assert configs[1].student.model.hidden != [1]  # they share nothing
 
 
 def test_the_values_of_many_jobs_come_from_one_config(loader, monkeypatch):
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
-    jobs = [[f"temperature={t}", f"training.weight_decay={t / 1000}"] for t in range(1, 200)]
+    jobs = [[f"temperature={t}", f"training.learning_rate={t / 1000}"] for t in range(1, 200)]
     resolved, whole = [], OmegaConf.to_container
     monkeypatch.setattr(OmegaConf, "to_container", lambda *a, **k: resolved.append(a) or whole(*a, **k))
     values = list(composed_values(master, jobs))
     assert len(values) == 199 and len(resolved) < 10
     assert values[-1]["temperature"] == 199
-    assert (
-        values[-1]["teacher"]["training"]["weight_decay"] == values[-1]["training"]["weight_decay"] == 0.199
-    )
+    assert values[-1]["training"]["learning_rate"] == 0.199
     values[0]["student"]["model"]["hidden"].append(1)
     assert values[1]["student"]["model"]["hidden"] != values[0]["student"]["model"]["hidden"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fitting import CPU, DATASET, assert_same, train
-from helpers import CNN, MLP, kd_objective, make_stage
+from helpers import CNN, MLP, kd_objective, make_stage, optimizer, schedule
 from safetensors.torch import save_file
 
 from kdsweep.config import Augment, Hardware
@@ -24,13 +24,23 @@ KD = kd_objective()
 MOVING = Augment(crop_padding=1, horizontal_flip=True)
 
 
+WARM = {"_target_": "kdsweep.training.schedules.warmup_cosine", "epochs": "epochs", "warmup": 2}
 VARIANTS = {
     "adam, dropout": make_stage(CNN),
     "sgd, multistep, augmented": make_stage(
-        CNN, optimizer="sgd", schedule="multistep", milestones=[2], nesterov=True, augment=MOVING
+        CNN,
+        optimizer=optimizer("SGD", momentum=0.9, nesterov=True),
+        schedule=schedule("MultiStepLR", milestones=[2]),
+        augment=MOVING,
     ),
-    "adamw, cosine": make_stage(MLP, optimizer="adamw", schedule="cosine", weight_decay=0.1),
-    "exponential, last": make_stage(MLP, schedule="exponential", gamma=0.5, keep="last"),
+    "adamw, cosine": make_stage(
+        MLP,
+        optimizer=optimizer("AdamW", weight_decay=0.1),
+        schedule=schedule("CosineAnnealingLR", T_max="epochs"),
+    ),
+    "exponential, last": make_stage(MLP, schedule=schedule("ExponentialLR", gamma=0.5), keep="last"),
+    "numbers in its memory": make_stage(MLP, optimizer={"_target_": "timm.optim.Lamb"}),
+    "warm-up": make_stage(MLP, optimizer=optimizer("NAdam"), schedule=WARM),
     "patience": make_stage(MLP, epochs=30, patience=3, monitor="val/cross_entropy"),
     "training loss": make_stage(MLP, epochs=30, patience=2, monitor="train/loss", learning_rate=0.5),
 }

@@ -265,8 +265,9 @@ def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Itera
 
 
 def _code(config: DictConfig) -> str | None:
-    """The digest of the user's own code of all networks, assistants among them."""
-    return source_digest({"networks": [plain(config[part]) for part in ("teacher", "student", "method")]})
+    """The digest of the user's own code of all networks, assistants among them, and of how they learn."""
+    parts = ("teacher", "student", "method", "training")
+    return source_digest({"components": [plain(config[part]) for part in parts]})
 
 
 def shapes(key: str) -> bool:

@@ -1,0 +1,51 @@
+"""What the optimizer or the schedule of a recipe comes to; every mistake in it is a ConfigError."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS, instantiate
+
+from kdsweep.config.code import import_from_here
+from kdsweep.errors import ConfigError
+from kdsweep.networks import SOURCE
+from kdsweep.networks.build import one_line
+
+Component = Mapping[str, Any]
+
+HYDRAS = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")  # no options
+
+
+def located(section: str, component: Component) -> Callable[..., Any]:
+    """What a component calls. Raises ConfigError if it is not to be found."""
+    made: Callable[..., Any] = _partial(section, {"_target_": component["_target_"]}).func
+    return made
+
+
+def called(section: str, component: Component, *given: Any, **more: Any) -> Any:
+    """What a component gives. Raises ConfigError if it is not to be found or refuses what it is given."""
+    make = _partial(section, {key: value for key, value in component.items() if key != SOURCE})
+    try:
+        return make(*given, **more)
+    except Exception as error:
+        raise wrong(section, component, one_line(error)) from error
+
+
+def options_of(component: Component) -> dict[str, Any]:
+    return {key: value for key, value in component.items() if key not in (*HYDRAS, SOURCE)}
+
+
+def wrong(section: str, component: Component, what: str) -> ConfigError:
+    return ConfigError(f"{section}._target_={component['_target_']}: {what}")
+
+
+def _partial(section: str, component: Component) -> Any:
+    import_from_here()
+    try:
+        return instantiate(
+            {**component, "_partial_": True},
+            _convert_="all",
+            # a user's config may name any code of theirs: it is trusted like that code
+            _execution_whitelist_=UNSAFE_DISABLE_EXECUTION_CHECKS,
+        )
+    except Exception as error:
+        raise wrong(section, component, one_line(error.__cause__ or error)) from error

@@ -1,0 +1,91 @@
+"""Whether a recipe's optimizer and schedule will do, tried on a few parameters before anything is trained."""
+
+import inspect
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from kdsweep.config import EPOCHS, Phase, Training
+from kdsweep.errors import ConfigError
+from kdsweep.networks.build import one_line
+from kdsweep.system.hydra_errors import unknown_key
+from kdsweep.training.components import Component, located, options_of, wrong
+from kdsweep.training.optimizers import make_optimizer, make_schedule, optimizer_tensors
+
+SHAPES = ((2, 2, 2, 2), (2, 2), (2,))  # of the parameters that a trial steps
+MOST_STEPS = 1000  # of a schedule's trial
+
+_problems: dict[str, str | None] = {}  # of the recipes that this process has tried
+
+
+def check_recipe(recipe: Training) -> None:
+    """Raise ConfigError unless optimizer and schedule take their options and can be stepped.
+
+    Each recipe is tried once per process.
+    """
+    phases = [phase for phase in recipe.phases if phase.epochs]
+    tried = repr((recipe.optimizer, recipe.schedule, phases))
+    if tried not in _problems:
+        try:
+            _refuse_options(recipe)
+            for phase in phases:
+                _try(recipe, phase)
+            _problems[tried] = None
+        except ConfigError as error:
+            _problems[tried] = str(error)
+    if problem := _problems[tried]:
+        raise ConfigError(problem)
+
+
+def _refuse_options(recipe: Training) -> None:
+    lines = [
+        *_wrong_options("optimizer", recipe.optimizer, ("params", "lr")),
+        *_wrong_options("schedule", recipe.schedule, ("optimizer", "last_epoch")),
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _wrong_options(section: str, component: Component, given: Sequence[str]) -> Iterator[str]:
+    """A line for each option that its signature does not have, or has without a default and lacks."""
+    try:
+        parameters = inspect.signature(located(section, component)).parameters.values()
+    except (TypeError, ValueError):  # nothing tells what it takes, or it cannot be called: the trial says so
+        return
+    options, several = (
+        options_of(component),
+        (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL),
+    )
+    taken = {each.name: each for each in parameters if each.name not in given and each.kind not in several}
+    if not any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters):
+        for name in sorted(options.keys() - taken):
+            yield unknown_key(f"{section}.{name}", taken)
+    for name, each in taken.items():
+        value = options.get(name)
+        if each.default is each.empty and name not in options:
+            yield f"{section}.{name} is missing: {component['_target_']} needs it"
+        elif type(each.default) in (int, float) and isinstance(value, str) and value != EPOCHS:
+            yield f"{section}.{name}={value}: must be a number"
+
+
+def _try(recipe: Training, phase: Phase) -> None:
+    """A step of a phase and, as far as they are few, those of its schedule."""
+    parameters = [nn.Parameter(torch.ones(shape)) for shape in SHAPES]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the training itself will warn
+        optimizer = make_optimizer([{"params": parameters}], recipe, phase.learning_rate)
+        schedule = make_schedule(optimizer, recipe, phase.epochs, 0)
+        try:
+            optimizer.step()
+            optimizer_tensors(optimizer)
+        except Exception as error:
+            raise wrong("optimizer", recipe.optimizer, one_line(error)) from error
+        try:
+            for _ in range(min(phase.epochs, MOST_STEPS)):
+                schedule.step()
+        except Exception as error:
+            raise wrong("schedule", recipe.schedule, one_line(error)) from error
