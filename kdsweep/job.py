@@ -144,7 +144,10 @@ def _check_machine_and_networks(job: Job) -> None:
         job.store.check_budget()
     if not job.config.hardware.elsewhere:
         resolve(job.config.hardware)
-    problems = _recipe_problems(untrained)
+    from kdsweep.training.recipe_check import recipe_problems  # which imports torch
+
+    recipes = {role: stage.training for role, stage in untrained.items() if stage.training.total_epochs}
+    problems = recipe_problems(recipes)
     for role, stage in untrained.items():
         role = "student" if role == "scratch" else role
         weights = job.initial[stage.initial] if stage.initial else None
@@ -159,23 +162,6 @@ def _check_machine_and_networks(job: Job) -> None:
             problems[role] = str(error) if str(error).startswith("method.") else f"{role}.{error}"
     if problems:
         raise ConfigError("\n".join(problems.values()))
-
-
-def _recipe_problems(stages: Mapping[str, Stage]) -> dict[str, str]:
-    """Mistakes in optimizers and schedules; one that others repeat from the student's recipe counts once."""
-    from kdsweep.training.recipe_check import check_recipe
-
-    found: dict[str, str] = {}
-    own = ("teacher", "assistant")  # whose recipes may differ from the student's
-    for role, stage in sorted(stages.items(), key=lambda each: each[0].startswith(own)):
-        section = f"{role}.training." if role.startswith(own) else "training."
-        try:
-            if stage.training.total_epochs:
-                check_recipe(stage.training)
-        except ConfigError as error:
-            for line in str(error).splitlines():
-                found.setdefault(line, section)
-    return {line: f"{section}{line}" for line, section in found.items()}
 
 
 def _reason(error: BaseException) -> str:

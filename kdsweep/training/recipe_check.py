@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -18,6 +18,20 @@ SHAPES = ((2, 2, 2, 2), (2, 2), (2,))  # of the parameters that a trial steps
 MOST_STEPS = 1000  # of a schedule's trial
 
 _problems: dict[str, str | None] = {}  # of the recipes that this process has tried
+
+
+def recipe_problems(recipes: Mapping[str, Training]) -> dict[str, str]:
+    """The mistakes in the recipes of a job's roles, a line each; a mistake of the student's counts once."""
+    found: dict[str, str] = {}
+    own = ("teacher", "assistant")  # whose recipes may differ from the student's
+    for role in sorted(recipes, key=lambda role: role.startswith(own)):
+        section = f"{role}.training." if role.startswith(own) else "training."
+        try:
+            check_recipe(recipes[role])
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                found.setdefault(line, section)
+    return {line: f"{section}{line}" for line, section in found.items()}
 
 
 def check_recipe(recipe: Training) -> None:
