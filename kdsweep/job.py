@@ -19,13 +19,13 @@ from kdsweep.networks.weights import weights_digest
 from kdsweep.report.live import Display
 from kdsweep.report.tables import busy, costs, draw_inside, sweep_line, sweep_table
 from kdsweep.results.events import Emit, Event, StageFinished
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, SweepInfo
 from kdsweep.stage import Stage, digest
 from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import Known, Plan, plan
 from kdsweep.stages.classes import for_classes
 from kdsweep.stages.latency import latency
-from kdsweep.stages.maker import Workshop, priced
+from kdsweep.stages.maker import Maker, priced
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import Run, begin_run, download, log_figures
 from kdsweep.training.device import resolve, uses_cuda
@@ -52,7 +52,11 @@ class Job:
 
 
 def run_job(
-    composed: DictConfig, folder: Path, result: Result, sweep: Sweep | None, watch: Emit = lambda event: None
+    composed: DictConfig,
+    folder: Path,
+    result: JobResult,
+    sweep: SweepInfo | None,
+    watch: Emit = lambda event: None,
 ) -> None:
     """Run the job of a composed config, fill in its result and leave it in `folder`, whatever happens.
 
@@ -69,7 +73,7 @@ def run_job(
         tracked = begin_run(config, job.store, result, sweep)
         measured = sweep.latency if sweep else measure([job])  # once the database is made
         if sweep is None:
-            alone = Sweep.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
+            alone = SweepInfo.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
             tracked.artifact(replace(alone, latency=measured).save(folder))
         with tracked, display:
             result.run_id = tracked.id
@@ -164,7 +168,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _obtain_and_evaluate(
-    job: Job, tracked: Run, watchers: Sequence[Emit], result: Result, measured: Mapping[str, Any]
+    job: Job, tracked: Run, watchers: Sequence[Emit], result: JobResult, measured: Mapping[str, Any]
 ) -> None:
     """Every stage from the store or by training; then the figures of each on the test split."""
 
@@ -174,8 +178,8 @@ def _obtain_and_evaluate(
 
     hardware = job.config.hardware
     remote = None if hardware.shared_store else tracked
-    workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
-    trained = workshop.obtain_all(job.plan.links())
+    maker = Maker(job.store, job.dataset, hardware, job.initial, emit, remote)
+    trained = maker.obtain_all(job.plan.links())
     student = job.plan.chain["student"]
     ms = measured.get("ms", {})
     if "cost/latency_ms" in job.config.objective and digest(priced(student, job.dataset)) not in ms:
@@ -184,11 +188,11 @@ def _obtain_and_evaluate(
     for role, stage in job.plan.links().items():
         # the student alone is compared with those that teach the student: what they add shows
         compared = teachers.get("student" if role == "scratch" else role, ())
-        result.networks[role] = _figures(workshop, stage, compared, trained[role])
+        result.networks[role] = _figures(maker, stage, compared, trained[role])
         known = ms.get(digest(priced(stage, job.dataset)))
         result.networks[role]["cost"] |= {} if known is None else {"latency_ms": known}
     if job.plan.ensemble:
-        result.networks["ensemble"] = _ensemble(workshop, job.plan, result)
+        result.networks["ensemble"] = _ensemble(maker, job.plan, result)
     result.chain = list(job.plan.chain)
     result.objective = _objective(result, job.config.objective)
 
@@ -205,7 +209,7 @@ def _insist(job: Job) -> dict[str, float]:
     )
 
 
-def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[float]:
+def _objective(result: JobResult, wanted: str | Sequence[str]) -> float | list[float]:
     """The number that the sweeper gets of the student, or several."""
     if not isinstance(wanted, str):
         return [_objective(result, each) for each in wanted]  # type: ignore[misc]
@@ -213,11 +217,9 @@ def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[floa
     return (result.val() | {f"cost/{name}": value for name, value in costs.items()})[wanted]
 
 
-def _figures(
-    workshop: Workshop, stage: Stage, teachers: Sequence[Stage], trained: StageFinished
-) -> dict[str, Any]:
-    evaluation = workshop.evaluation([stage], teachers)
-    weights, best = workshop.weights(stage), trained.history[trained.best_epoch - 1]
+def _figures(maker: Maker, stage: Stage, teachers: Sequence[Stage], trained: StageFinished) -> dict[str, Any]:
+    evaluation = maker.evaluation([stage], teachers)
+    weights, best = maker.weights(stage), trained.history[trained.best_epoch - 1]
     return {
         "key": stage.key,
         "name": stage.name,
@@ -233,14 +235,14 @@ def _figures(
         "history": trained.history,
         **json.loads((evaluation / "evaluation.json").read_text()),
         "val": {name: value for name, value in best.items() if name.startswith("val/")},
-        "cost": {**workshop.cost(stage), "bytes": weights.stat().st_size},
+        "cost": {**maker.cost(stage), "bytes": weights.stat().st_size},
     }
 
 
-def _ensemble(workshop: Workshop, plan: Plan, result: Result) -> dict[str, Any]:
+def _ensemble(maker: Maker, plan: Plan, result: JobResult) -> dict[str, Any]:
     """The figures of averaged outputs, compared with the teacher; they cost what the members do together."""
     members = plan.ensemble
-    evaluation = workshop.evaluation(list(members.values()), [plan.chain["teacher"]])
+    evaluation = maker.evaluation(list(members.values()), [plan.chain["teacher"]])
     costs = [result.networks[role]["cost"] for role in members]
     known = [name for name in costs[0] if all(name in cost for cost in costs)]
     return {
@@ -283,8 +285,8 @@ def _described(job: Job) -> dict[str, Any]:
     }
 
 
-def _log_model(config: Config, result: Result) -> list[str]:
+def _log_model(config: Config, result: JobResult) -> list[str]:
     """Log the student of a job alone as an MLflow model; where it is. Of a sweep, its end logs the best."""
     from kdsweep.export.logged import log_student
 
-    return log_student(Sweep(result.run_id or "", [], 1), [result], config.tracking, config.register_as)
+    return log_student(SweepInfo(result.run_id or "", [], 1), [result], config.tracking, config.register_as)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdsweep.results.packed import pack_bits, pack_floats
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 DIGITS = tuple("0123456789")
 BINS = 15
@@ -35,7 +35,7 @@ def sweep(
     spec = " ".join(f"{key}={','.join(map(str, values))}" for key, values in swept.items())
     config = {"dataset": {"name": name}, "temperature": 1, "training": {"epochs": epochs}}
     began = "2026-11-22T07:52:52+00:00"
-    made = Sweep(
+    made = SweepInfo(
         "p" * 32, list(swept), len(jobs), spec, f"kdsweep -m {spec}", began, config, {"kdsweep": "0.1.0"}
     )
     return Record(made, results)
@@ -45,7 +45,9 @@ def trials(count: int) -> Record:
     """A search: temperature and alpha drawn for each trial."""
     draw = random.Random(0)
     values = [{"temperature": 2 ** draw.uniform(0, 6), "alpha": draw.uniform(0, 1)} for _ in range(count)]
-    return Record(Sweep("p" * 32, ["temperature", "alpha"], count), [job(i, v) for i, v in enumerate(values)])
+    return Record(
+        SweepInfo("p" * 32, ["temperature", "alpha"], count), [job(i, v) for i, v in enumerate(values)]
+    )
 
 
 def job(
@@ -55,7 +57,7 @@ def job(
     classes: Sequence[str] = DIGITS,
     epochs: int = 30,
     name: str = "digits",
-) -> Result:
+) -> JobResult:
     seed = swept.get("seed", 0)
     chain = [role for role in ("teacher", "assistant1") if role in roles] + ["student"]
     networks = {
@@ -70,7 +72,7 @@ def job(
         "images": {"train": 1150, "val": 288, "test": IMAGES * len(classes)},
         "classes": list(classes),
     }
-    return Result(
+    return JobResult(
         number, dict(swept), seed, seconds=2.0, run_id=f"run{number}", networks=networks, chain=chain,
         recipe=recipe, dataset=data,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep.analysis.recipes import SEED, as_text, expected, seed_of
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 NUMBER = "sweep"
 # of a config: what the networks do not depend on, or what jobs tell by themselves
@@ -40,7 +40,7 @@ def together(records: Sequence[Record]) -> Record:
         keys = [NUMBER, *keys]
     if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
         keys = [*keys, SEED]
-    sweep = Sweep(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
+    sweep = SweepInfo(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
     results = [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
     return Record(sweep, results, confirmations=[each for record in records for each in record.confirmations])
 
@@ -81,7 +81,7 @@ class _Job:
 
     number: int  # of its sweep, from 1
     record: Record
-    result: Result
+    result: JobResult
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from kdsweep.analysis.measured import accuracy
 from kdsweep.analysis.recipes import Recipe, recipes
 from kdsweep.analysis.statistics import Interval, interval
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
         yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, luck=luck)
 
 
-def best_job(row: Row) -> Result:
+def best_job(row: Row) -> JobResult:
     """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
     return min(row.recipe.jobs, key=_order_of_job)
 
 
-def _order_of_job(job: Result) -> tuple[float, float]:
+def _order_of_job(job: JobResult) -> tuple[float, float]:
     val = job.val()
     return -val["val/accuracy"], val["val/cross_entropy"]
 
@@ -142,7 +142,7 @@ def _apart(groups: Sequence[Sequence[Recipe]]) -> list[str]:
     of_data = [key for key in keys if key == "dataset" or key.startswith("dataset.")]
     told: list[list[str]] = [[] for _ in groups]
     for key in [*of_data, *(key for key in ("experiment", "sweep") if key in keys)]:
-        values = [{Result(0, recipe.values).shown(key) for recipe in group} for group in groups]
+        values = [{JobResult(0, recipe.values).shown(key) for recipe in group} for group in groups]
         if all(len(each) == 1 for each in values) and len(set(map(frozenset, values))) > 1:
             for texts, (value,) in zip(told, values, strict=True):
                 texts.append(f"{key} = {value}")

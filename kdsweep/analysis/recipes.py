@@ -8,7 +8,7 @@ from typing import Any
 
 from kdsweep.analysis.measured import Tested, tested, tested_on
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 SEED = "seed"
 OF_DISTILLED = {
@@ -28,8 +28,8 @@ class Recipe:
     """
 
     values: dict[str, Any]
-    jobs: list[Result] = field(default_factory=list)
-    lost: list[Result] = field(default_factory=list)
+    jobs: list[JobResult] = field(default_factory=list)
+    lost: list[JobResult] = field(default_factory=list)
 
     @property
     def seeds(self) -> list[int]:
@@ -39,7 +39,7 @@ class Recipe:
     def label(self) -> str:
         """The swept values as sentences have them (T = 4, alpha = 0.1); without any, method and student."""
         if self.values:
-            named = Result(0, self.values)
+            named = JobResult(0, self.values)
             signs = {"temperature": "T"}
             return ", ".join(f"{signs.get(key, key)} = {named.shown(key)}" for key in self.values)
         made = self._any.recipe
@@ -69,7 +69,7 @@ class Recipe:
         )
 
     @property
-    def _any(self) -> Result:
+    def _any(self) -> JobResult:
         return (self.jobs or self.lost)[0]
 
     def test(self, role: str) -> dict[int, Tested]:
@@ -119,7 +119,7 @@ def recipes(record: Record) -> list[Recipe]:
     return found
 
 
-def _one_a_seed(jobs: Iterable[Result]) -> list[Result]:
+def _one_a_seed(jobs: Iterable[JobResult]) -> list[JobResult]:
     """By seed the first job, or rather the first that has a baseline."""
     ordered = sorted(jobs, key=lambda job: (job.seed, "scratch" not in job.networks))
     return [next(same) for _, same in groupby(ordered, key=lambda job: job.seed)]
@@ -131,7 +131,7 @@ def expected(record: Record) -> int:
     return ran if record.sweep.config.get("search") else max(ran, record.sweep.jobs)
 
 
-def seed_of(result: Result) -> int:
+def seed_of(result: JobResult) -> int:
     """A job's seed; one that failed early has not told it but among its swept values."""
     return int(result.swept.get(SEED, result.seed))
 

@@ -17,7 +17,7 @@ from kdsweep.data import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.networks.code import own_files, source_digest
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import download
 
@@ -26,8 +26,8 @@ from kdsweep.tracking import download
 class Chosen:
     """A trained network of a job, by its role in it."""
 
-    sweep: Sweep
-    result: Result
+    sweep: SweepInfo
+    result: JobResult
     role: str = "student"
 
     @property
@@ -69,18 +69,18 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
     return Chosen(sweep, best, role)
 
 
-def best_of_each(records: Sequence[Record]) -> dict[str, tuple[Sweep, Result]]:
+def best_of_each(records: Sequence[Record]) -> dict[str, tuple[SweepInfo, JobResult]]:
     """The best recipe's best job of each data set, as the report has it: several sweeps are told as one."""
     origins = {_identity(result): (record.sweep, result) for record in records for result in record.finished}
     rows = leaderboard(together(records))
     return {row.dataset: origins[_identity(best_job(row))] for row in rows if row.rank == 1}
 
 
-def _identity(result: Result) -> tuple[str | None, str]:
+def _identity(result: JobResult) -> tuple[str | None, str]:
     return result.run_id, result.networks["student"]["key"]
 
 
-def _best(records: Sequence[Record]) -> tuple[Sweep, Result]:
+def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
     best = best_of_each(records)
     if not best:
         failed = [result for record in records for result in record.results]
@@ -94,7 +94,7 @@ def _best(records: Sequence[Record]) -> tuple[Sweep, Result]:
     return next(iter(best.values()))
 
 
-def _of_number(records: Sequence[Record], job: int) -> tuple[Sweep, Result]:
+def _of_number(records: Sequence[Record], job: int) -> tuple[SweepInfo, JobResult]:
     if len(records) > 1:
         runs = ", ".join(record.sweep.run_id for record in records)
         raise KdsweepError(f"--job {job}: there are {len(records)} sweeps; give one of them: {runs}")

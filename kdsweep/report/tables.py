@@ -18,7 +18,7 @@ from kdsweep.report.look import link_name
 from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.pictures.response import draw_sweep, has_values
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console, seconds
 
@@ -110,12 +110,12 @@ def _tables(record: Record) -> list[Fitting | str]:
     return tables
 
 
-def _best(record: Record) -> Result:
+def _best(record: Record) -> JobResult:
     """The best recipe's best job, which is the one to ship."""
     return best_job(leaderboard(record)[0])
 
 
-def draw_inside(result: Result, folder: Path) -> list[Path]:
+def draw_inside(result: JobResult, folder: Path) -> list[Path]:
     """The pictures of a job alone: its learning curves, and its links if there are any in between.
 
     One that cannot be drawn is told, and harms nothing.
@@ -129,12 +129,12 @@ def draw_inside(result: Result, folder: Path) -> list[Path]:
     return drawn
 
 
-def _inside(results: Sequence[Result], best: Result, swept: Sequence[str]) -> Files:
+def _inside(results: Sequence[JobResult], best: JobResult, swept: Sequence[str]) -> Files:
     links: Files = {"chain.png": partial(draw_chain, results, swept)} if has_links(results) else {}
     return {"curves.png": partial(draw_curves, best), **links}
 
 
-def sweep_line(result: Result, jobs: int) -> str:
+def sweep_line(result: JobResult, jobs: int) -> str:
     """The line that a job of a sweep leaves on the screen."""
     if result.error:
         figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
@@ -153,12 +153,12 @@ def sweep_line(result: Result, jobs: int) -> str:
     return f"[{which}] {result.name}  {figures}"
 
 
-def ranked(results: Sequence[Result]) -> list[Result]:
+def ranked(results: Sequence[JobResult]) -> list[JobResult]:
     """Best first: by validation accuracy, equals by validation cross-entropy."""
     return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
 
 
-def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
+def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
     """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
 
     Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
@@ -169,7 +169,7 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
     figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
     table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
 
-    def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
+    def add(role: str, label: str, sharing: Sequence[JobResult], style: str | None = None) -> None:
         result = sharing[0]
         values = [{each.shown(key) for each in sharing} for key in swept]
         cells = (
@@ -185,7 +185,7 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
     students = {result.networks["student"]["key"] for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
-        sharing: dict[tuple[str, str], list[Result]] = {}
+        sharing: dict[tuple[str, str], list[JobResult]] = {}
         for result in results:
             if role in result.networks:
                 sharing.setdefault((result.networks[role]["key"], tested_on(result)), []).append(result)
@@ -195,7 +195,7 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
     return table
 
 
-def _roles(results: Sequence[Result]) -> set[str]:
+def _roles(results: Sequence[JobResult]) -> set[str]:
     return {role for result in results for role in result.networks}
 
 
@@ -205,13 +205,13 @@ def _down_the_table(role: str) -> tuple[int, str]:
     return last.get(role, 1), role
 
 
-def costs(result: Result, latency: Mapping[str, Any]) -> list[Fitting | str]:
+def costs(result: JobResult, latency: Mapping[str, Any]) -> list[Fitting | str]:
     """The table of costs and, if there is no latency in it, why."""
     lacking = any("latency_ms" not in network["cost"] for network in result.networks.values())
     return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
 
 
-def cost_table(result: Result) -> Fitting:
+def cost_table(result: JobResult) -> Fitting:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
     ratio = "teacher" in result.networks
     columns = [Column(result.name, right=False, wraps=True)]
@@ -235,7 +235,7 @@ def cost_table(result: Result) -> Fitting:
     return table
 
 
-def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
+def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) -> None:
     """Every job's figures in full precision, failed jobs with their error."""
     extra = [] if "seed" in swept else ["seed"]
     confirms = ["confirms"] if any(result.confirms for result in results) else []
@@ -267,17 +267,17 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
             )
 
 
-def _made(sharing: Sequence[Result], role: str) -> tuple[str, str]:
+def _made(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:
     """How long the training took, and whether this sweep did it."""
     reused = all(each.networks[role]["reused"] for each in sharing)
     return seconds(sharing[0].networks[role]["seconds"]), "reused" if reused else "trained"
 
 
-def _accuracies(result: Result, role: str) -> tuple[str, str]:
+def _accuracies(result: JobResult, role: str) -> tuple[str, str]:
     return f"{100 * result.val(role)['val/accuracy']:.2f}", f"{100 * (result.test(role) or 0):.2f}"
 
 
-def _difference(result: Result, role: str, other: str) -> str:
+def _difference(result: JobResult, role: str, other: str) -> str:
     """In points of test accuracy; a teacher is not compared."""
     own, theirs = result.test(role), result.test(other)
     if own is None or theirs is None or role in (other, "teacher"):

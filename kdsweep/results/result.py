@@ -36,7 +36,7 @@ PACKAGES = ("kdsweep", "torch", "torchvision", "timm", "hydra-core", "optuna", "
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepInfo:
     """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
@@ -56,9 +56,11 @@ class Sweep:
     latency: dict[str, Any] = field(default_factory=dict)
     confirm_from: int | None = None  # the number of the first job that only confirms
 
-    def result(self, number: int, swept: dict[str, Any]) -> "Result":
+    def result(self, number: int, swept: dict[str, Any]) -> "JobResult":
         """That of a job which begins."""
-        return Result(number, swept, confirms=self.confirm_from is not None and number >= self.confirm_from)
+        return JobResult(
+            number, swept, confirms=self.confirm_from is not None and number >= self.confirm_from
+        )
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
@@ -102,7 +104,7 @@ class Sweep:
 
 
 @dataclass
-class Result:
+class JobResult:
     """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
 
     `networks` has, per role, name, model, source (the digest of a user's own code), training, objective,

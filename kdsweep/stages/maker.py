@@ -1,4 +1,4 @@
-"""The workshop makes what the store lacks: trained stages, their logits, evaluations and costs.
+"""The maker makes what the store lacks: trained stages, their logits, evaluations and costs.
 
 All four are entries of the store, so each is made once, whoever asks, and a job whose entries are all there
 needs no torch.
@@ -39,7 +39,7 @@ LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that thei
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
-class Workshop:
+class Maker:
     """`initial` are the files of the weights that stages begin with, by digest; `remote` is where trained
     stages are exchanged with machines that have a store of their own."""
 

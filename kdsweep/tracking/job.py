@@ -9,7 +9,7 @@ from typing import Any
 
 from kdsweep.config import Config
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking.run import CONFIRMS_TAG, NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run
 from kdsweep.tracking.tracker import Tracker
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 MOST_CLASSES = 20  # that have a metric each in MLflow; all are in the evaluation
 
 
-def begin_run(config: Config, store: Store, result: Result, sweep: Sweep | None) -> Run:
+def begin_run(config: Config, store: Store, result: JobResult, sweep: SweepInfo | None) -> Run:
     """The job's MLflow run: its params few, what one compares by; its tags what one filters by.
 
     A sweep that began with MLflow goes on without it; a job that stands alone needs it.
@@ -49,7 +49,7 @@ def begin_run(config: Config, store: Store, result: Result, sweep: Sweep | None)
     return run
 
 
-def log_figures(tracked: Run, result: Result, files: Sequence[Path]) -> None:
+def log_figures(tracked: Run, result: JobResult, files: Sequence[Path]) -> None:
     """The final figures: the student's by their plain names, the others' under their role, and once more as
     one metric over the links of the chain, its step being the link, from 0 for the teacher."""
     tracked.ask_again()

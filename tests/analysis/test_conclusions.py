@@ -10,10 +10,10 @@ from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
 from kdsweep.analysis.recipes import recipes
 from kdsweep.report.note import note
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, SweepInfo
 
 
-def job(number: int, swept: dict, student: float, val: float = 0.5, **others: float | None) -> Result:
+def job(number: int, swept: dict, student: float, val: float = 0.5, **others: float | None) -> JobResult:
     """A finished job; `scratch` and `teacher` are test accuracies, None for no such network."""
     seed = swept.get("seed", 0)
     made = {"dataset": "digits", "student": "mlp", "method": "kd", "teacher": "mnist_cnn"}
@@ -29,14 +29,14 @@ def job(number: int, swept: dict, student: float, val: float = 0.5, **others: fl
     recipe = made | {
         key: value for key, value in swept.items() if key in ("temperature", "dataset", "method")
     }
-    return Result(
+    return JobResult(
         number, swept, seed, networks=networks, chain=chain, recipe=recipe, run_id=f"run{number}",
         seconds=1.0, dataset={"images": {"test": IMAGES}},
     )  # fmt: skip
 
 
-def sweep_of(results: list[Result], keys: list[str], jobs: int | None = None, **config: object) -> Record:
-    return Record(Sweep("parent", keys, len(results) if jobs is None else jobs, config=config), results)
+def sweep_of(results: list[JobResult], keys: list[str], jobs: int | None = None, **config: object) -> Record:
+    return Record(SweepInfo("parent", keys, len(results) if jobs is None else jobs, config=config), results)
 
 
 def seeded(*by_temperature: tuple[float, list[float]], scratch: list[float], **others: float) -> Record:
@@ -225,7 +225,7 @@ def test_one_seed_says_nothing_of_chance():
 
 
 def test_one_seed_of_several_is_no_reason_to_ask_for_more():
-    lost = [Result(i, {"temperature": 1, "seed": i}, error="out of memory") for i in (1, 2)]
+    lost = [JobResult(i, {"temperature": 1, "seed": i}, error="out of memory") for i in (1, 2)]
     finished = [job(0, {"temperature": 1, "seed": 0}, 0.85)]
     record = sweep_of([*finished, *lost], ["temperature", "seed"])
     assert "can be made; only one of its 3 seeds finished." in told(record)
@@ -264,10 +264,10 @@ def test_missing_runs_leave_the_seeds_that_there_are():
 def test_failed_jobs_are_counted_and_named():
     fine = [job(0, {"temperature": 1, "seed": 0}, 0.85), job(1, {"temperature": 1, "seed": 1}, 0.86)]
     lost = [
-        Result(2, {"temperature": 1, "seed": 2}, error="the loss is no longer finite\nat epoch 3"),
-        Result(3, {"temperature": 8, "seed": 0}, error=INTERRUPTED),
-        Result(4, {"temperature": 8, "seed": 1}, error=PRUNED),
-        Result(5, {"temperature": 8, "seed": 2}, error=PRUNED),
+        JobResult(2, {"temperature": 1, "seed": 2}, error="the loss is no longer finite\nat epoch 3"),
+        JobResult(3, {"temperature": 8, "seed": 0}, error=INTERRUPTED),
+        JobResult(4, {"temperature": 8, "seed": 1}, error=PRUNED),
+        JobResult(5, {"temperature": 8, "seed": 2}, error=PRUNED),
     ]
     record = sweep_of([*fine, *lost], ["temperature", "seed"])
     (row,) = leaderboard(record)
@@ -283,7 +283,7 @@ def test_failed_jobs_are_counted_and_named():
 
 def test_a_job_that_was_tried_again_counts_once():
     swept = {"temperature": 1}
-    record = sweep_of([Result(0, swept, error="out of memory"), job(1, swept, 0.85)], ["temperature"])
+    record = sweep_of([JobResult(0, swept, error="out of memory"), job(1, swept, 0.85)], ["temperature"])
     (recipe,) = recipes(record)
     assert len(recipe.jobs) == 1 and not recipe.lost
     assert "failed" not in told(record)
@@ -465,7 +465,7 @@ def part(temperatures: list[int], seeds: range, run: str = "a", **config: object
     ]
     for each in made:
         each.networks["student"]["key"] = f"{each.swept} {config}"
-    return Record(Sweep(run, ["temperature", "seed"], len(made), config=CONFIG | config), made)
+    return Record(SweepInfo(run, ["temperature", "seed"], len(made), config=CONFIG | config), made)
 
 
 def test_sweeps_together_are_one():
@@ -481,7 +481,7 @@ def test_sweeps_together_are_one():
 def test_what_a_search_tells_of_earlier_commands_counts_once():
     def search(*numbers: int, earlier: list[str]) -> Record:
         results = [job(i, {"temperature": i + 1}, 0.8) for i in numbers]
-        sweep = Sweep(f"sweep {numbers}", ["temperature"], 3, config={"search": {}}, earlier=earlier)
+        sweep = SweepInfo(f"sweep {numbers}", ["temperature"], 3, config={"search": {}}, earlier=earlier)
         return Record(sweep, results)
 
     first, second = search(0, 1, earlier=[]), search(0, 1, 2, earlier=["run0", "run1"])
@@ -495,8 +495,10 @@ def test_what_a_sweep_left_another_may_have_run():
     whole = part([1, 4], range(2), "b")
     left = whole.results[:2]
 
-    def record(run: str, results: list[Result], spec: str = "temperature=1,4 seed=0,1", **config) -> Record:
-        return Record(Sweep(run, ["temperature", "seed"], 4, spec, config=CONFIG | config), results)
+    def record(
+        run: str, results: list[JobResult], spec: str = "temperature=1,4 seed=0,1", **config
+    ) -> Record:
+        return Record(SweepInfo(run, ["temperature", "seed"], 4, spec, config=CONFIG | config), results)
 
     assert "2 of 4 jobs were without a result" in told(record("a", left))
     assert "without a result" not in told(together([record("a", left), record("b", whole.results)]))
@@ -512,7 +514,7 @@ def test_what_a_sweep_fixed_is_a_value_beside_one_that_swept_it():
     fixed = [job(i, {"seed": i}, 0.9) for i in range(2)]
     for each in fixed:
         each.recipe["temperature"] = 16.0
-    both = together([part([1, 4], range(2)), Record(Sweep("b", ["seed"], 2, config=CONFIG), fixed)])
+    both = together([part([1, 4], range(2)), Record(SweepInfo("b", ["seed"], 2, config=CONFIG), fixed)])
     assert set(rows(both)) == {"T = 1", "T = 4", "T = 16"}
 
 
@@ -523,7 +525,7 @@ def test_what_follows_a_swept_value_sets_no_sweeps_apart():
     for each in swept:
         each.recipe["temperature"] = 1.0
     config = CONFIG | {"training": {"epochs": 7}, "teacher": {"training": {"epochs": 7}}}
-    both = together([plain, Record(Sweep("b", ["training.epochs", "seed"], 2, config=config), swept)])
+    both = together([plain, Record(SweepInfo("b", ["training.epochs", "seed"], 2, config=config), swept)])
     assert {label: row.seeds for label, row in rows(both).items()} == {
         "T = 1, training.epochs = 2": (0, 1, 2), "T = 1, training.epochs = 7": (2,)
     }  # fmt: skip
@@ -544,13 +546,13 @@ def test_sweeps_whose_configs_differ_are_not_pooled():
     }, "what follows another key is not told twice"
     told_by_name = [job(0, {"temperature": 1, "seed": 0}, 0.7)]
     told_by_name[0].recipe["method"] = "takd"
-    apart = together([part([1], range(1)), Record(Sweep("b", ["temperature", "seed"], 1), told_by_name)])
+    apart = together([part([1], range(1)), Record(SweepInfo("b", ["temperature", "seed"], 1), told_by_name)])
     assert set(rows(apart)) == {"T = 1, method = kd", "T = 1, method = takd"}
 
 
 def test_sweeps_of_which_too_little_is_known_are_told_apart_by_number():
     unknown = part([1], range(2, 4), "b")
-    unknown = Record(Sweep("b", ["temperature", "seed"], 2), unknown.results)
+    unknown = Record(SweepInfo("b", ["temperature", "seed"], 2), unknown.results)
     assert set(rows(together([part([1], range(2)), unknown]))) == {"sweep = 1, T = 1", "sweep = 2, T = 1"}
     edited = part([1], range(2), "b")
     for each in edited.results:

@@ -23,7 +23,7 @@ from helpers import (
 )
 from scipy import stats
 
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 FILES = {"sweep.csv", "sweep.txt", "sweep.png", "f1.png", "roc_auc.png", "curves.png", "report.html"}
 LOGGED = FILES | {"sweep.json", "note.png"}
@@ -142,9 +142,9 @@ def test_several_sweeps_and_a_failed_job(kdsweep: Command, report: Command, tmp_
     assert {row["label"] for row in together["rows"]} == {
         f"T = {t}, training.learning_rate = {rate}" for t, rate in ((1, 0.001), (1, 0.01), (4, 0.001))
     }
-    parent = client(tmp_path).get_run(Sweep.load(tmp_path / "b").run_id)
+    parent = client(tmp_path).get_run(SweepInfo.load(tmp_path / "b").run_id)
     assert "1 of 3 jobs failed" in parent.data.tags["mlflow.note.content"]
-    job = Result.load(tmp_path / "a" / "0")
+    job = JobResult.load(tmp_path / "a" / "0")
     assert json.loads(report("a/0", "--json", "--out", "job").stdout)["rows"][0]["run_ids"] == [job.run_id]
 
 

@@ -24,7 +24,7 @@ from kdsweep.export.formats import FORMATS, write_and_compare
 from kdsweep.export.predict import open_session
 from kdsweep.networks.build import build
 from kdsweep.report.tables import ranked
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def exported(swept: Path, out: Path, *kinds: str, named: str = "sweep", **order:
     return export(records, Order(list(kinds), out, **order), tracking(swept))  # type: ignore[arg-type]
 
 
-def best(swept: Path) -> Result:
-    return ranked(Result.load_all(swept / "sweep"))[0]
+def best(swept: Path) -> JobResult:
+    return ranked(JobResult.load_all(swept / "sweep"))[0]
 
 
 def test_images() -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +147,7 @@ def test_the_worth_of_eight_bits_is_what_it_is_on_the_test_split(swept, out):
 
 
 def test_a_job_a_role_and_a_run(swept, out):
-    worst = ranked(Result.load_all(swept / "sweep"))[-1]
+    worst = ranked(JobResult.load_all(swept / "sweep"))[-1]
     done = exported(swept, out, "safetensors", job=worst.number)
     assert (done.job, done.run_id) == (worst.number, worst.run_id)
     assert exported(swept, out / "1", "safetensors", named=f"sweep/{worst.number}").job == worst.number

@@ -23,7 +23,7 @@ from kdsweep.data.arrays import read_arrays
 from kdsweep.errors import ConfigError
 from kdsweep.export.logged import log_student
 from kdsweep.report.tables import ranked
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 def client(folder: Path) -> MlflowClient:
@@ -48,13 +48,13 @@ def png(pixels: np.ndarray) -> bytes:
 @pytest.mark.long
 def test_of_a_sweep_the_best_student_takes_raw_images(kdsweep: Command, tmp_path, tracked):
     shown = kdsweep("-m", "temperature=1,4", "register=digits", "hydra.sweep.dir=sweep", *TINY).stdout
-    best = ranked(Result.load_all(tmp_path / "sweep"))[0]
+    best = ranked(JobResult.load_all(tmp_path / "sweep"))[0]
     assert f"  runs:/{best.run_id}/model" in shown
     assert "  registered as digits, version 1, alias best" in shown
     version = client(tmp_path).get_model_version_by_alias("digits", "best")
     assert (version.run_id, version.tags["kdsweep.stage"]) == (best.run_id, best.networks["student"]["key"])
     assert float(version.tags["kdsweep.val_accuracy"]) == best.val()["val/accuracy"]
-    others = [result for result in Result.load_all(tmp_path / "sweep") if result.run_id != best.run_id]
+    others = [result for result in JobResult.load_all(tmp_path / "sweep") if result.run_id != best.run_id]
     for result in others:  # not every job pays
         assert not client(tmp_path).get_run(result.run_id).outputs.model_outputs
 

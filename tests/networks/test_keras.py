@@ -18,7 +18,7 @@ from kdsweep.errors import ConfigError
 from kdsweep.networks import INIT
 from kdsweep.networks.build import build, check
 from kdsweep.stages.chains import plan
-from kdsweep.stages.maker import Workshop
+from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
 from kdsweep.training.optimizers import make_optimizer
 
@@ -253,7 +253,7 @@ def test_what_is_trained_with_it_is_evaluated_with_its_constants(tmp_path):
     }
     stage = make_stage(model, epochs=2, learning_rate=0.01, keep="last")
     hardware = Hardware(device="cpu", threads=1)
-    workshop = Workshop(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)
+    workshop = Maker(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)
     trained = workshop.obtain("student", stage)
     evaluated = json.loads((workshop.evaluation([stage], []) / "evaluation.json").read_text())
     assert evaluated["val"] == pytest.approx(

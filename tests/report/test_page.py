@@ -18,7 +18,7 @@ from kdsweep.report.page.figures import Axis
 from kdsweep.report.page.pareto import Point, pareto
 from kdsweep.results.packed import pack_bits
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, SweepInfo
 
 ALL = ["ship", "leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
 
@@ -293,7 +293,7 @@ def test_links_are_of_chains_that_have_some(tmp_path):
     ]
     others[2].chain = ["generation1", "generation2", "student"]
     others[2].networks["generation2"] = others[2].networks["generation1"]
-    page = Page(tmp_path, Record(Sweep("p", ["method"], 4), [chain, *others]))
+    page = Page(tmp_path, Record(SweepInfo("p", ["method"], 4), [chain, *others]))
     _, *rows = page.table("Links of the chains")
     assert {row[0] for row in rows} == {"method = takd", "method = ban"}
     above = {row[1]: row[5] for row in rows if row[0] == "method = ban"}
@@ -305,7 +305,7 @@ def test_what_was_trained_as_another_jobs_student_was_not_found(tmp_path):
     first = one.networks["student"]
     two.networks["generation1"] = first | {"reused": True}
     two.chain = ["teacher", "generation1", "student"]
-    page = Page(tmp_path, Record(Sweep("p", ["chain_length"], 2), [one, two]))
+    page = Page(tmp_path, Record(SweepInfo("p", ["chain_length"], 2), [one, two]))
     _, *rows = page.table("Time and reuse by role")
     told = {row[0]: row[1:] for row in rows}
     assert told["student"] == ["2", "2", "2", "0", "6.0 s", "0.0 s"]
@@ -327,7 +327,7 @@ def test_times_count_each_network_once(tmp_path):
 
 def test_failed_jobs_are_listed_with_their_error(tmp_path):
     record = invented.sweep()
-    lost = Result(
+    lost = JobResult(
         18, {"temperature": 64, "alpha": 0.1, "seed": 0}, error="the loss is no longer finite\nat 3"
     )
     page = Page(tmp_path, Record(record.sweep, [*record.results, lost]))
@@ -339,14 +339,14 @@ def test_failed_jobs_are_listed_with_their_error(tmp_path):
 def test_lost_jobs_are_those_of_the_answer(tmp_path):
     record = invented.sweep({"temperature": (1, 4), "seed": (0, 1)})
     lost = [
-        Result(4, {"temperature": 1, "seed": 0}, error="tried again, and finished"),
-        Result(5, {"temperature": 1, "seed": 1}, error=INTERRUPTED),
-        Result(6, {"temperature": 4, "seed": 0}, error=PRUNED),
-        Result(7, {"temperature": 16, "seed": 0}, error="no such file"),
-        Result(8, {"temperature": 16, "seed": 1}, error=INTERRUPTED),
-        Result(9, {"temperature": 32, "seed": 0}, error=PRUNED),
-        Result(10, {"temperature": 4, "seed": 2}, error=INTERRUPTED),
-        Result(11, {"temperature": 4, "seed": 3}, error="no such file"),
+        JobResult(4, {"temperature": 1, "seed": 0}, error="tried again, and finished"),
+        JobResult(5, {"temperature": 1, "seed": 1}, error=INTERRUPTED),
+        JobResult(6, {"temperature": 4, "seed": 0}, error=PRUNED),
+        JobResult(7, {"temperature": 16, "seed": 0}, error="no such file"),
+        JobResult(8, {"temperature": 16, "seed": 1}, error=INTERRUPTED),
+        JobResult(9, {"temperature": 32, "seed": 0}, error=PRUNED),
+        JobResult(10, {"temperature": 4, "seed": 2}, error=INTERRUPTED),
+        JobResult(11, {"temperature": 4, "seed": 3}, error="no such file"),
     ]
     page = Page(tmp_path, Record(record.sweep, [*record.results, *lost]))
     text = " ".join(page.text.split())
@@ -388,7 +388,7 @@ def test_without_a_run_there_is_no_command_and_without_a_network_nothing_to_ship
     record = invented.sweep({"seed": (0,)})
     record.results[0].run_id = None
     assert "kdsweep-export" not in Page(tmp_path, record).text
-    lost = Record(record.sweep, [Result(0, {"seed": 0}, error=INTERRUPTED)])
+    lost = Record(record.sweep, [JobResult(0, {"seed": 0}, error=INTERRUPTED)])
     page = Page(tmp_path, lost)
     assert page.sections == ["leaderboard", "origin"] and "1 job was interrupted" in page.text
 
@@ -401,7 +401,9 @@ def test_each_data_set_has_a_file_to_ship(tmp_path):
 
 
 def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):
-    record = Record(Sweep("p", ["temperature"], 1), [Result(0, {"temperature": 1}, error="no such file")])
+    record = Record(
+        SweepInfo("p", ["temperature"], 1), [JobResult(0, {"temperature": 1}, error="no such file")]
+    )
     page = Page(tmp_path, record)
     assert page.sections == ["leaderboard", "origin"] and page.charts == {}
     assert "no such file" in page.text and page.file.stat().st_size < 100_000

@@ -19,7 +19,7 @@ from kdsweep.report.pictures.confusion import draw_confusion
 from kdsweep.report.pictures.response import draw_sweep
 from kdsweep.report.tables import write_report, write_summary
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.store.show import show_entries
 from kdsweep.store.store import Store
 
@@ -34,11 +34,11 @@ def result(
         "student": network(f"student {number}", student, val),
     }
     data = {"images": {"test": IMAGES}}
-    return Result(number, swept, seed, networks=networks, chain=["teacher", "student"], dataset=data)
+    return JobResult(number, swept, seed, networks=networks, chain=["teacher", "student"], dataset=data)
 
 
-def summarize(results: list[Result], swept: list[str], folder: Path) -> list[Path]:
-    return list(write_summary(Record(Sweep("", swept, len(results)), results), folder))
+def summarize(results: list[JobResult], swept: list[str], folder: Path) -> list[Path]:
+    return list(write_summary(Record(SweepInfo("", swept, len(results)), results), folder))
 
 
 PICTURES = {"sweep.png", "f1.png", "roc_auc.png", "curves.png"}
@@ -156,7 +156,7 @@ def test_a_picture_without_values_is_left_out(tmp_path):
 
 
 def test_failed_jobs_stand_in_the_csv_alone(tmp_path):
-    failed = Result(1, {"temperature": 4}, error="the loss is no longer finite")
+    failed = JobResult(1, {"temperature": 4}, error="the loss is no longer finite")
     summarize([result(0, {"temperature": 1}, 0.85), failed], ["temperature"], tmp_path)
     with (tmp_path / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -166,7 +166,7 @@ def test_failed_jobs_stand_in_the_csv_alone(tmp_path):
 
 
 def test_without_a_finished_job_there_is_only_the_csv(tmp_path):
-    assert [file.name for file in summarize([Result(0, {}, error="no")], [], tmp_path)] == ["sweep.csv"]
+    assert [file.name for file in summarize([JobResult(0, {}, error="no")], [], tmp_path)] == ["sweep.csv"]
 
 
 def test_temperature_has_a_log_axis_and_level_baselines(tmp_path, axes):
@@ -255,7 +255,7 @@ def tables(folder) -> list[str]:
     return re.split(r"\n\s*\n", (folder / "sweep.txt").read_text().rstrip())
 
 
-def chained(number: int, length: int, seed: int = 0) -> Result:
+def chained(number: int, length: int, seed: int = 0) -> JobResult:
     """A job of a born-again chain, whose generations are shared between the lengths."""
     made = result(number, {"chain_length": length, "seed": seed}, 0)
     made.chain = ["teacher", *(f"generation{i}" for i in range(1, length)), "student"]

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from kdsweep.cli.records import read
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import RESULT, SWEEP, Result, Sweep
+from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking import ROLE_TAG, Run, Tracker
 
@@ -31,13 +31,13 @@ def sweep(tracker: Tracker, folder: Path, told: bool = True) -> Run:
     folder.mkdir()
     parent = Run(tracker, "T", tags={ROLE_TAG: "sweep"})
     if told:
-        parent.artifact(Sweep(parent.id, ["temperature"], 3, command="kdsweep -m …").save(folder))
+        parent.artifact(SweepInfo(parent.id, ["temperature"], 3, command="kdsweep -m …").save(folder))
     for number in range(3):
         swept = {"temperature": float(number + 1)}
         tags = {"mlflow.parentRunId": parent.id, ROLE_TAG: "job", "kdsweep.job": str(number)}
         run = Run(tracker, f"T={number}", tags={**tags, "kdsweep.swept": json.dumps(swept)})
         if number == 0:
-            run.artifact(Result(number, swept, run_id=run.id).save(folder))
+            run.artifact(JobResult(number, swept, run_id=run.id).save(folder))
         if number < 2:
             run.end("FINISHED" if number == 0 else "FAILED", "no luck" if number else None)
     parent.end("FINISHED")
@@ -65,8 +65,8 @@ def test_a_job_knows_the_sweep_it_is_of(tracker, uri, tmp_path):
 def test_an_experiment_has_its_jobs_alone_that_finished_too(tracker, uri, tmp_path):
     parent = sweep(tracker, tmp_path / "out")
     finished, failed = (Run(tracker, "kd mlp", tags={ROLE_TAG: "job"}) for _ in range(2))
-    finished.artifact(Sweep(finished.id, [], 1).save(tmp_path))
-    finished.artifact(Result(0, {}, run_id=finished.id).save(tmp_path))
+    finished.artifact(SweepInfo(finished.id, [], 1).save(tmp_path))
+    finished.artifact(JobResult(0, {}, run_id=finished.id).save(tmp_path))
     finished.end("FINISHED")
     failed.end("FAILED", "no luck")
     assert [record.sweep.run_id for record in read("mine", uri)] == [parent.id, finished.id]

@@ -9,7 +9,7 @@ from helpers import TINY, Command
 
 from kdsweep.analysis.leaderboard import leaderboard
 from kdsweep.cli.records import read
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 SHORT = (*TINY, "hardware.threads=1")
 
@@ -54,7 +54,7 @@ def test_mlflow_alone_tells_the_same(kdsweep: Command, tmp_path):
 @pytest.mark.long
 def test_several_at_a_time(kdsweep: Command, tmp_path):
     kdsweep("-m", "hardware=cpu_parallel", "temperature=1,4", "confirm=2", *SHORT)
-    results = Result.load_all(only(tmp_path))
+    results = JobResult.load_all(only(tmp_path))
     assert [job.confirms for job in results] == [False, False, True, True]
 
 

@@ -15,7 +15,7 @@ from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
 from kdsweep.methods import bind
 from kdsweep.stage import Objective
-from kdsweep.stages.maker import Workshop
+from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
 from kdsweep.training.fit import fit
 from kdsweep.training.network import Inputs, logits, selection_metrics
@@ -248,10 +248,10 @@ class WithBatchNorm(torch.nn.Sequential):
 NORMED = {"_target_": f"{__name__}.WithBatchNorm"}
 
 
-def workshop(folder: Path) -> tuple[Workshop, list[object]]:
+def workshop(folder: Path) -> tuple[Maker, list[object]]:
     events: list[object] = []
     hardware = Hardware(device="cpu", threads=1, jobs=1)
-    return Workshop(Store(folder), DATASET, hardware, {}, events.append), events
+    return Maker(Store(folder), DATASET, hardware, {}, events.append), events
 
 
 def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
@@ -259,13 +259,13 @@ def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
     from kdsweep.stages import maker as module
 
     placed = []
-    original = module.Workshop._network
+    original = module.Maker._network
 
     def network(self, stage):
         placed.append(original(self, stage))
         return placed[-1]
 
-    monkeypatch.setattr(module.Workshop, "_network", network)
+    monkeypatch.setattr(module.Maker, "_network", network)
     shop, _ = workshop(tmp_path)
     teacher = make_stage(NORMED)
     student = make_stage(MLP, KD, (teacher,), augment=MOVING)
@@ -374,7 +374,7 @@ def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
     shop.obtain("teacher", teacher)
     before = (tmp_path / teacher.key / "weights.safetensors").read_bytes()
     networks = []
-    for owner, name in ((Workshop, "_network"), (module, "build_initial")):
+    for owner, name in ((Maker, "_network"), (module, "build_initial")):
         original = getattr(owner, name)
 
         def noted(*arguments, original=original):

@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     rounded,
     with_interval,
 )
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 FEWEST = 10  # images of a bin that is drawn: the share of a few says little
 
@@ -62,7 +62,7 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
 Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent
 
 
-def _bins(jobs: Sequence[Result], role: str) -> list[Bin]:
+def _bins(jobs: Sequence[JobResult], role: str) -> list[Bin]:
     """The bins that are drawn, of all seeds together."""
     summed: dict[int, tuple[int, float, float]] = {}
     for job in jobs:

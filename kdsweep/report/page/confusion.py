@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     short,
     shown,
 )
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 MOST_CLASSES = 100  # of a matrix that is drawn
 MOST_COUNTED = 25  # beyond, numbers and names would be too small to read
@@ -51,7 +51,7 @@ def confusion_section(rows: Sequence[Row]) -> Section | None:
 Matrix = list[list[int]]
 
 
-def _summed(jobs: Sequence[Result], role: str) -> Matrix | None:
+def _summed(jobs: Sequence[JobResult], role: str) -> Matrix | None:
     matrices: list[Matrix] = [
         matrix for job in jobs if (matrix := job.networks.get(role, {}).get("test", {}).get("confusion"))
     ]

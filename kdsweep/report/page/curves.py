@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     rounded,
     shown,
 )
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be their histories
 SPLITS = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
@@ -39,7 +39,7 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
     return Section("curves", "Learning curves", explains, views, "Recipe")
 
 
-def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
+def _curves(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
     for role, name, colour, symbol in (
         ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
         ("scratch", "alone", "--line1", "square"),
@@ -79,7 +79,7 @@ def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
                 }
 
 
-def _learned(jobs: Sequence[Result], role: str) -> list[dict[str, Any]]:
+def _learned(jobs: Sequence[JobResult], role: str) -> list[dict[str, Any]]:
     return [job.networks[role] for job in jobs if job.networks.get(role, {}).get("history")]
 
 

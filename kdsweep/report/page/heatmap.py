@@ -10,7 +10,7 @@ from kdsweep.analysis.statistics import Interval
 from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, with_interval
 from kdsweep.report.page.metric import hover, metrics
 from kdsweep.report.pictures.response import LABELS
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 MOST_CELLS = 400
 MOST_NUMBERS = 100  # that stand upon cells
@@ -40,7 +40,7 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     explains += " Neighbours that differ by less than their intervals are not told apart by it."
     chosen = {k: v for k, v in rest.items() if any(row.values.get(k) != v for row in rows)}
     best = "the best recipe" if having[0] is rows[0] else "the best recipe with both"
-    told = f" All have {Result(0, chosen).name}, as {best} has." if chosen else ""
+    told = f" All have {JobResult(0, chosen).name}, as {best} has." if chosen else ""
     views = []
     for metric in metrics(held):
         values = {

@@ -10,7 +10,7 @@ from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import link_name
 from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 COSTS = {
     "FLOPs": ("flops", "FLOPs per image"),
@@ -89,9 +89,9 @@ def _points(rows: Sequence[Row]) -> Iterable[Point]:
                 yield from _point(role, f"{called}, {jobs[0].networks[role].get('name', '')}", jobs)
 
 
-def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
+def _sharing(rows: Sequence[Row], role: str) -> list[list[JobResult]]:
     """Of each network in a role the jobs, one a seed: recipes share it that have it for the same seeds."""
-    groups: list[dict[int, Result]] = []
+    groups: list[dict[int, JobResult]] = []
     for row in sorted(rows, key=lambda row: -len(row.recipe.jobs)):
         made = {job.seed: job for job in row.recipe.jobs if role in job.networks}
         for group in groups:
@@ -104,7 +104,7 @@ def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
     return [list(group.values()) for group in groups]
 
 
-def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
+def _point(role: str, label: str, jobs: Sequence[JobResult]) -> Iterable[Point]:
     networks = [job.networks[role] for job in jobs]
     found = tested(jobs, role)
     if found and all(network.get("cost") for network in networks):

@@ -26,11 +26,11 @@ from kdsweep.report.page.figures import (
 )
 from kdsweep.report.page.metric import hover, metrics, unit
 from kdsweep.report.pictures.response import AXES, LABELS
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
 COMPARED = {"teacher": "teacher", "scratch": "student alone"}
-Place = tuple[float | str, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
+Place = tuple[float | str, Row, Sequence[JobResult]]  # a value of the axis, with the jobs of a recipe there
 
 
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
@@ -81,7 +81,7 @@ def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
     for place, row, jobs in points:
         found = metric.over(jobs, "student")
         if found:
-            name = Result(0, {other: row.values[other] for other in others if other in row.values}).name
+            name = JobResult(0, {other: row.values[other] for other in others if other in row.values}).name
             lines.setdefault(name, []).append((place, found, row.label))
     complete = any(len(each) == len(axis.values) for each in lines.values())
     data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
@@ -146,7 +146,7 @@ def _compared(
     They change along the axis only if a line of students is `complete`: else it is by what those differ in.
     """
     for (role, name), line in zip(COMPARED.items(), (TEACHER, ALONE), strict=True):
-        at: dict[float | str, dict[int, Result]] = {}
+        at: dict[float | str, dict[int, JobResult]] = {}
         unique = True
         for place, _, jobs in points:
             for job in jobs:
@@ -167,7 +167,7 @@ def _compared(
             yield from _band(name, [axis.at(place) for place in places], means, line, metric)
 
 
-def _over(metric: Metric, by_seed: Mapping[int, Result], role: str) -> Interval:
+def _over(metric: Metric, by_seed: Mapping[int, JobResult], role: str) -> Interval:
     found = metric.over(list(by_seed.values()), role)
     assert found is not None
     return found
@@ -213,7 +213,7 @@ def _point_of(points: Sequence[Place], metric: Metric, key: str, others: Sequenc
     name = key.replace("_", " ")
 
     def told(place: Any) -> str:
-        return Result(0, {key: place}).shown(key)
+        return JobResult(0, {key: place}).shown(key)
 
     places = [place for place, _, _ in points]
     if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
@@ -233,7 +233,7 @@ def _point_of(points: Sequence[Place], metric: Metric, key: str, others: Sequenc
     if len(line) < 2:
         return ""
     (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
-    kept = Result(0, {other: chosen.values[other] for other in others if other in chosen.values}).name
+    kept = JobResult(0, {other: chosen.values[other] for other in others if other in chosen.values}).name
     on = f" (with {kept}, as the best by validation has)" if kept else ""
     if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
         return f"By {name}, the {metric.name} is {shown(low.mean, metric.percent)} at each{on}."

@@ -11,7 +11,7 @@ from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, compared
 from kdsweep.analysis.statistics import Interval, interval
 from kdsweep.report.look import link_name
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 from kdsweep.system.terminal import seconds
 
 
@@ -93,7 +93,7 @@ def _versus(what: str, several: bool) -> str:
 
 def _value(value: Any, key: str) -> Cell:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(Result(0, {key: value}).shown(key) if value is not None else "", value, number=number)
+    return Cell(JobResult(0, {key: value}).shown(key) if value is not None else "", value, number=number)
 
 
 def _percent(each: Interval | None) -> Cell:
@@ -180,7 +180,7 @@ class Times:
     table: Table
 
 
-def times(results: Sequence[Result]) -> Times:
+def times(results: Sequence[JobResult]) -> Times:
     """Networks by role: trained here, found in the store, used; each network counts once by its key.
 
     One job's student may be a link of another's chain: it was trained by the sweep in both roles, and its

@@ -6,20 +6,20 @@ from pathlib import Path
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, link_name, of_seeds
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
-def has_links(results: Sequence[Result]) -> bool:
+def has_links(results: Sequence[JobResult]) -> bool:
     """Whether there is anything between teacher and student."""
     return any(len(result.chain) > 2 for result in results)
 
 
-def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
+def draw_chain(results: Sequence[JobResult], swept: Sequence[str], file: Path) -> None:
     """Test accuracy link by link, from the teacher on: a line for each combination of swept values.
 
     Seeds give a mean and its 95 % interval; a star is the chain's ensemble. A student alone is no chain.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[JobResult]] = {}
     chains = [result for result in results if len(result.chain) > 1]
     for result in chains:
         name = ", ".join(f"{key}={result.shown(key)}" for key in swept if key != "seed")
@@ -57,7 +57,7 @@ def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     picture.savefig(file)
 
 
-def draw_curves(result: Result, file: Path) -> None:
+def draw_curves(result: JobResult, file: Path) -> None:
     """Training and validation accuracy per epoch, the distilled student against the student alone."""
     from matplotlib.ticker import MaxNLocator
 
@@ -83,5 +83,5 @@ def draw_curves(result: Result, file: Path) -> None:
     picture.savefig(file)
 
 
-def _accuracy(results: Sequence[Result], role: str) -> Interval:
+def _accuracy(results: Sequence[JobResult], role: str) -> Interval:
     return accuracy(tested(results, role)).interval().times(100)

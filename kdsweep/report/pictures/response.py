@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, TEACHER, figure, halves, of_seeds
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 AXES = ("temperature", "alpha", "chain_length")  # each that is swept has a panel
-Points = dict[float, dict[int, Result]]  # place along the axis to seed to job
+Points = dict[float, dict[int, JobResult]]  # place along the axis to seed to job
 DRAWN = {
     "accuracy": Metric("test accuracy", "accuracy", True),
     "f1": Metric("test F1", "f1", False),
@@ -28,7 +28,7 @@ LABELS = {
 }
 
 
-def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file: Path) -> None:
+def draw_sweep(results: Sequence[JobResult], swept: Sequence[str], shown: str, file: Path) -> None:
     """The figure `shown` of the test split against each swept parameter, lines by the others.
 
     Several seeds give a mean and its 95 % interval over seeds and test images. Teacher and student alone are
@@ -55,7 +55,7 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file
     picture.savefig(file)
 
 
-def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown: str, along: str) -> None:
+def _panel(axes: "Axes", results: Sequence[JobResult], swept: Sequence[str], shown: str, along: str) -> None:
     found: list[Any] = [result.seed if along == "seed" else result.swept.get(along) for result in results]
     is_number = all(_is_number(value) for value in found)
     others = [key for key in swept if key not in (along, "seed")]
@@ -74,7 +74,7 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
                 found.setdefault(name, {}).setdefault(place, {})[result.seed] = result
         return found
 
-    def over(jobs: Mapping[int, Result], role: str) -> Interval:
+    def over(jobs: Mapping[int, JobResult], role: str) -> Interval:
         measured = metric.over(list(jobs.values()), role)
         assert measured is not None
         return measured
@@ -112,12 +112,12 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
     axes.grid(alpha=0.25)
 
 
-def has_values(results: Sequence[Result], shown: str) -> bool:
+def has_values(results: Sequence[JobResult], shown: str) -> bool:
     """Whether there is anything to draw of a figure."""
     return any(DRAWN[shown].of(result, role) is not None for result in results for role in result.networks)
 
 
-def _label(shown: str, results: Sequence[Result]) -> str:
+def _label(shown: str, results: Sequence[JobResult]) -> str:
     positive = results[0].networks["student"]["test"].get("positive_class")
     if shown == "accuracy":
         return "test accuracy (%)"
@@ -128,7 +128,7 @@ def _label(shown: str, results: Sequence[Result]) -> str:
 def _draw(
     axes: "Axes",
     lines: Mapping[str, Points],
-    over: Callable[[Mapping[int, Result]], Interval],
+    over: Callable[[Mapping[int, JobResult]], Interval],
     label: str,
     style: str,
 ) -> None:
@@ -148,9 +148,9 @@ def _draw(
         )
 
 
-def _if_level(lines: Mapping[str, Points], metric: Metric, role: str) -> dict[int, Result] | None:
+def _if_level(lines: Mapping[str, Points], metric: Metric, role: str) -> dict[int, JobResult] | None:
     """Seed to job, if the figure is the same everywhere; None if it is not."""
-    by_seed: dict[int, Result] = {}
+    by_seed: dict[int, JobResult] = {}
     for points in lines.values():
         for jobs in points.values():
             for seed, job in jobs.items():
@@ -166,7 +166,7 @@ def _level(axes: "Axes", level: Interval, label: str, colour: str, style: str) -
         axes.axhspan(level.mean - half, level.mean + half, color=colour, alpha=0.08, linewidth=0)
 
 
-def _axes(results: Sequence[Result], swept: Sequence[str]) -> list[str]:
+def _axes(results: Sequence[JobResult], swept: Sequence[str]) -> list[str]:
     """The swept keys to draw along: the usual ones, else a number, else any, else the seed."""
     numbers = [key for key in swept if all(_is_number(result.swept.get(key)) for result in results)]
     usual = [key for key in AXES if key in numbers]
