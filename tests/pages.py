@@ -61,7 +61,7 @@ def nasty() -> Record:
         job.recipe |= {"student": NASTY[2], "teacher": NASTY[0]}
         job.dataset["fingerprint"] = NASTY[0]
         for network in job.networks.values():
-            network["name"] = NASTY[0]
+            network.name = NASTY[0]
     lost = JobResult(9, {"student": NASTY[2], "seed": 0}, error=NASTY[0])
     sweep = replace(
         record.sweep,

@@ -19,7 +19,7 @@ class Metric:
 
     def of(self, result: JobResult, role: str) -> float | None:
         if self.figure == "val/accuracy":
-            value = result.networks.get(role, {}).get("val", {}).get(self.figure)
+            value = result.networks[role].val.accuracy if role in result.networks else None
         else:
             value = result.test(role, self._figure([result], role))
         return None if value is None else value * self._unit

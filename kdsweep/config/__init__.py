@@ -6,12 +6,14 @@ from kdsweep.config.job import Config, Tracking
 from kdsweep.config.method import Distillation, Method, Scratch
 from kdsweep.config.network import Assistant, Network, Student, Teacher
 from kdsweep.config.search import COSTS, MONITORS, Objective, Search
-from kdsweep.config.section import Section
+from kdsweep.config.section import APART, OF_SWEEP, Section
 from kdsweep.config.training import FineTuning, Monitor, Phase, Training
 
 __all__ = [
+    "APART",
     "COSTS",
     "MONITORS",
+    "OF_SWEEP",
     "ArrayDataset",
     "Assistant",
     "Augment",

@@ -39,8 +39,8 @@ def log_student(
             model_id = log_model(tracking.uri, run_id, _loggable(chosen, tracking))
             lines.append(f"runs:/{run_id}/{MODEL}")
             if name:
-                accuracy = chosen.network["val"]["val/accuracy"]
-                tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network["key"]}
+                accuracy = chosen.network.val.accuracy
+                tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network.key}
                 lines.append(register(tracking.uri, name, model_id, run_id, accuracy, data, tags))
     except Exception as error:
         log.warning("the student is not logged as an MLflow model: %s", explain(error))

@@ -2,10 +2,9 @@
 
 import csv
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -17,8 +16,9 @@ from kdsweep.errors import KdsweepError, explain
 from kdsweep.report.look import link_name
 from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.pictures.response import draw_sweep, has_values
+from kdsweep.results.names import written
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console, seconds
 
@@ -49,12 +49,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
 
     record = together(records)
     page: Files = {"report.html": partial(write_page, records)} if record.results else {}
-    yield from _write(_csv(record) | page | _shown(record), folder)
-
-
-def write_summary(record: Record, folder: Path) -> Iterator[Path]:
-    """Write a CSV of all jobs and, if any has finished, their table as text and the pictures."""
-    yield from _write(_csv(record) | _shown(record), folder)
+    yield from _write(_csv(record) | page | _pictures(record), folder)
 
 
 def _write(files: Files, folder: Path) -> Iterator[Path]:
@@ -79,17 +74,17 @@ def _csv(record: Record) -> Files:
     return {"sweep.csv": partial(write_csv, [*record.results, *record.confirmations], record.sweep.keys)}
 
 
-def _shown(record: Record) -> Files:
+def _pictures(record: Record) -> Files:
     """What writes the table and each picture that has something to show."""
     results, swept = record.finished, record.sweep.keys
     if not results:
         return {}
-    shown = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
+    figures = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
     return {
         "sweep.txt": partial(_write_tables, record),
         **{
             name: partial(draw_sweep, results, swept, figure)
-            for name, figure in shown.items()
+            for name, figure in figures.items()
             if has_values(results, figure)
         },
         **_inside(results, _best(record), swept),
@@ -139,13 +134,13 @@ def sweep_line(result: JobResult, jobs: int) -> str:
     if result.error:
         figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
     else:
-        student = result.networks["student"]
+        student = result.student
         first = [
             link_name(role)
-            for role, each in result.networks.items()
-            if role != "ensemble" and each["key"] != student["key"] and not each["reused"]
+            for role, network in result.networks.items()
+            if not network.members and network.key != student.key and not network.reused
         ]
-        how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
+        how = "reused" if student.reused else f"trained in {seconds(student.seconds)}"
         val, test = _accuracies(result, "student")
         figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
     of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
@@ -155,7 +150,7 @@ def sweep_line(result: JobResult, jobs: int) -> str:
 
 def ranked(results: Sequence[JobResult]) -> list[JobResult]:
     """Best first: by validation accuracy, equals by validation cross-entropy."""
-    return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
+    return sorted(results, key=lambda job: (-job.val.accuracy, job.val.cross_entropy, job.number))
 
 
 def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
@@ -171,7 +166,7 @@ def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
 
     def add(role: str, label: str, sharing: Sequence[JobResult], style: str | None = None) -> None:
         result = sharing[0]
-        values = [{each.shown(key) for each in sharing} for key in swept]
+        values = [{written(each.swept.get(key, "")) for each in sharing} for key in swept]
         cells = (
             label,
             *(value.pop() if len(value) == 1 else "" for value in values),
@@ -183,12 +178,12 @@ def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
 
     for i, result in enumerate(ranked(results)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
-    students = {result.networks["student"]["key"] for result in results}
+    students = {result.student.key for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
         sharing: dict[tuple[str, str], list[JobResult]] = {}
         for result in results:
             if role in result.networks:
-                sharing.setdefault((result.networks[role]["key"], tested_on(result)), []).append(result)
+                sharing.setdefault((result.networks[role].key, tested_on(result)), []).append(result)
         for (key, _), group in sharing.items():
             if key not in students or role in ("teacher", "scratch"):
                 add(role, "alone" if role == "scratch" else link_name(role), group, "dim")
@@ -205,9 +200,9 @@ def _down_the_table(role: str) -> tuple[int, str]:
     return last.get(role, 1), role
 
 
-def costs(result: JobResult, latency: Mapping[str, Any]) -> list[Fitting | str]:
+def costs(result: JobResult, latency: Latency | None) -> list[Fitting | str]:
     """The table of costs and, if there is no latency in it, why."""
-    lacking = any("latency_ms" not in network["cost"] for network in result.networks.values())
+    lacking = any(network.cost.latency_ms is None for network in result.networks.values())
     return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
 
 
@@ -220,9 +215,9 @@ def cost_table(result: JobResult) -> Fitting:
     table = Fitting([*columns, Column("test %")])
     formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
     units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
-    teacher = result.networks.get("teacher", {}).get("cost")
+    teacher = result.networks["teacher"].cost.known() if ratio else None
     for role in (*result.chain, *({"ensemble"} & result.networks.keys())):
-        cost, cells = result.networks[role]["cost"], []
+        cost, cells = result.networks[role].cost.known(), []
         for name, form in formats.items():
             if name in cost:
                 cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
@@ -247,19 +242,17 @@ def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) ->
         writer = csv.writer(stream)
         writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
         for result in results:
-            student = result.networks.get("student", {})
-            val = student.get("val", {})
+            student = result.networks.get("student")
+            val = (student.val.accuracy, student.val.cross_entropy) if student else (None, None)
             writer.writerow(
                 [
                     result.number,
                     *(result.swept.get(key) for key in swept),
                     *([result.seed] if extra else []),
-                    student.get("best_epoch"),
-                    val.get("val/accuracy"),
-                    val.get("val/cross_entropy"),
+                    student.best_epoch if student else None,
+                    *val,
                     *(result.test(role, figure) for role in roles for figure in FIGURES),
-                    student.get("seconds"),
-                    student.get("reused"),
+                    *((student.seconds, student.reused) if student else (None, None)),
                     result.run_id,
                     result.error,
                     *(result.confirms for _ in confirms),
@@ -269,12 +262,12 @@ def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) ->
 
 def _made(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:
     """How long the training took, and whether this sweep did it."""
-    reused = all(each.networks[role]["reused"] for each in sharing)
-    return seconds(sharing[0].networks[role]["seconds"]), "reused" if reused else "trained"
+    reused = all(each.networks[role].reused for each in sharing)
+    return seconds(sharing[0].networks[role].seconds), "reused" if reused else "trained"
 
 
 def _accuracies(result: JobResult, role: str) -> tuple[str, str]:
-    return f"{100 * result.val(role)['val/accuracy']:.2f}", f"{100 * (result.test(role) or 0):.2f}"
+    return f"{100 * result.networks[role].val.accuracy:.2f}", f"{100 * (result.test(role) or 0):.2f}"
 
 
 def _difference(result: JobResult, role: str, other: str) -> str:
@@ -285,10 +278,10 @@ def _difference(result: JobResult, role: str, other: str) -> str:
     return f"{100 * (own - theirs):+.2f}"
 
 
-def busy(taken: Mapping[str, Any]) -> str:
+def busy(taken: Latency | None) -> str:
     """Why there is no latency, for people."""
     if not taken:
         return "not measured"
-    if taken["ms"]:
+    if taken.ms:
         return "only networks that are known before the first job begins are measured"
-    return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"
+    return f"{taken.load:.1f} of {taken.cores} cores were busy with something else"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.errors import KdsweepError
+from kdsweep.results.names import options_of
 from kdsweep.results.result import INTERRUPTED, PRUNED, RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.tracking.client import connect, silent
 from kdsweep.tracking.database import database_file
@@ -161,8 +162,12 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[SweepInfo, list[JobRe
         fetched = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
         fetched += pool.map(lambda run_id: _of_run(client, run_id, folder), sweep.earlier)
     results = [each for each in fetched if each]
-    finished = {result.name for result in results if not result.error}
-    kept = [each for each in results if not each.error or each.name not in finished]
+    for result in results:
+        result.options = result.options or options_of(
+            sweep.config
+        )  # of one that was killed, its tags alone say
+    finished = [result.swept for result in results if not result.error]
+    kept = [each for each in results if not each.error or each.swept not in finished]
     return sweep, sorted(kept, key=lambda result: result.number)
 
 

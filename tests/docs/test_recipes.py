@@ -210,7 +210,7 @@ def test_recipe_trains(recipe, tmp_path, database, monkeypatch):
     assert ("ensemble" in result.networks) == (config.method.name == "ban")
     for role in result.chain:
         trained = result.networks[role]
-        assert trained["test"]["accuracy"] is not None and trained["cost"]["parameters"] > 1000
-        assert Path(trained["weights"]).is_file()
+        assert 0 <= trained.test.accuracy <= 1 and trained.cost.parameters > 1000
+        assert (Path(config.store) / trained.key / "weights.safetensors").is_file()
     assert (tmp_path / "chain.png").exists() == (len(result.chain) > 2)
     assert (tmp_path / "curves.png").exists()

@@ -79,6 +79,10 @@ def test_images() -> tuple[np.ndarray, np.ndarray]:
 test_images.__test__ = False  # type: ignore[attr-defined]
 
 
+def weights_of(folder: Path, key: str) -> Path:
+    return folder / "kdsweep-store" / key / "weights.safetensors"
+
+
 @pytest.mark.long
 def test_the_best_student_in_every_format(swept, out, tool):
     """The command as it is typed; the figures it prints are recomputed here."""
@@ -86,11 +90,11 @@ def test_the_best_student_in_every_format(swept, out, tool):
     shown = tool("sweep", "--to", *kinds, "--quantize", "static", "--out", str(out)).stdout
     result = best(swept)
     network = result.networks["student"]
-    assert f"small_mlp, student of {result.name}: val {network['val']['val/accuracy']:.2%}" in shown
+    assert f"small_mlp, student of {result.name}: val {network.val.accuracy:.2%}" in shown
     models = {"model.onnx", "model.int8.onnx", "model.pt2", "model.torchscript.pt", "model.safetensors"}
     told = {"preprocessing.json", "network.json", "README.md"}
     assert {file.name for file in out.iterdir()} == models | told
-    assert (out / "model.safetensors").read_bytes() == Path(network["weights"]).read_bytes()
+    assert (out / "model.safetensors").read_bytes() == weights_of(swept, network.key).read_bytes()
 
     images, labels = test_images()
     inputs = torch.from_numpy(images).float() / 255
@@ -107,7 +111,7 @@ def test_the_best_student_in_every_format(swept, out, tool):
         np.testing.assert_allclose(logits[kind], logits["safetensors"], atol=1e-5)
     assert (logits["model.int8.onnx"] != logits["model.onnx"]).any()
     accuracy = (logits["safetensors"].argmax(axis=1) == labels).mean()
-    assert accuracy == network["test"]["accuracy"]
+    assert accuracy == network.test.accuracy
     for file in ("model.onnx", "model.int8.onnx"):
         accuracy = (logits[file].argmax(axis=1) == labels).mean()
         assert re.search(rf"{re.escape(file)}.*: test accuracy {accuracy:.2%}, [\d.]+ MB", shown), shown
@@ -123,13 +127,13 @@ def test_the_card_tells_what_a_hub_and_a_person_want_to_know(swept, out):
     assert front["pipeline_tag"] == "image-classification" and front["datasets"] == ["digits"]
     (figures,) = front["model-index"][0]["results"]
     values = {each["type"]: each["value"] for each in figures["metrics"]}
-    assert values["accuracy"] == pytest.approx(student["test"]["accuracy"], abs=1e-6)
+    assert values["accuracy"] == pytest.approx(student.test.accuracy, abs=1e-6)
     for told in (
         f"distilled (kd) from mnist_cnn (test accuracy {teacher['test']['accuracy']:.2%}).",
-        f"| parameters | {student['cost']['parameters']:,} | {teacher['cost']['parameters']:,} |",
+        f"| parameters | {student.cost.parameters:,} | {teacher.cost.parameters:,} |",
         f"| temperature | {result.swept['temperature']} |",
         "## Intended use", "## Licence", "<!-- fill in -->", "optimizer adam", "kdsweep-predict . IMAGE…",
-        "kdsweep -m temperature=1,4 hydra.sweep.dir=sweep", result.dataset["fingerprint"], student["key"],
+        "kdsweep -m temperature=1,4 hydra.sweep.dir=sweep", result.dataset["fingerprint"], student.key,
     ):  # fmt: skip
         assert told in body, told
     assert "safetensors" not in body.split("## Intended use")[0]
@@ -168,13 +172,11 @@ def test_from_mlflow_alone_a_student_can_be_had_and_a_teacher_cannot(swept, out,
         run_id = str(best(swept).run_id)
         done = exported(swept, out, "safetensors", named=run_id)
         assert done.run_id == run_id
-        with pytest.raises(KdsweepError, match=r"no longer in the store .* MLflow has the student's alone"):
+        with pytest.raises(KdsweepError, match=r"are not in the store .* MLflow has the student's alone"):
             exported(swept, tmp_path / "teacher", "safetensors", named=run_id, role="teacher")
     finally:
         (swept / "away").rename(swept / "kdsweep-store")
-    assert (out / "model.safetensors").read_bytes() == Path(
-        best(swept).networks["student"]["weights"]
-    ).read_bytes()
+    assert (out / "model.safetensors").read_bytes() == weights_of(swept, best(swept).student.key).read_bytes()
     assert not (tmp_path / "teacher").exists()
 
 

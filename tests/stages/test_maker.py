@@ -38,7 +38,7 @@ def order_while_another_trains(folder: Path, locked: str, until: str, most: floa
     other.start()
     try:
         assert held.wait(60)
-        done = shop.obtain_all({"teacher": TEACHER, "scratch": ALONE, "student": STUDENT})
+        done = shop.train({"teacher": TEACHER, "scratch": ALONE, "student": STUDENT})
     finally:
         other.join()
     assert list(done) == ["teacher", "scratch", "student"]  # as they are shown, whatever came first
@@ -58,7 +58,7 @@ def test_the_student_is_trained_while_another_job_trains_it_alone(tmp_path):
 
 def test_a_job_waits_where_there_is_nothing_else_to_do(tmp_path):
     shop = Maker(Store(tmp_path), make_dataset(), Hardware(device="cpu", threads=1), {}, lambda event: None)
-    shop.obtain_all({"scratch": ALONE})
+    shop.train({"scratch": ALONE})
     order = order_while_another_trains(tmp_path, TEACHER.key, until="nothing", most=1)
     assert order == ["scratch", "waits for teacher", "teacher", "student"]
 

@@ -66,12 +66,13 @@ def _bins(jobs: Sequence[JobResult], role: str) -> list[Bin]:
     """The bins that are drawn, of all seeds together."""
     summed: dict[int, tuple[int, float, float]] = {}
     for job in jobs:
-        found = job.networks.get(role, {}).get("test", {}).get("calibration")
+        evaluation = job.evaluation(role)
+        found = evaluation.calibration if evaluation else None
         if not found:
             continue
-        each = zip(found["count"], found["confidence"], found["accuracy"], strict=True)
-        for i, (count, confidence, accuracy) in enumerate(each):
-            if count:
+        bins = zip(found.count, found.confidence, found.accuracy, strict=True)
+        for i, (count, confidence, accuracy) in enumerate(bins):
+            if count and confidence is not None and accuracy is not None:
                 n, sure, right = summed.get(i, (0, 0.0, 0.0))
                 summed[i] = n + count, sure + count * confidence, right + count * accuracy
     kept = [each for _, each in sorted(summed.items()) if each[0] >= FEWEST]

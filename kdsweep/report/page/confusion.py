@@ -52,9 +52,8 @@ Matrix = list[list[int]]
 
 
 def _summed(jobs: Sequence[JobResult], role: str) -> Matrix | None:
-    matrices: list[Matrix] = [
-        matrix for job in jobs if (matrix := job.networks.get(role, {}).get("test", {}).get("confusion"))
-    ]
+    evaluations = [evaluation for job in jobs if (evaluation := job.evaluation(role))]
+    matrices = [evaluation.confusion for evaluation in evaluations if evaluation.confusion]
     if not matrices:
         return None
     return [[sum(cells) for cells in zip(*same, strict=True)] for same in zip(*matrices, strict=True)]

@@ -79,14 +79,14 @@ def _points(rows: Sequence[Row]) -> Iterable[Point]:
     told: set[str] = set()
     for row in rows:
         yield from _point("student", f"student, {row.label}", row.recipe.jobs)
-        told |= {job.networks["student"]["key"] for job in row.recipe.jobs}
+        told |= {job.student.key for job in row.recipe.jobs}
     roles = dict.fromkeys(role for row in rows for job in row.recipe.jobs for role in job.networks)
     for role in roles:
         for jobs in _sharing(rows, role):
-            if not told.issuperset(keys := {job.networks[role]["key"] for job in jobs}):
+            if not told.issuperset(keys := {job.networks[role].key for job in jobs}):
                 told |= keys
                 called = "student alone" if role == "scratch" else link_name(role)
-                yield from _point(role, f"{called}, {jobs[0].networks[role].get('name', '')}", jobs)
+                yield from _point(role, f"{called}, {jobs[0].networks[role].name}", jobs)
 
 
 def _sharing(rows: Sequence[Row], role: str) -> list[list[JobResult]]:
@@ -96,7 +96,7 @@ def _sharing(rows: Sequence[Row], role: str) -> list[list[JobResult]]:
         made = {job.seed: job for job in row.recipe.jobs if role in job.networks}
         for group in groups:
             both = group.keys() & made.keys()
-            if both and all(group[i].networks[role]["key"] == made[i].networks[role]["key"] for i in both):
+            if both and all(group[i].networks[role].key == made[i].networks[role].key for i in both):
                 group.update(made)
                 break
         else:
@@ -105,10 +105,9 @@ def _sharing(rows: Sequence[Row], role: str) -> list[list[JobResult]]:
 
 
 def _point(role: str, label: str, jobs: Sequence[JobResult]) -> Iterable[Point]:
-    networks = [job.networks[role] for job in jobs]
     found = tested(jobs, role)
-    if found and all(network.get("cost") for network in networks):
-        costs = [network["cost"] for network in networks]
+    if found:
+        costs = [job.networks[role].cost.known() for job in jobs]
         known = [key for key in costs[0] if all(key in cost for cost in costs)]
         cost = {key: fmean(cost[key] for cost in costs) for key in known}
         yield Point(role, label, cost, accuracy(found).interval().times(100))

@@ -6,6 +6,7 @@ from pathlib import Path
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, link_name, of_seeds
+from kdsweep.results.names import named
 from kdsweep.results.result import JobResult
 
 
@@ -22,7 +23,8 @@ def draw_chain(results: Sequence[JobResult], swept: Sequence[str], file: Path) -
     groups: dict[str, list[JobResult]] = {}
     chains = [result for result in results if len(result.chain) > 1]
     for result in chains:
-        name = ", ".join(f"{key}={result.shown(key)}" for key in swept if key != "seed")
+        kept = {key: result.swept[key] for key in swept if key != "seed" and key in result.swept}
+        name = named(kept, result.options)
         groups.setdefault(name, []).append(result)
     picture, (axes,) = figure(7.2, 4.6)
     longest = max((result.chain for result in chains), key=len)
@@ -67,14 +69,15 @@ def draw_curves(result: JobResult, file: Path) -> None:
         if network is None:
             continue
         label = label if len(result.chain) > 1 else "student"
-        epochs = range(1, len(network["history"]) + 1)
+        epochs = range(1, len(network.history) + 1)
         for name, style, what in (("val/accuracy", "-", "validation"), ("train/accuracy", "--", "training")):
-            values = [100 * epoch.get(name, float("nan")) for epoch in network["history"]]
+            values = [100 * epoch.get(name, float("nan")) for epoch in network.history]
             marker = "o" if len(values) == 1 else None
             axes.plot(epochs, values, color=colour, linestyle=style, marker=marker, label=f"{label}, {what}")
-        best = network["best_epoch"]
-        chosen = 100 * network["history"][best - 1]["val/accuracy"]
-        axes.plot([best], [chosen], color=colour, marker="*", markersize=12, linestyle="none")
+        chosen = 100 * network.val.accuracy
+        axes.plot(
+            [network.best_epoch or 0], [chosen], color=colour, marker="*", markersize=12, linestyle="none"
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch (star: the one kept)", ylabel="accuracy (%)")
     axes.set_title(result.name or "distilled against alone", fontsize=10)

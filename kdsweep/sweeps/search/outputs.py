@@ -78,7 +78,7 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
 
 def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[JobResult]) -> FrozenTrial:
     """Equals by validation cross-entropy, as the sweep's report has it."""
-    losses = {each.number: each.val()["val/cross_entropy"] for each in results if not each.error}
+    losses = {each.number: each.val.cross_entropy for each in results if not each.error}
     best = study.best_value  # which asks the database
     equals = [trial for trial in finished if trial.value == best]
     return min(equals, key=lambda trial: losses.get(trial.number, inf))
