@@ -26,7 +26,7 @@ from kdsweep.results.network import Cost
 from kdsweep.results.result import Latency
 from kdsweep.stage import digest
 from kdsweep.stages import latency
-from kdsweep.stages.maker import priced
+from kdsweep.stages.figures import priced
 from kdsweep.store.store import Store
 from kdsweep.sweeps import checks
 
