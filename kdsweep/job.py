@@ -19,6 +19,7 @@ from kdsweep.networks.weights import WEIGHTS, weights_digest
 from kdsweep.report.live import Display
 from kdsweep.report.pictures.confusion import draw_confusion
 from kdsweep.report.tables import busy, costs, draw_inside, sweep_line, sweep_table
+from kdsweep.results.dataset import DatasetInfo
 from kdsweep.results.events import Emit, Event
 from kdsweep.results.names import CHAIN_LENGTH, options_of
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency, SweepInfo
@@ -264,8 +265,7 @@ def _at(values: Any, key: str) -> Any:
     return values
 
 
-def _described(job: Job) -> dict[str, Any]:
-    """The data set as a network meets it, and by which one knows it again."""
+def _described(job: Job) -> DatasetInfo:
     data, recipe = job.dataset, job.config.dataset
     return {
         "name": recipe.name,
@@ -276,9 +276,9 @@ def _described(job: Job) -> dict[str, Any]:
         "shape": list(data.shape),
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
-        "resize": getattr(recipe, "resize", "squash"),
-        **({"background": recipe.background} if isinstance(recipe, ImageDataset) else {}),
-        "deep_range": data.deep_range,
+        "resize": recipe.resize if isinstance(recipe, ImageDataset) else "squash",
+        "background": list(recipe.background) if isinstance(recipe, ImageDataset) else None,
+        "deep_range": None if data.deep_range is None else list(data.deep_range),
         "config": {**recipe.model_dump(mode="json"), "root": str(Path(recipe.root).expanduser().absolute())},
     }
 

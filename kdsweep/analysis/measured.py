@@ -100,4 +100,4 @@ def figure_of(jobs: Sequence[JobResult], role: str, name: str) -> Estimate | Non
     images = {(tested_on(job), job.dataset.get("images", {}).get("test")) for job, _ in having}
     if len(replicates) < len(values) or len(images) > 1:
         return of_seeds(values)
-    return resampled(values, np.stack(replicates), images.pop()[1])
+    return resampled(values, np.stack(replicates), having[0][0].dataset["images"]["test"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.results.dataset import DatasetInfo
 from kdsweep.results.names import Option, named, options_of
 from kdsweep.results.network import Evaluation, NetworkResult, Selection
 from kdsweep.results.packed import unpack_bits, unpack_floats
@@ -128,8 +129,7 @@ class JobResult:
 
     `networks` are by role; `chain` are the roles from teacher to student, beside which there may be "scratch"
     and "ensemble". `config` is the job's own, without passwords; `options` says how its method's numbers are
-    written; `recipe` names what its networks are made by. `dataset` is what a network takes and gives:
-    classes, shape, mean, std, and the config that its images come from. `entries` are the keys of what it
+    written; `recipe` names what its networks are made by. `entries` are the keys of what it
     needs of the store.
     """
 
@@ -144,7 +144,7 @@ class JobResult:
     networks: dict[str, NetworkResult] = field(default_factory=dict)
     chain: list[str] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
-    dataset: dict[str, Any] = field(default_factory=dict)
+    dataset: DatasetInfo = field(default_factory=DatasetInfo)
     entries: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Option] = field(default_factory=dict)

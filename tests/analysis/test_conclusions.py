@@ -560,6 +560,33 @@ def test_sweeps_whose_configs_differ_are_not_pooled():
     assert set(rows(apart)) == {"T=1 method=kd", "T=1 method=takd"}
 
 
+def test_what_shapes_no_job_sets_no_sweeps_apart():
+    """Where jobs run, what a sweep is asked beside, and how its method writes numbers."""
+    one = part([1], range(2), store="a", hardware={"jobs": 1}, register=None, dataset={"root": "a"})
+    other = part(
+        [1], range(2, 4), "b", store="b", hardware={"jobs": 2}, register="best", dataset={"root": "b"}
+    )
+    for each in other.results:
+        each.config = each.config | {"confirm": 3, "objective": "val/cross_entropy", "baseline": False}
+        each.config["method"] = {"name": "kd", "options": {"temperature": {"sign": "T"}}}
+    assert {label: row.seeds for label, row in rows(together([one, other])).items()} == {"T=1": (0, 1, 2, 3)}
+
+
+def test_each_job_has_its_own_config():
+    """One sweep tries two experiments, which the config of its first job does not tell."""
+    both = [job(i, {"experiment": name, "seed": i % 2}, 0.9) for i, name in enumerate("xxyy")]
+    for each in both:
+        epochs = {"x": 2, "y": 9}[each.swept["experiment"]]
+        each.recipe["temperature"], each.config = 1.0, CONFIG | {"training": {"epochs": epochs}}
+    tried = Record(SweepInfo("a", ["experiment", "seed"], 4, config=both[0].config), both)
+    beside = [job(i, {"seed": i}, 0.8) for i in range(2)]
+    for each in beside:
+        each.recipe["temperature"], each.config = 1.0, CONFIG | {"training": {"epochs": 9}}
+        each.student.key = f"beside {each.seed}"
+    plain = Record(SweepInfo("b", ["seed"], 2, config=beside[0].config), beside)
+    assert set(rows(together([tried, plain]))) == {"experiment=x", "experiment=y", "kd mlp"}
+
+
 def test_sweeps_whose_networks_differ_though_their_configs_do_not_are_told_apart_by_number():
     edited = part([1], range(2), "b")
     for each in edited.results:

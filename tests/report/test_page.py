@@ -17,6 +17,7 @@ from scipy import stats
 from kdsweep.analysis.statistics import interval
 from kdsweep.report.page.figures import Axis
 from kdsweep.report.page.pareto import Point, pareto
+from kdsweep.results.names import Option
 from kdsweep.results.network import Calibration, Selection
 from kdsweep.results.packed import pack_bits
 from kdsweep.results.record import Record
@@ -126,6 +127,22 @@ def test_a_network_is_one_point_of_all_its_seeds_though_a_job_of_a_recipe_failed
     assert page.trace("cost", "teacher")["y"] == pytest.approx([100 * fmean(teachers)], abs=1e-3)
     assert len(page.trace("cost", "student alone")["y"]) == 1
     assert len(page.trace("cost", "student")["y"]) == 2
+
+
+def test_a_map_is_of_any_two_numbers_of_a_method(tmp_path):
+    record = invented.sweep({"alpha": (0.1, 0.5), "method.terms.dkd.beta": (1, 8), "training.epochs": (2, 4)})
+    for job in record.results:
+        job.options = {"alpha": Option("α"), "method.terms.dkd.beta": Option("β", "log")}
+    page = Page(tmp_path, record)
+    ((heading, figure),) = [(each["heading"], each) for each in page.charts["map"][0]["figures"]]
+    assert heading == "Alpha × dkd beta"
+    assert figure["layout"]["xaxis"]["title"]["text"] == "alpha α"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "dkd beta β"
+    assert figure["data"][0]["y"] == ["1", "8"] and len(figure["data"][0]["z"]) == 2
+    assert "All have training.epochs=" in page.charts["map"][0]["says"]
+    for job in record.results:
+        job.options = {"alpha": Option("α")}
+    assert "map" not in Page(tmp_path, record).sections, "of one number there is none"
 
 
 def test_equal_figures_are_called_so(tmp_path):

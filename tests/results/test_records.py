@@ -125,7 +125,10 @@ DAMAGE = {
     "no student": lambda values: {**values, "networks": {"teacher": values["networks"]["teacher"]}},
     "a network of null": lambda values: {**values, "networks": {**values["networks"], "student": None}},
     "no test": lambda values: _with_student(values, test=None),
-    "NaN": lambda values: _with_student(values, val={"val/accuracy": float("nan")}),
+    "NaN": lambda values: _with_student(values, val={"accuracy": float("nan"), "cross_entropy": 1.0}),
+    "another key": lambda values: _with_student(values, weights="/a/store/key/weights.safetensors"),
+    "a text for a number": lambda values: {**values, "seconds": "2"},
+    "another data set": lambda values: {**values, "dataset": {**values["dataset"], "images": 3}},
     "no bits": lambda values: _with_student(
         values, test={**values["networks"]["student"]["test"], "right": "x"}
     ),
