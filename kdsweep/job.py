@@ -71,7 +71,7 @@ def run_job(
     tracked = Run(None)
     try:
         config = parse(composed) if sweep else parse(composed).alone()
-        _describe(result, config)
+        describe(result, config)
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)
         tracked = begin_run(config, job.store, result, sweep)
@@ -233,7 +233,7 @@ def _log_files(job: Job, tracked: Run, result: JobResult, files: Sequence[Path])
             tracked.artifact(picture, None if role == "student" else role)
 
 
-def _describe(result: JobResult, config: Config) -> None:
+def describe(result: JobResult, config: Config) -> None:
     """What a job is, before anything comes of it.
 
     Its recipe is what one compares jobs by: short, and without what the job does not use.

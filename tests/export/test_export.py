@@ -129,7 +129,7 @@ def test_the_card_tells_what_a_hub_and_a_person_want_to_know(swept, out):
     values = {each["type"]: each["value"] for each in figures["metrics"]}
     assert values["accuracy"] == pytest.approx(student.test.accuracy, abs=1e-6)
     for told in (
-        f"distilled (kd) from mnist_cnn (test accuracy {teacher['test']['accuracy']:.2%}).",
+        f"distilled (kd) from mnist_cnn (test accuracy {teacher.test.accuracy:.2%}).",
         f"| parameters | {student.cost.parameters:,} | {teacher.cost.parameters:,} |",
         f"| temperature | {result.swept['temperature']} |",
         "## Intended use", "## Licence", "<!-- fill in -->", "optimizer adam", "kdsweep-predict . IMAGE…",

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import invented
 import pytest
+from helpers import composed
 from mlflow import MlflowClient
 
 from kdsweep.cli.records import read
 from kdsweep.config import Tracking
+from kdsweep.config.parse import parse
 from kdsweep.errors import KdsweepError
+from kdsweep.job import describe
+from kdsweep.results import names
 from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking import ROLE_TAG, Run, Tracker
@@ -164,3 +168,17 @@ def test_a_damaged_sweep_is_refused_by_its_name(tmp_path):
         (tmp_path / "sweep.json").write_text(text)
         with pytest.raises(KdsweepError, match=r"sweep\.json"):
             read(str(tmp_path), "sqlite:///none.db")
+
+
+def test_a_job_leaves_its_own_config_without_passwords_and_no_path_of_the_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse(composed("tracking.uri=http://me:secret@host:5000", "temperature=2", "method=kd"))
+    result = JobResult(0, {})
+    describe(result, config)
+    text = result.save(tmp_path).read_text()
+    assert "secret" not in text and "me:***@host" in text and str(tmp_path) not in text
+    again = JobResult.load(tmp_path)
+    assert (again.config["temperature"], again.recipe["temperature"]) == (2.0, 2.0)
+    assert names.named({"temperature": 8}, again.options) == "T=8"
+    describe(result, parse(composed("method=scratch")))
+    assert result.recipe.keys() == {"dataset", "student", "method"}, "it uses no temperature"

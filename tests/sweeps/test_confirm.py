@@ -28,7 +28,7 @@ def test_the_chosen_recipe_and_the_student_alone_run_again(kdsweep: Command, tmp
     for job in record.confirmations:
         assert job.swept["temperature"] == best.values["temperature"]
         assert "scratch" in job.networks, "whatever the sweep's baseline"
-        assert job.entries and not job.networks["student"]["reused"]
+        assert job.entries and not job.student.reused
     (row,) = leaderboard(record.confirmation)
     assert row.seeds == (1, 3) and row.versus_alone is not None
     assert f"With 2 fresh seeds, which had no part in the choice, {best.label} reaches " in shown.replace(
