@@ -1,10 +1,10 @@
 """The story of one job: config → plan → obtain, link by link → evaluate → track."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,19 +13,23 @@ from kdsweep.config import Config, ImageDataset, Network
 from kdsweep.config.code import default_options, source_digest
 from kdsweep.config.parse import parse
 from kdsweep.data import Dataset, load
-from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain
+from kdsweep.errors import ConfigError, KdsweepError, Pruned, explain, without_passwords
 from kdsweep.networks.build import check, parameter_count
-from kdsweep.networks.weights import weights_digest
+from kdsweep.networks.weights import WEIGHTS, weights_digest
 from kdsweep.report.live import Display
+from kdsweep.report.pictures.confusion import draw_confusion
 from kdsweep.report.tables import busy, costs, draw_inside, sweep_line, sweep_table
-from kdsweep.results.events import Emit, Event, StageFinished
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
-from kdsweep.stage import Stage, digest
+from kdsweep.results.dataset import DatasetInfo
+from kdsweep.results.events import Emit, Event
+from kdsweep.results.names import CHAIN_LENGTH, options_of
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency, SweepInfo
+from kdsweep.stage import digest
 from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import ALONE, Known, Plan, plan
 from kdsweep.stages.classes import for_classes
+from kdsweep.stages.figures import priced
 from kdsweep.stages.latency import latency
-from kdsweep.stages.maker import Workshop, priced
+from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import Run, begin_run, download, log_figures
 from kdsweep.training.device import resolve, uses_cuda
@@ -52,7 +56,11 @@ class Job:
 
 
 def run_job(
-    composed: DictConfig, folder: Path, result: Result, sweep: Sweep | None, watch: Emit = lambda event: None
+    composed: DictConfig,
+    folder: Path,
+    result: JobResult,
+    sweep: SweepInfo | None,
+    watch: Emit = lambda event: None,
 ) -> None:
     """Run the job of a composed config, fill in its result and leave it in `folder`, whatever happens.
 
@@ -63,19 +71,20 @@ def run_job(
     tracked = Run(None)
     try:
         config = parse(composed) if sweep else parse(composed).alone()
-        result.seed, result.recipe = config.seed, _recipe(config)
+        describe(result, config)
         job = prepare(config)
         result.entries, result.dataset = job.entries, _described(job)
         tracked = begin_run(config, job.store, result, sweep)
         measured = sweep.latency if sweep else measure([job])  # once the database is made
         if sweep is None:
-            alone = Sweep.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
+            alone = SweepInfo.begin(tracked.id, "", [], 1, config.model_dump(mode="json", by_alias=True))
             tracked.artifact(replace(alone, latency=measured).save(folder))
         with tracked, display:
             result.run_id = tracked.id
             _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result, measured)
             pictures = [] if sweep else draw_inside(result, folder)
-            log_figures(tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
+            log_figures(tracked, result)
+            _log_files(job, tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
             model = [] if sweep else _log_model(config, result)
     except BaseException as error:
         result.error = _reason(error)
@@ -125,7 +134,7 @@ def prepare(config: Config) -> Job:
     return job
 
 
-def measure(jobs: Sequence[Job]) -> dict[str, Any]:
+def measure(jobs: Sequence[Job]) -> Latency | None:
     """The latency of all networks of jobs that have not begun, by `latency.py`."""
     networks, models = {}, {}
     for job in jobs:
@@ -171,7 +180,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _obtain_and_evaluate(
-    job: Job, tracked: Run, watchers: Sequence[Emit], result: Result, measured: Mapping[str, Any]
+    job: Job, tracked: Run, watchers: Sequence[Emit], result: JobResult, measured: Latency | None
 ) -> None:
     """Every stage from the store or by training; then the figures of each on the test split."""
 
@@ -181,22 +190,18 @@ def _obtain_and_evaluate(
 
     hardware = job.config.hardware
     remote = None if hardware.shared_store else tracked
-    workshop = Workshop(job.store, job.dataset, hardware, job.initial, emit, remote)
-    trained = workshop.obtain_all(job.plan.links())
-    student = job.plan.chain["student"]
-    ms = measured.get("ms", {})
+    maker = Maker(job.store, job.dataset, hardware, job.initial, emit, remote)
+    links, teachers, student = job.plan.links(), job.plan.teachers, job.plan.chain["student"]
+    # the student alone is compared with those that teach the student: what they add shows
+    results = maker.obtain(links, {**teachers, "scratch": teachers.get("student", ())})
+    ms = measured.ms if measured else {}
     if "cost/latency_ms" in job.config.objective and digest(priced(student, job.dataset)) not in ms:
         ms = _insist(job)
-    teachers = job.plan.teachers
-    for role, stage in job.plan.links().items():
-        # the student alone is compared with those that teach the student: what they add shows
-        compared = teachers.get("student" if role == "scratch" else role, ())
-        result.networks[role] = _figures(workshop, stage, compared, trained[role])
-        known = ms.get(digest(priced(stage, job.dataset)))
-        result.networks[role]["cost"] |= {} if known is None else {"latency_ms": known}
-    if job.plan.ensemble:
-        result.networks["ensemble"] = _ensemble(workshop, job.plan, result)
-    result.chain = list(job.plan.chain)
+    for role, stage in links.items():
+        results[role].cost.latency_ms = ms.get(digest(priced(stage, job.dataset)))
+    if members := job.plan.ensemble:
+        results["ensemble"] = maker.ensemble(members, [job.plan.chain["teacher"]], results)
+    result.networks, result.chain = results, list(job.plan.chain)
     result.objective = _objective(result, job.config.objective)
 
 
@@ -204,75 +209,70 @@ def _insist(job: Job) -> dict[str, float]:
     """The latencies of a job's networks, which its objective needs: measured once the machine is quiet."""
     for _ in range(ATTEMPTS):
         taken = measure([job])
-        if taken.get("ms"):
-            return dict(taken["ms"])
+        if taken and taken.ms:
+            return taken.ms
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
     raise KdsweepError(
         f"objective=cost/latency_ms: {busy(taken)}; run it on a quiet machine, or take cost/flops"
     )
 
 
-def _objective(result: Result, wanted: str | Sequence[str]) -> float | list[float]:
+def _objective(result: JobResult, wanted: str | Sequence[str]) -> float | list[float]:
     """The number that the sweeper gets of the student, or several."""
     if not isinstance(wanted, str):
         return [_objective(result, each) for each in wanted]  # type: ignore[misc]
-    costs: dict[str, float] = result.networks["student"]["cost"]
-    return (result.val() | {f"cost/{name}": value for name, value in costs.items()})[wanted]
+    costs = {f"cost/{name}": value for name, value in result.student.cost.known().items()}
+    return (result.val.metrics() | costs)[wanted]
 
 
-def _figures(
-    workshop: Workshop, stage: Stage, teachers: Sequence[Stage], trained: StageFinished
-) -> dict[str, Any]:
-    evaluation = workshop.evaluation([stage], teachers)
-    weights, best = workshop.weights(stage), trained.history[trained.best_epoch - 1]
-    return {
-        "key": stage.key,
-        "name": stage.name,
-        "model": stage.model,
-        "source": stage.source,
-        "training": stage.training.effective(),
-        "objective": {name: dict(term) for name, term in stage.objective.items()},
-        "weights": str(weights),
-        "confusion": str(evaluation / "confusion.png"),
-        "reused": trained.reused,
-        "seconds": trained.seconds,
-        "best_epoch": trained.best_epoch,
-        "history": trained.history,
-        **json.loads((evaluation / "evaluation.json").read_text()),
-        "val": {name: value for name, value in best.items() if name.startswith("val/")},
-        "cost": {**workshop.cost(stage), "bytes": weights.stat().st_size},
+def _log_files(job: Job, tracked: Run, result: JobResult, files: Sequence[Path]) -> None:
+    """The student's weights, what each network confuses, and other files that are there."""
+    if not tracked.id:
+        return
+    trained = job.store.find(result.student.key)
+    for file in ([trained / WEIGHTS] if trained else []) + list(files):
+        if file.exists():  # Hydra may be asked to keep no config
+            tracked.artifact(file)
+    with TemporaryDirectory(prefix="kdsweep-") as folder:
+        picture = Path(folder) / "confusion.png"
+        for role, network in result.networks.items():
+            draw_confusion(network.test.confusion, job.dataset.classes, picture)
+            tracked.artifact(picture, None if role == "student" else role)
+
+
+def describe(result: JobResult, config: Config) -> None:
+    """What a job is, before anything comes of it.
+
+    Its recipe is what one compares jobs by: short, and without what the job does not use.
+    """
+    told = _without_passwords(config.model_dump(mode="json", by_alias=True))
+    result.seed, result.config, result.options = config.seed, told, options_of(told)
+    result.recipe = {
+        "dataset": config.dataset.name,
+        "student": config.student.name,
+        "method": config.method.name,
     }
+    if config.method.has_teacher:
+        taught = {key: value for key in result.options if (value := _at(told, key)) is not None}
+        result.recipe |= {"teacher": config.teacher.name, **taught, CHAIN_LENGTH: config.chain_length}
 
 
-def _ensemble(workshop: Workshop, plan: Plan, result: Result) -> dict[str, Any]:
-    """The figures of averaged outputs, compared with the teacher; they cost what the members do together."""
-    members = plan.ensemble
-    evaluation = workshop.evaluation(list(members.values()), [plan.chain["teacher"]])
-    costs = [result.networks[role]["cost"] for role in members]
-    known = [name for name in costs[0] if all(name in cost for cost in costs)]
-    return {
-        "key": evaluation.name,
-        "name": "ensemble",
-        "members": list(members),
-        "confusion": str(evaluation / "confusion.png"),
-        "reused": all(result.networks[role]["reused"] for role in members),
-        "seconds": 0.0,
-        **json.loads((evaluation / "evaluation.json").read_text()),
-        "cost": {name: sum(cost[name] for cost in costs) for name in known},
-    }
+def _without_passwords(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _without_passwords(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_without_passwords(value) for value in values]
+    return without_passwords(values) if isinstance(values, str) else values
 
 
-def _recipe(config: Config) -> dict[str, Any]:
-    """What one compares jobs by: short, and without what the job does not use."""
-    named = {"dataset": config.dataset.name, "student": config.student.name, "method": config.method.name}
-    if config.method.name == "scratch":
-        return named
-    taught = {"temperature": config.temperature, "alpha": config.alpha, "chain_length": config.chain_length}
-    return {**named, "teacher": config.teacher.name, **taught}
+def _at(values: Any, key: str) -> Any:
+    """The value of a dotted key, None if there is none."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
-def _described(job: Job) -> dict[str, Any]:
-    """The data set as a network meets it, and by which one knows it again."""
+def _described(job: Job) -> DatasetInfo:
     data, recipe = job.dataset, job.config.dataset
     return {
         "name": recipe.name,
@@ -283,15 +283,15 @@ def _described(job: Job) -> dict[str, Any]:
         "shape": list(data.shape),
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
-        "resize": getattr(recipe, "resize", "squash"),
-        **({"background": recipe.background} if isinstance(recipe, ImageDataset) else {}),
-        "deep_range": data.deep_range,
+        "resize": recipe.resize if isinstance(recipe, ImageDataset) else "squash",
+        "background": list(recipe.background) if isinstance(recipe, ImageDataset) else None,
+        "deep_range": None if data.deep_range is None else list(data.deep_range),
         "config": {**recipe.model_dump(mode="json"), "root": str(Path(recipe.root).expanduser().absolute())},
     }
 
 
-def _log_model(config: Config, result: Result) -> list[str]:
+def _log_model(config: Config, result: JobResult) -> list[str]:
     """Log the student of a job alone as an MLflow model; where it is. Of a sweep, its end logs the best."""
     from kdsweep.export.logged import log_student
 
-    return log_student(Sweep(result.run_id or "", [], 1), [result], config.tracking, config.register_as)
+    return log_student(SweepInfo(result.run_id or "", [], 1), [result], config.tracking, config.register_as)

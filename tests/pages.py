@@ -11,7 +11,7 @@ import invented
 
 from kdsweep.report.page import write_page
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 class Page:
@@ -61,8 +61,8 @@ def nasty() -> Record:
         job.recipe |= {"student": NASTY[2], "teacher": NASTY[0]}
         job.dataset["fingerprint"] = NASTY[0]
         for network in job.networks.values():
-            network["name"] = NASTY[0]
-    lost = Result(9, {"student": NASTY[2], "seed": 0}, error=NASTY[0])
+            network.name = NASTY[0]
+    lost = JobResult(9, {"student": NASTY[2], "seed": 0}, error=NASTY[0])
     sweep = replace(
         record.sweep,
         command=f"kdsweep '{NASTY[0]}'",

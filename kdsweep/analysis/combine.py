@@ -1,46 +1,47 @@
 """Several sweeps told as one, so that whatever shows a sweep shows them together."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from kdsweep.analysis.recipes import SEED, as_text, expected, seed_of
+from kdsweep import config
+from kdsweep.analysis.recipes import SEED, as_text, expected, seed_of, within
+from kdsweep.config import Config
+from kdsweep.results.names import joined, usual
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 NUMBER = "sweep"
-# of a config: what the networks do not depend on, or what jobs tell by themselves
-APART = (SEED, "store", "store_budget", "plan", "debug", "baseline", "confirm", "objective", "tracking",
-         "hardware", "search", "dataset.root")  # fmt: skip
-MADE_BY = ("dataset", "student", "method", "teacher")
-NAMED = (*MADE_BY, "temperature", "alpha", "chain_length")  # by the result, and only what the job used
+APART = (SEED, "method.options", *Config.marked(config.APART, config.OF_SWEEP))
+MADE_BY = ("dataset", "student", "method", "teacher", "experiment")
 
 
 def together(records: Sequence[Record]) -> Record:
     """One sweep of which every job has a value for all that sets these jobs apart.
 
-    That is what any sweep swept, what jobs are named by (method, student, …) and, of sweeps that share these,
-    the keys on which their configs differ; at last the sweep's number, where jobs of two would still pass for
-    one recipe, but a config is not known, or the same config gave other networks. Command and config remain
-    the records'.
+    That is what any sweep swept, what jobs are named by (method, student, …) and, of jobs that share these,
+    the keys on which their configs differ; at last the sweep's number, where one config gave other networks.
+    Command and config remain the records'.
     """
     if len(records) == 1:
         return records[0]
     records = _each_job_once(records)
+    options = joined(result.options for record in records for result in record.results)
+    told = frozenset(usual(options))
     jobs = [
-        _Job(number, record, result)
+        _Job(number, record, result, told)
         for number, record in enumerate(records, start=1)
         for result in record.results
     ]
     keys = list(dict.fromkeys(key for record in records for key in record.sweep.keys))
     keys += _differing((job.result.recipe for job in jobs), keys)
-    keys += _told_by_config(jobs, keys)
+    keys += _differing_configs(jobs, keys)
     if _mixed(jobs, keys):
         keys = [NUMBER, *keys]
     if SEED not in keys and len({seed_of(job.result) for job in jobs}) > 1:
         keys = [*keys, SEED]
-    sweep = Sweep(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
+    sweep = SweepInfo(records[0].sweep.run_id, keys, len(jobs) + _without_result(records))
     results = [replace(job.result, number=i, swept=job.values(keys)) for i, job in enumerate(jobs)]
     return Record(sweep, results, confirmations=[each for record in records for each in record.confirmations])
 
@@ -59,11 +60,11 @@ def _each_job_once(records: Sequence[Record]) -> list[Record]:
 def _without_result(records: Sequence[Record]) -> int:
     """How many jobs have none. Sweeps by one command share their jobs: what one left another may have run."""
     commands: dict[str, list[Record]] = {}
-    own = set(APART) - {SEED, "dataset.root"}
+    own = Config.marked(config.APART, config.OF_SWEEP)
     for number, record in enumerate(records):
         sweep = record.sweep
-        config = {key: value for key, value in _flat(sweep.config) if not _within(key, own)}
-        known = as_text(config | {"spec": sweep.spec}) if sweep.spec and config else str(number)
+        told = {key: value for key, value in _flat(sweep.config) if not within(key, own)}
+        known = as_text(told | {"spec": sweep.spec}) if sweep.spec and told else str(number)
         commands.setdefault(known, []).append(record)
     count = 0
     for same in commands.values():
@@ -81,16 +82,14 @@ class _Job:
 
     number: int  # of its sweep, from 1
     record: Record
-    result: Result
+    result: JobResult
+    told: frozenset[str]  # keys that a job's recipe has where the job uses them
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What its sweep fixed, by dotted keys; empty if that is not known.
-
-        A sweep tells the config of its first job, from which those of other experiments differ everywhere.
-        """
-        sweep = self.record.sweep
-        return {} if "experiment" in sweep.keys else _fixed(sweep.config, sweep.keys)
+        """What shapes it, by dotted keys; of one that ended before it had its own, that of the first job."""
+        known = self.result.config or self.record.sweep.config
+        return {key: value for key, value in _flat(known) if not within(key, {*APART, *self.told})}
 
     def values(self, keys: Sequence[str]) -> dict[str, Any]:
         """Of those keys that it has a value for: of the config, named by the job, or swept."""
@@ -101,20 +100,9 @@ class _Job:
     def made_of(self) -> str:
         """What must be the same in all jobs of a recipe, whatever their config says."""
         networks = {role: network for role, network in self.result.networks.items() if role != "scratch"}
-        models = {role: as_text(network.get("model") or {}) for role, network in networks.items()}
+        models = {role: as_text(network.model) for role, network in networks.items()}
         data = {key: self.result.dataset.get(key) for key in ("fingerprint", "test_fingerprint")}
         return as_text(models | data)
-
-
-def _fixed(config: Mapping[str, Any], swept: Sequence[str]) -> dict[str, Any]:
-    """A config by dotted keys, without what was swept, what follows that, and what is apart."""
-    flat = dict(_flat(config))
-
-    def goes(key: str) -> bool:
-        follows = (suffix for suffix in _suffixes(key) if suffix in flat and flat[suffix] == flat[key])
-        return key in NAMED or _within(key, APART) or any(_within(each, swept) for each in (key, *follows))
-
-    return {key: value for key, value in flat.items() if not goes(key)}
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -125,25 +113,21 @@ def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
         yield from _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
 
 
-def _within(key: str, groups: Collection[str]) -> bool:
-    return any(key == each or key.startswith(f"{each}.") for each in groups)
-
-
-def _suffixes(key: str) -> list[str]:
-    """What a key may follow: teacher.training.epochs is training.epochs unless somebody says otherwise."""
-    parts = key.split(".")
-    return [".".join(parts[i:]) for i in range(1, len(parts))]
-
-
-def _told_by_config(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
-    """The keys on which configs differ whose jobs are made by the same, without those that follow them."""
+def _differing_configs(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
+    """The keys on which the configs of jobs that are made by the same differ, without those that were swept
+    and those that follow another key."""
+    swept = [key.replace("/", ".") for key in keys]
     groups = _across(jobs, MADE_BY)
     found = dict.fromkeys(key for group in groups for key in _differing([job.config for job in group], keys))
+    known = [key for key in found if not within(key, swept)]
 
-    def follows(key: str, other: str) -> bool:
-        return other in found and all(job.config.get(key) == job.config.get(other) for job in jobs)
+    def follows(key: str) -> bool:
+        parts = key.split(".")
+        suffixes = [".".join(parts[i:]) for i in range(1, len(parts))]
+        others = [other for other in suffixes if other in found or within(other, swept)]
+        return any(all(job.config.get(key) == job.config.get(other) for job in jobs) for other in others)
 
-    return [key for key in found if not any(follows(key, suffix) for suffix in _suffixes(key))]
+    return [key for key in known if not follows(key)]
 
 
 def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
@@ -165,7 +149,7 @@ def _across(jobs: Sequence[_Job], keys: Sequence[str]) -> list[list[_Job]]:
 
 
 def _mixed(jobs: Sequence[_Job], keys: Sequence[str]) -> bool:
-    """Whether jobs that are one recipe by `keys` differ otherwise, or may do."""
+    """Whether jobs that are one recipe by `keys` gave other networks."""
     return any(_differ(group) for group in _across(jobs, keys))
 
 
@@ -173,7 +157,7 @@ def _differ(group: Sequence[_Job]) -> bool:
     finished = [job for job in group if not job.result.error]
     students: dict[int, str] = {}
     for job in finished:
-        key = job.result.networks["student"]["key"]
+        key = job.result.student.key
         if students.setdefault(seed_of(job.result), key) != key:
             return True
-    return not all(job.config for job in group) or len({job.made_of() for job in finished}) > 1
+    return len({job.made_of() for job in finished}) > 1

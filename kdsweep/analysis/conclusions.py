@@ -12,7 +12,7 @@ from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.analysis.recipes import SEED, expected, recipes, seed_of
 from kdsweep.analysis.statistics import Interval, mcnemar
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 
 LEAST_LUCK = 0.0005  # of accuracy; less is not worth a sentence
 NAMED = 3  # recipes or failed jobs that a sentence names; of more it tells the number
@@ -286,7 +286,7 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count} jobs"
 
 
-def _told(job: Result) -> str:
+def _told(job: JobResult) -> str:
     """A job by its swept values, with the first line of its error."""
     first = (job.error or "").strip().splitlines()[:1]
     why = first[0].rstrip(".") if first else "no reason is known"

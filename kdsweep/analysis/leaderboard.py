@@ -5,7 +5,7 @@ Chosen is by validation alone; the test split measures what was chosen.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from statistics import fmean
 from typing import Any
 
@@ -13,8 +13,9 @@ from kdsweep.analysis.claims import Difference, claims
 from kdsweep.analysis.measured import accuracy
 from kdsweep.analysis.recipes import Recipe, recipes
 from kdsweep.analysis.statistics import Interval, interval
+from kdsweep.results.names import written
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Row:
     rank: int
     recipe: Recipe
     dataset: str
-    label: str  # "T = 4, alpha = 0.1"
+    label: str  # T=4 α=0.1
     values: dict[str, Any]  # swept key to value, without the seed
     seeds: tuple[int, ...]
     val: Interval
@@ -49,14 +50,16 @@ class Row:
 
     def told(self) -> dict[str, Any]:
         """All of it but the jobs themselves, as JSON takes it."""
-        shown = asdict(replace(self, recipe=Recipe({})))
-        for name in ("versus_alone", "versus_teacher", "versus_best"):
-            difference: Difference | None = getattr(self, name)
-            if difference is not None:
-                shown[name]["claimed"] = difference.claimed
-        for cost in filter(None, (shown["cost"], shown["teacher_cost"])):
+        told = {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "recipe"}
+        for cost in filter(None, (told["cost"], told["teacher_cost"])):
             cost.setdefault("latency_ms", None)
-        return {name: value for name, value in shown.items() if name != "recipe"}
+        return told
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Difference):
+        return {**asdict(value), "claimed": value.claimed}
+    return asdict(value) if isinstance(value, Interval) else value
 
 
 def leaderboard(record: Record) -> list[Row]:
@@ -77,14 +80,13 @@ def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
         yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, luck=luck)
 
 
-def best_job(row: Row) -> Result:
+def best_job(row: Row) -> JobResult:
     """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
     return min(row.recipe.jobs, key=_order_of_job)
 
 
-def _order_of_job(job: Result) -> tuple[float, float]:
-    val = job.val()
-    return -val["val/accuracy"], val["val/cross_entropy"]
+def _order_of_job(job: JobResult) -> tuple[float, float]:
+    return -job.val.accuracy, job.val.cross_entropy
 
 
 def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:
@@ -142,22 +144,22 @@ def _apart(groups: Sequence[Sequence[Recipe]]) -> list[str]:
     of_data = [key for key in keys if key == "dataset" or key.startswith("dataset.")]
     told: list[list[str]] = [[] for _ in groups]
     for key in [*of_data, *(key for key in ("experiment", "sweep") if key in keys)]:
-        values = [{Result(0, recipe.values).shown(key) for recipe in group} for group in groups]
+        values = [{written(recipe.values.get(key, "")) for recipe in group} for group in groups]
         if all(len(each) == 1 for each in values) and len(set(map(frozenset, values))) > 1:
             for texts, (value,) in zip(told, values, strict=True):
-                texts.append(f"{key} = {value}")
+                texts.append(f"{key}={value}")
             if len(set(map(tuple, told))) == len(told):
                 return [", ".join(texts) for texts in told]
     return [f"test images {number}" for number in range(1, len(groups) + 1)]
 
 
 def _order(recipe: Recipe) -> tuple[float, float]:
-    entropy = fmean(recipe.val("student", "val/cross_entropy").values())
+    entropy = fmean(recipe.val("student", "cross_entropy").values())
     return -fmean(recipe.val("student").values()), entropy
 
 
 def _row(dataset: str, rank: int, recipe: Recipe) -> Row:
-    students = [job.networks["student"] for job in recipe.jobs]
+    students = [job.student for job in recipe.jobs]
     return Row(
         rank=rank,
         recipe=recipe,
@@ -171,8 +173,8 @@ def _row(dataset: str, rank: int, recipe: Recipe) -> Row:
         teacher_test=_interval(recipe, "teacher"),
         cost=recipe.cost("student"),
         teacher_cost=recipe.cost("teacher"),
-        seconds=fmean(each["seconds"] for each in students),
-        reused=all(each["reused"] for each in students),
+        seconds=fmean(student.seconds for student in students),
+        reused=all(student.reused for student in students),
         run_ids=tuple(job.run_id for job in recipe.jobs if job.run_id),
         failed=sum(job.failed for job in recipe.lost),
     )

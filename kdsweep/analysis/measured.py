@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.analysis.statistics import Estimate, crossed, of_seeds, on_own_images, resampled
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Tested:
     right: NDArray[Any] | None = field(repr=False, compare=False)
 
 
-def tested(jobs: Iterable[Result], role: str) -> dict[int, Tested]:
+def tested(jobs: Iterable[JobResult], role: str) -> dict[int, Tested]:
     """Seed to what the network of a role reached, of the seeds whose job has such a network."""
     found = {}
     for job in jobs:
@@ -33,7 +33,7 @@ def tested(jobs: Iterable[Result], role: str) -> dict[int, Tested]:
     return found
 
 
-def tested_on(result: Result) -> str:
+def tested_on(result: JobResult) -> str:
     """The test images: by their content, and of how many `test_limit` left; empty where neither is known."""
     content, count = (
         result.dataset.get("test_fingerprint"),
@@ -87,7 +87,7 @@ def _over(
     return on_own_images(values, known)
 
 
-def figure_of(jobs: Sequence[Result], role: str, name: str) -> Estimate | None:
+def figure_of(jobs: Sequence[JobResult], role: str, name: str) -> Estimate | None:
     """A figure of the test split over the seeds and images of the jobs; None where none has it."""
     if name == "accuracy":
         found = tested(jobs, role)
@@ -100,4 +100,4 @@ def figure_of(jobs: Sequence[Result], role: str, name: str) -> Estimate | None:
     images = {(tested_on(job), job.dataset.get("images", {}).get("test")) for job, _ in having}
     if len(replicates) < len(values) or len(images) > 1:
         return of_seeds(values)
-    return resampled(values, np.stack(replicates), images.pop()[1])
+    return resampled(values, np.stack(replicates), having[0][0].dataset["images"]["test"])

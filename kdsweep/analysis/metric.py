@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kdsweep.analysis.measured import figure_of
 from kdsweep.analysis.statistics import Interval, interval
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Metric:
     percent: bool
     higher_is_better: bool = True
 
-    def of(self, result: Result, role: str) -> float | None:
+    def of(self, result: JobResult, role: str) -> float | None:
         if self.figure == "val/accuracy":
-            value = result.networks.get(role, {}).get("val", {}).get(self.figure)
+            value = result.networks[role].val.accuracy if role in result.networks else None
         else:
             value = result.test(role, self._figure([result], role))
         return None if value is None else value * self._unit
 
-    def over(self, jobs: Sequence[Result], role: str) -> Interval | None:
+    def over(self, jobs: Sequence[JobResult], role: str) -> Interval | None:
         """Over the seeds of the jobs and, of the test split, over its images; None where no job has it."""
         if self.figure == "val/accuracy":
             values = [value for job in jobs if (value := self.of(job, role)) is not None]
@@ -32,7 +32,7 @@ class Metric:
         found = figure_of(jobs, role, self._figure(jobs, role))
         return found.interval().times(self._unit) if found else None
 
-    def _figure(self, jobs: Sequence[Result], role: str) -> str:
+    def _figure(self, jobs: Sequence[JobResult], role: str) -> str:
         """F1 of the positive class, or else the mean of all classes'."""
         macro = self.figure == "f1" and all(job.test(role, "f1") is None for job in jobs)
         return "macro_f1" if macro else self.figure

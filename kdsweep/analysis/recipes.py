@@ -1,23 +1,18 @@
 """Jobs grouped into recipes: everything swept but the seed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import fmean
 from typing import Any
 
 from kdsweep.analysis.measured import Tested, tested, tested_on
+from kdsweep.results.names import CHAIN_LENGTH, Option, joined, named
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 SEED = "seed"
-OF_DISTILLED = {
-    "method",
-    "experiment",
-    "temperature",
-    "alpha",
-    "chain_length",
-}  # what a student alone has not
+OF_DISTILLED = ("method", "experiment", "chain", CHAIN_LENGTH)  # a student alone has none, nor what is below
 
 
 @dataclass
@@ -28,8 +23,8 @@ class Recipe:
     """
 
     values: dict[str, Any]
-    jobs: list[Result] = field(default_factory=list)
-    lost: list[Result] = field(default_factory=list)
+    jobs: list[JobResult] = field(default_factory=list)
+    lost: list[JobResult] = field(default_factory=list)
 
     @property
     def seeds(self) -> list[int]:
@@ -37,11 +32,9 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """The swept values as sentences have them (T = 4, alpha = 0.1); without any, method and student."""
+        """The swept values as people write them (T=4 α=0.1); without any, method and student."""
         if self.values:
-            named = Result(0, self.values)
-            signs = {"temperature": "T"}
-            return ", ".join(f"{signs.get(key, key)} = {named.shown(key)}" for key in self.values)
+            return named(self.values, self.options)
         made = self._any.recipe
         return " ".join(str(made[key]) for key in ("method", "student") if key in made) or "one recipe"
 
@@ -62,27 +55,33 @@ class Recipe:
 
     def same_student(self, other: "Recipe") -> bool:
         """Whether both have one network, and no other swept value but what only a distilled one has."""
-        ours, theirs = ((each.jobs[0].networks["student"]) for each in (self, other))
-        shared = (self.values.keys() & other.values.keys()) - OF_DISTILLED
-        return all(ours.get(each) == theirs.get(each) for each in ("name", "model")) and all(
-            self.values[key] == other.values[key] for key in shared
-        )
+        ours, theirs = (recipe.jobs[0].student for recipe in (self, other))
+        options = {*OF_DISTILLED, *self.options, *other.options}
+        shared = [key for key in self.values.keys() & other.values.keys() if not within(key, options)]
+        same = (ours.name, ours.model) == (theirs.name, theirs.model)
+        return same and all(self.values[key] == other.values[key] for key in shared)
 
     @property
-    def _any(self) -> Result:
+    def options(self) -> dict[str, Option]:
+        """How the numbers of its method are written."""
+        return joined(job.options for job in (*self.jobs, *self.lost))
+
+    @property
+    def _any(self) -> JobResult:
         return (self.jobs or self.lost)[0]
 
     def test(self, role: str) -> dict[int, Tested]:
         """Seed to what a network reached on the test split, of the seeds whose job has such a network."""
         return tested(self.jobs, role)
 
-    def val(self, role: str, figure: str = "val/accuracy") -> dict[int, float]:
+    def val(self, role: str, figure: str = "accuracy") -> dict[int, float]:
         """Seed to a figure of the validation split, of the seeds whose job has such a network."""
-        return {job.seed: job.val(role)[figure] for job in self.jobs if role in job.networks}
+        networks = {job.seed: job.networks[role] for job in self.jobs if role in job.networks}
+        return {seed: getattr(network.val, figure) for seed, network in networks.items()}
 
     def cost(self, role: str) -> dict[str, float]:
         """A network's costs, means over the seeds; empty where no job has such a network."""
-        costs = [job.networks[role]["cost"] for job in self.jobs if role in job.networks]
+        costs = [job.networks[role].cost.known() for job in self.jobs if role in job.networks]
         names = [name for name in (costs[0] if costs else ()) if all(name in cost for cost in costs)]
         return {name: fmean(cost[name] for cost in costs) for name in names}
 
@@ -119,7 +118,7 @@ def recipes(record: Record) -> list[Recipe]:
     return found
 
 
-def _one_a_seed(jobs: Iterable[Result]) -> list[Result]:
+def _one_a_seed(jobs: Iterable[JobResult]) -> list[JobResult]:
     """By seed the first job, or rather the first that has a baseline."""
     ordered = sorted(jobs, key=lambda job: (job.seed, "scratch" not in job.networks))
     return [next(same) for _, same in groupby(ordered, key=lambda job: job.seed)]
@@ -131,7 +130,7 @@ def expected(record: Record) -> int:
     return ran if record.sweep.config.get("search") else max(ran, record.sweep.jobs)
 
 
-def seed_of(result: Result) -> int:
+def seed_of(result: JobResult) -> int:
     """A job's seed; one that failed early has not told it but among its swept values."""
     return int(result.swept.get(SEED, result.seed))
 
@@ -141,9 +140,14 @@ def as_text(values: Mapping[str, Any]) -> str:
     return repr({key: float(v) if type(v) is int else v for key, v in sorted(values.items())})
 
 
+def within(key: str, keys: Collection[str]) -> bool:
+    """Whether a dotted key is one of others, or below one."""
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+
 def _students(recipe: Recipe) -> list[tuple[int, str, str]]:
     """By seed, the key of the network that came of it, and what it was tested on."""
-    return [(job.seed, job.networks["student"]["key"], tested_on(job)) for job in recipe.jobs]
+    return [(job.seed, job.student.key, tested_on(job)) for job in recipe.jobs]
 
 
 def _same_students(a: Recipe, b: Recipe) -> bool:

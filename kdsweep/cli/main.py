@@ -81,13 +81,13 @@ def run(composed: DictConfig) -> float | list[float] | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
     gc.set_threshold(*COLLECTION)  # in a launcher's process
     from kdsweep.job import run_job
-    from kdsweep.results.result import Result
+    from kdsweep.results.result import JobResult
     from kdsweep.sweeps.job import run_job_of_sweep
 
     context = HydraConfig.get()
     if context.mode == RunMode.MULTIRUN:
         return run_job_of_sweep(composed)
-    result = Result(0, {})
+    result = JobResult(0, {})
     try:
         run_job(composed, Path(context.runtime.output_dir), result, None)
     except Exception as error:  # told here, for Hydra would repeat the overrides first

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kdsweep.errors import KdsweepError
 from kdsweep.results.record import Record
-from kdsweep.results.result import RESULT, SWEEP, Result, Sweep
+from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 
 
 def read(named: str, tracking_uri: str) -> list[Record]:
@@ -19,10 +19,14 @@ def read(named: str, tracking_uri: str) -> list[Record]:
     folder = Path(named)
     try:
         if (folder / SWEEP).is_file():
-            return [Record(Sweep.load(folder), [_whole(each) for each in Result.load_all(folder)], folder)]
+            return [
+                Record(SweepInfo.load(folder), [_whole(each) for each in JobResult.load_all(folder)], folder)
+            ]
         if (folder / RESULT).is_file():  # a job of a sweep
-            result, above = _whole(Result.load(folder)), folder.absolute().parent
-            known = Sweep.load(above) if (above / SWEEP).is_file() else Sweep("", list(result.swept), 1)
+            result, above = _whole(JobResult.load(folder)), folder.absolute().parent
+            known = (
+                SweepInfo.load(above) if (above / SWEEP).is_file() else SweepInfo("", list(result.swept), 1)
+            )
             return [Record(replace(known, run_id=result.run_id or "", jobs=1), [result], folder)]
     except (OSError, ValueError, TypeError) as error:
         raise KdsweepError(
@@ -40,7 +44,7 @@ def read(named: str, tracking_uri: str) -> list[Record]:
         raise
 
 
-def _whole(result: Result) -> Result:
+def _whole(result: JobResult) -> JobResult:
     """A result. Raises ValueError for one of a job that has finished, and has no student."""
     if not result.error and "student" not in result.networks:
         raise ValueError(f"{RESULT} of job {result.number}: has no student, though the job has finished")

@@ -6,13 +6,15 @@ from kdsweep.config.job import Config, Tracking
 from kdsweep.config.method import Chain, Method, Term
 from kdsweep.config.network import Assistant, Network, Student, Teacher
 from kdsweep.config.search import COSTS, MONITORS, Objective, Search
-from kdsweep.config.section import Section
+from kdsweep.config.section import APART, OF_SWEEP, Section
 from kdsweep.config.training import EPOCHS, SAME, FineTuning, Monitor, Phase, Training
 
 __all__ = [
+    "APART",
     "COSTS",
     "EPOCHS",
     "MONITORS",
+    "OF_SWEEP",
     "SAME",
     "ArrayDataset",
     "Assistant",

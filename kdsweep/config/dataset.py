@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kdsweep.config.section import Range, Section
+from kdsweep.config.section import OF_SWEEP, Range, Section
 
 
 class Augment(Section):
@@ -90,7 +90,7 @@ Named = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 class _Dataset(Section):
     name: Named
     """how tables and runs call it"""
-    root: str
+    root: str = Field(json_schema_extra=OF_SWEEP)
     """folder of the data set's files, downloaded into it where they can be and are missing"""
     train_limit: int | None = Field(ge=1)
     """take the first N training images, before the validation split; null: all"""

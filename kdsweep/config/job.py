@@ -10,7 +10,7 @@ from kdsweep.config.hardware import Hardware
 from kdsweep.config.method import Chain, Method
 from kdsweep.config.network import Assistant, Network, Student, Teacher
 from kdsweep.config.search import Objective, Search
-from kdsweep.config.section import Fraction, Section
+from kdsweep.config.section import APART, OF_SWEEP, Fraction, Section
 from kdsweep.config.training import Training
 
 
@@ -54,23 +54,27 @@ class Config(Section):
     """distillation steps from teacher to student; beyond 1 for methods with networks in between"""
     seed: int = Field(ge=0, lt=2**32)
     """initial weights, batch order, augmentation and dropout"""
-    objective: Objective
+    objective: Objective = Field(json_schema_extra=OF_SWEEP)
     """the number a job returns to the sweeper, or several, for a search that weighs them"""
-    baseline: bool
+    baseline: bool = Field(json_schema_extra=OF_SWEEP)
     """also train the student from scratch, to compare with"""
-    confirm: int | None = Field(ge=2, le=1000)
+    confirm: int | None = Field(ge=2, le=1000, json_schema_extra=OF_SWEEP)
     """afterwards train the chosen recipe and the student alone with so many fresh seeds; null: none"""
-    store: Annotated[str, AfterValidator(_is_plain_path)] = Field(min_length=1)
+    store: Annotated[str, AfterValidator(_is_plain_path)] = Field(min_length=1, json_schema_extra=APART)
     """folder of everything trained; delete it to train anew"""
-    store_budget: float | None = Field(gt=0)
+    store_budget: float | None = Field(gt=0, json_schema_extra=APART)
     """GB; a job fails before it trains if the store has grown beyond them; null: none"""
-    plan: bool
+    plan: bool = Field(json_schema_extra=APART)
     """only show what would be trained and about how long that takes"""
-    debug: bool
+    debug: bool = Field(json_schema_extra=APART)
     """show tracebacks"""
-    register_as: ModelName | None = Field(default=None, alias="register")  # which is a method of the class
+    register_as: ModelName | None = Field(
+        default=None,
+        alias="register",  # which is a method of the class
+        json_schema_extra=APART,
+    )
     """a name in MLflow's registry: the best student becomes a version, with alias best if it is better"""
-    tracking: Tracking
+    tracking: Tracking = Field(json_schema_extra=APART)
     """MLflow"""
     dataset: Dataset
     """the images"""
@@ -84,9 +88,9 @@ class Config(Section):
     """what stands between teacher and student, and who teaches whom"""
     training: Training
     """the student's recipe, and the teacher's where that says nothing else"""
-    hardware: Hardware
+    hardware: Hardware = Field(json_schema_extra=APART)
     """where jobs run, and how many at a time"""
-    search: Search | None = None
+    search: Search | None = Field(default=None, json_schema_extra=APART)
     """Optuna instead of every combination"""
 
     def alone(self) -> Self:

@@ -26,10 +26,11 @@ def card(chosen: Chosen, usage: Sequence[str], checks: Sequence[str], versions: 
 
 def _front_matter(chosen: Chosen) -> dict[str, Any]:
     network, data = chosen.network, chosen.result.dataset
+    figures = dict(network.test.numbers())
     metrics = [
-        {"type": name, "name": shown, "value": round(network["test"][name], 6)}
+        {"type": name, "name": shown, "value": round(figures[name], 6)}
         for name, shown in FIGURES.items()
-        if network["test"].get(name) is not None
+        if name in figures
     ]
     result = {
         "task": {"type": "image-classification"},
@@ -45,7 +46,7 @@ def _front_matter(chosen: Chosen) -> dict[str, Any]:
         "tags": ["image-classification", "knowledge-distillation", "kdsweep"],
         "datasets": [data["name"]],
         "metrics": ["accuracy"],
-        "model-index": [{"name": f"{network['name']} on {data['name']}", "results": [result]}],
+        "model-index": [{"name": f"{network.name} on {data['name']}", "results": [result]}],
     }
 
 
@@ -54,7 +55,7 @@ def _body(
 ) -> Iterator[str]:
     result, network, data = chosen.result, chosen.network, chosen.result.dataset
     channels, height, width = data["shape"]
-    yield f"# {network['name']} on {data['name']}\n"
+    yield f"# {network.name} on {data['name']}\n"
     size = f"{height} × {width} with {channels} channel{'s' if channels > 1 else ''}"
     yield f"{_told(chosen)} It takes images of {size} and gives {len(data['classes'])} classes.\n"
     yield "## Use\n"
@@ -74,14 +75,14 @@ def _body(
     yield "## Recipe\n"
     named = {**result.recipe, **result.swept, "seed": result.seed}
     yield from _table(["", ""], [[name, str(value)] for name, value in named.items()])
-    for title, told in (("Objective", network.get("objective")), ("Training", network.get("training"))):
+    for title, told in (("Objective", network.objective), ("Training", network.training)):
         if told:
             yield f"{title}: {', '.join(f'{name} {_written(value)}' for name, value in told.items())}.\n"
-    yield f"The best of {len(network['history'])} epochs was {network['best_epoch']}.\n"
-    yield f"Network: `{network['model']}`.\n"
+    yield f"The best of {len(network.history)} epochs was {network.best_epoch}.\n"
+    yield f"Network: `{network.model}`.\n"
     if chosen.sweep.command:
         yield f"Command, begun {chosen.sweep.began}:\n\n```\n{chosen.sweep.command}\n```\n"
-    yield f"MLflow run: {result.run_id or 'none'}; content key of the weights: `{network['key']}`.\n"
+    yield f"MLflow run: {result.run_id or 'none'}; content key of the weights: `{network.key}`.\n"
     yield "## Export\n"
     yield from (f"- {each}" for each in checks)
     trained = ", ".join(f"{name} {each}" for name, each in chosen.sweep.versions.items())
@@ -106,8 +107,8 @@ def _told(chosen: Chosen) -> str:
     between = len(result.chain) - 2
     chain = f" through {between} network{'s' if between > 1 else ''} in between" if between > 0 else ""
     return (
-        f"An image classifier, distilled ({method}) from {teacher['name']} (test accuracy "
-        f"{teacher['test']['accuracy']:.2%}){chain}."
+        f"An image classifier, distilled ({method}) from {teacher.name} (test accuracy "
+        f"{teacher.test.accuracy:.2%}){chain}."
     )
 
 
@@ -117,10 +118,10 @@ def _figures(chosen: Chosen) -> Iterator[str]:
     roles = [role for role in roles if role in chosen.result.networks]
     rows = []
     for name, shown in FIGURES.items():
-        figures = [chosen.result.networks[role]["test"].get(name) for role in roles]
+        figures = [chosen.result.test(role, name) for role in roles]
         rows.append([f"test {shown}", *("" if each is None else f"{each:.4f}" for each in figures)])
     for name in ("accuracy", "cross_entropy"):
-        val = [chosen.result.networks[role]["val"][f"val/{name}"] for role in roles]
+        val = [getattr(chosen.result.networks[role].val, name) for role in roles]
         rows.append([f"validation {FIGURES[name]}", *(f"{each:.4f}" for each in val)])
     heads = ["student alone" if role == "scratch" else role for role in roles]
     yield from _table(["", *heads], rows)
@@ -129,15 +130,15 @@ def _figures(chosen: Chosen) -> Iterator[str]:
 
 def _cost(chosen: Chosen) -> Iterator[str]:
     roles = [role for role in dict.fromkeys([chosen.role, "teacher"]) if role in chosen.result.networks]
-    costs = [chosen.result.networks[role]["cost"] for role in roles]
+    costs = [chosen.result.networks[role].cost for role in roles]
     rows = [
-        ["parameters", *(f"{cost['parameters']:,}" for cost in costs)],
-        ["MFLOPs of an image", *(f"{cost['flops'] / 1e6:.2f}" for cost in costs)],
-        ["weights, MB", *(f"{cost['bytes'] / 1e6:.2f}" for cost in costs)],
+        ["parameters", *(f"{cost.parameters:,}" for cost in costs)],
+        ["MFLOPs of an image", *(f"{cost.flops / 1e6:.2f}" for cost in costs)],
+        ["weights, MB", *(f"{cost.bytes / 1e6:.2f}" for cost in costs)],
     ]
-    if all("latency_ms" in cost for cost in costs):  # which is not measured while the machine is busy
-        where = chosen.sweep.latency.get("machine", "CPU")
-        measured = [f"{cost['latency_ms']:.2f}" for cost in costs]
+    measured = [f"{cost.latency_ms:.2f}" for cost in costs if cost.latency_ms is not None]
+    if len(measured) == len(costs):  # which is not measured while the machine is busy
+        where = chosen.sweep.latency.machine if chosen.sweep.latency else "CPU"
         rows.append([f"latency in PyTorch, one thread of {where}, ms", *measured])
     yield from _table(["", *roles], rows)
 

@@ -1,11 +1,10 @@
 """Which network goes out: of which sweep, which job, which role, and where its weights are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,9 +15,11 @@ from kdsweep.config import Tracking
 from kdsweep.config.code import own_files, source_digest
 from kdsweep.data import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
+from kdsweep.networks.weights import WEIGHTS
+from kdsweep.results.network import NetworkResult
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
-from kdsweep.store.store import Store, open_store
+from kdsweep.results.result import JobResult, SweepInfo
+from kdsweep.store.store import MARKER, Store, open_store
 from kdsweep.tracking import download
 
 
@@ -26,27 +27,26 @@ from kdsweep.tracking import download
 class Chosen:
     """A trained network of a job, by its role in it."""
 
-    sweep: Sweep
-    result: Result
+    sweep: SweepInfo
+    result: JobResult
     role: str = "student"
 
     @property
-    def network(self) -> Mapping[str, Any]:
-        network: Mapping[str, Any] = self.result.networks[self.role]
-        return network
+    def network(self) -> NetworkResult:
+        return self.result.networks[self.role]
 
     @property
     def title(self) -> str:
         """As people name it: mlp, student of T=4 α=0.5."""
         job = f" of {self.result.name}" if self.result.name else ""
-        return f"{self.network['name']}, {self.role}{job}"
+        return f"{self.network.name}, {self.role}{job}"
 
     def code(self) -> dict[str, Path]:
         """The files of a user's own network, by module; none for one that is installed.
 
         Raises KdsweepError if they are not there, or not what they were when it was trained.
         """
-        model, trained = self.network["model"], self.network.get("source")
+        model, trained = self.network.model, self.network.source
         if trained and source_digest(model) != trained:
             there = "has changed since it was trained" if source_digest(model) else "is not to be found here"
             raise KdsweepError(
@@ -62,25 +62,25 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
     Raises KdsweepError if there is none, or which one is meant is not clear.
     """
     sweep, best = _of_number(records, job) if job is not None else _best(records)
-    roles = [name for name, network in best.networks.items() if "model" in network]
+    roles = [name for name, network in best.networks.items() if not network.members]
     if role not in roles:
         why = "is an average of networks, not one" if role in best.networks else "is none of its roles"
         raise KdsweepError(f"--role {role}: {why}; allowed: {', '.join(roles)}")
     return Chosen(sweep, best, role)
 
 
-def best_of_each(records: Sequence[Record]) -> dict[str, tuple[Sweep, Result]]:
+def best_of_each(records: Sequence[Record]) -> dict[str, tuple[SweepInfo, JobResult]]:
     """The best recipe's best job of each data set, as the report has it: several sweeps are told as one."""
     origins = {_identity(result): (record.sweep, result) for record in records for result in record.finished}
     rows = leaderboard(together(records))
     return {row.dataset: origins[_identity(best_job(row))] for row in rows if row.rank == 1}
 
 
-def _identity(result: Result) -> tuple[str | None, str]:
-    return result.run_id, result.networks["student"]["key"]
+def _identity(result: JobResult) -> tuple[str | None, str]:
+    return result.run_id, result.student.key
 
 
-def _best(records: Sequence[Record]) -> tuple[Sweep, Result]:
+def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
     best = best_of_each(records)
     if not best:
         failed = [result for record in records for result in record.results]
@@ -94,7 +94,7 @@ def _best(records: Sequence[Record]) -> tuple[Sweep, Result]:
     return next(iter(best.values()))
 
 
-def _of_number(records: Sequence[Record], job: int) -> tuple[Sweep, Result]:
+def _of_number(records: Sequence[Record], job: int) -> tuple[SweepInfo, JobResult]:
     if len(records) > 1:
         runs = ", ".join(record.sweep.run_id for record in records)
         raise KdsweepError(f"--job {job}: there are {len(records)} sweeps; give one of them: {runs}")
@@ -111,15 +111,22 @@ def weights_file(chosen: Chosen, tracking: Tracking) -> Path:
 
     Raises KdsweepError if it is to be had from neither.
     """
-    file = Path(chosen.network["weights"])
-    if file.is_file() and Store(file.parent.parent).find(file.parent.name):
-        return file
+    store = _store(chosen)
+    if store and (entry := store.find(chosen.network.key)):
+        return entry / WEIGHTS
     if chosen.role != "student" or not chosen.result.run_id:
+        where = chosen.result.config["store"]
         raise KdsweepError(
-            f"{chosen.title}: its weights are no longer in the store ({file}), and MLflow has the student's "
-            "alone; the sweep's command trains it again"
+            f"{chosen.title}: its weights are not in the store ({where}), and MLflow has the student's "
+            "alone; start in the folder where the sweep was started, or run its command again"
         )
-    return download(tracking, f"runs:/{chosen.result.run_id}/{file.name}")
+    return download(tracking, f"runs:/{chosen.result.run_id}/{WEIGHTS}")
+
+
+def _store(chosen: Chosen) -> Store | None:
+    """That of the job's config; None where it is not to be found, for nothing is made here."""
+    folder = Path(chosen.result.config["store"])
+    return open_store(folder) if (folder / MARKER).is_file() else None
 
 
 @contextmanager
@@ -129,8 +136,6 @@ def images_of(chosen: Chosen) -> Iterator[Dataset]:
     Raises DataError if it is not there, or is another one now.
     """
     described = chosen.result.dataset
-    if "config" not in described:
-        raise DataError("the job is of an older kdsweep, which did not say where its images are")
     try:
         recipe: config.Dataset = TypeAdapter(config.Dataset).validate_python(described["config"])
     except ValidationError as error:
@@ -140,9 +145,9 @@ def images_of(chosen: Chosen) -> Iterator[Dataset]:
 
         if absent := missing(recipe.source, Path(recipe.root)):
             raise DataError(f"{recipe.root}: has no {absent[0]}")
-    store = Path(chosen.network["weights"]).parent.parent
+    store = _store(chosen)
     with TemporaryDirectory(prefix="kdsweep-") as aside:  # for decoded images, where the store is gone
-        dataset = load(recipe, open_store(store if store.is_dir() else aside))
+        dataset = load(recipe, store or Store(aside))
         if dataset.test_fingerprint != described["test_fingerprint"]:
             raise DataError(f"{recipe.root}: has other images now than when the network was trained")
         yield dataset

@@ -72,7 +72,7 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
     result = chosen.result
     done = Exported(
         str(order.out), chosen.title, result.run_id, result.number,
-        chosen.network["val"]["val/accuracy"], chosen.network["test"]["accuracy"], quantized=order.quantize,
+        chosen.network.val.accuracy, chosen.network.test.accuracy, quantized=order.quantize,
     )  # fmt: skip
     out = order.out.resolve()  # also where it is named "."
     out.parent.mkdir(parents=True, exist_ok=True)

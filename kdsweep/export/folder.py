@@ -20,7 +20,7 @@ NETWORK, WEIGHTS, CODE = "network.json", "model.safetensors", "code"
 def write(chosen: Chosen, weights: Path, folder: Path) -> None:
     """What `load` needs, into a folder that is there."""
     Preprocessing.of(chosen.result.dataset).save(folder)
-    told = {"name": chosen.network["name"], "role": chosen.role, "model": chosen.network["model"]}
+    told = {"name": chosen.network.name, "role": chosen.role, "model": chosen.network.model}
     (folder / NETWORK).write_text(json.dumps(told, indent=1) + "\n")
     shutil.copyfile(weights, folder / WEIGHTS)
     copy_code(chosen.code(), folder / CODE)

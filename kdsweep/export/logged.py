@@ -15,7 +15,7 @@ from kdsweep.export.folder import write
 from kdsweep.export.preprocessing import Preprocessing
 from kdsweep.export.pyfunc import IMAGE
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.tracking.model import MODEL, Loggable, log_model, register
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 PACKAGES = ("torch", "safetensors", "pillow", "numpy", "pandas", "timm", "torchvision")
 
 
-def log_student(sweep: Sweep, results: Sequence[Result], tracking: Tracking, name: str | None) -> list[str]:
+def log_student(
+    sweep: SweepInfo, results: Sequence[JobResult], tracking: Tracking, name: str | None
+) -> list[str]:
     """Log the best student of each data set into its run, and register it if there is a name.
 
     Returns lines that tell of it. What fails here is told and harms nothing: the weights are in the store and
@@ -37,8 +39,8 @@ def log_student(sweep: Sweep, results: Sequence[Result], tracking: Tracking, nam
             model_id = log_model(tracking.uri, run_id, _loggable(chosen, tracking))
             lines.append(f"runs:/{run_id}/{MODEL}")
             if name:
-                accuracy = chosen.network["val"]["val/accuracy"]
-                tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network["key"]}
+                accuracy = chosen.network.val.accuracy
+                tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network.key}
                 lines.append(register(tracking.uri, name, model_id, run_id, accuracy, data, tags))
     except Exception as error:
         log.warning("the student is not logged as an MLflow model: %s", explain(error))

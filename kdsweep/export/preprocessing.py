@@ -1,16 +1,17 @@
 """From an image file to what a network takes; read by whoever predicts, so it imports little."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.data.files.decode import DEEP, WHITE, Look, decode
 from kdsweep.errors import KdsweepError
+from kdsweep.results.dataset import DatasetInfo
 
 PREPROCESSING = "preprocessing.json"
 INPUT, OUTPUT = "images", "logits"  # the names of a model's input and output
@@ -48,7 +49,7 @@ class Preprocessing:
     deep_range: Sequence[int] = DEEP
 
     @classmethod
-    def of(cls, dataset: Mapping[str, Any]) -> Self:
+    def of(cls, dataset: DatasetInfo) -> Self:
         """That of a data set as a result describes it."""
         channels, height, width = dataset["shape"]
         if height != width or channels not in MODES:
@@ -65,7 +66,7 @@ class Preprocessing:
                 dataset["std"],
                 dataset["classes"],
             ),
-            dataset.get("background", WHITE),
+            dataset.get("background") or WHITE,
             dataset.get("deep_range") or DEEP,
         )
 

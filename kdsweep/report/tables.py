@@ -2,10 +2,9 @@
 
 import csv
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -17,8 +16,9 @@ from kdsweep.errors import KdsweepError, explain
 from kdsweep.report.look import link_name
 from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.pictures.response import draw_sweep, has_values
+from kdsweep.results.names import written
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console, seconds
 
@@ -49,12 +49,7 @@ def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
 
     record = together(records)
     page: Files = {"report.html": partial(write_page, records)} if record.results else {}
-    yield from _write(_csv(record) | page | _shown(record), folder)
-
-
-def write_summary(record: Record, folder: Path) -> Iterator[Path]:
-    """Write a CSV of all jobs and, if any has finished, their table as text and the pictures."""
-    yield from _write(_csv(record) | _shown(record), folder)
+    yield from _write(_csv(record) | page | _pictures(record), folder)
 
 
 def _write(files: Files, folder: Path) -> Iterator[Path]:
@@ -79,17 +74,17 @@ def _csv(record: Record) -> Files:
     return {"sweep.csv": partial(write_csv, [*record.results, *record.confirmations], record.sweep.keys)}
 
 
-def _shown(record: Record) -> Files:
+def _pictures(record: Record) -> Files:
     """What writes the table and each picture that has something to show."""
     results, swept = record.finished, record.sweep.keys
     if not results:
         return {}
-    shown = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
+    figures = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
     return {
         "sweep.txt": partial(_write_tables, record),
         **{
             name: partial(draw_sweep, results, swept, figure)
-            for name, figure in shown.items()
+            for name, figure in figures.items()
             if has_values(results, figure)
         },
         **_inside(results, _best(record), swept),
@@ -110,12 +105,12 @@ def _tables(record: Record) -> list[Fitting | str]:
     return tables
 
 
-def _best(record: Record) -> Result:
+def _best(record: Record) -> JobResult:
     """The best recipe's best job, which is the one to ship."""
     return best_job(leaderboard(record)[0])
 
 
-def draw_inside(result: Result, folder: Path) -> list[Path]:
+def draw_inside(result: JobResult, folder: Path) -> list[Path]:
     """The pictures of a job alone: its learning curves, and its links if there are any in between.
 
     One that cannot be drawn is told, and harms nothing.
@@ -129,23 +124,23 @@ def draw_inside(result: Result, folder: Path) -> list[Path]:
     return drawn
 
 
-def _inside(results: Sequence[Result], best: Result, swept: Sequence[str]) -> Files:
+def _inside(results: Sequence[JobResult], best: JobResult, swept: Sequence[str]) -> Files:
     links: Files = {"chain.png": partial(draw_chain, results, swept)} if has_links(results) else {}
     return {"curves.png": partial(draw_curves, best), **links}
 
 
-def sweep_line(result: Result, jobs: int) -> str:
+def sweep_line(result: JobResult, jobs: int) -> str:
     """The line that a job of a sweep leaves on the screen."""
     if result.error:
         figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
     else:
-        student = result.networks["student"]
+        student = result.student
         first = [
             link_name(role)
-            for role, each in result.networks.items()
-            if role != "ensemble" and each["key"] != student["key"] and not each["reused"]
+            for role, network in result.networks.items()
+            if not network.members and network.key != student.key and not network.reused
         ]
-        how = "reused" if student["reused"] else f"trained in {seconds(student['seconds'])}"
+        how = "reused" if student.reused else f"trained in {seconds(student.seconds)}"
         val, test = _accuracies(result, "student")
         figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
     of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
@@ -153,12 +148,12 @@ def sweep_line(result: Result, jobs: int) -> str:
     return f"[{which}] {result.name}  {figures}"
 
 
-def ranked(results: Sequence[Result]) -> list[Result]:
+def ranked(results: Sequence[JobResult]) -> list[JobResult]:
     """Best first: by validation accuracy, equals by validation cross-entropy."""
-    return sorted(results, key=lambda r: (-r.val()["val/accuracy"], r.val()["val/cross_entropy"], r.number))
+    return sorted(results, key=lambda job: (-job.val.accuracy, job.val.cross_entropy, job.number))
 
 
-def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
+def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
     """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
 
     Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
@@ -169,9 +164,9 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
     figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
     table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
 
-    def add(role: str, label: str, sharing: Sequence[Result], style: str | None = None) -> None:
+    def add(role: str, label: str, sharing: Sequence[JobResult], style: str | None = None) -> None:
         result = sharing[0]
-        values = [{each.shown(key) for each in sharing} for key in swept]
+        values = [{written(each.swept.get(key, "")) for each in sharing} for key in swept]
         cells = (
             label,
             *(value.pop() if len(value) == 1 else "" for value in values),
@@ -183,19 +178,19 @@ def sweep_table(results: Sequence[Result], swept: Sequence[str]) -> Fitting:
 
     for i, result in enumerate(ranked(results)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
-    students = {result.networks["student"]["key"] for result in results}
+    students = {result.student.key for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
-        sharing: dict[tuple[str, str], list[Result]] = {}
+        sharing: dict[tuple[str, str], list[JobResult]] = {}
         for result in results:
             if role in result.networks:
-                sharing.setdefault((result.networks[role]["key"], tested_on(result)), []).append(result)
+                sharing.setdefault((result.networks[role].key, tested_on(result)), []).append(result)
         for (key, _), group in sharing.items():
             if key not in students or role in ("teacher", "scratch"):
                 add(role, "alone" if role == "scratch" else link_name(role), group, "dim")
     return table
 
 
-def _roles(results: Sequence[Result]) -> set[str]:
+def _roles(results: Sequence[JobResult]) -> set[str]:
     return {role for result in results for role in result.networks}
 
 
@@ -205,13 +200,13 @@ def _down_the_table(role: str) -> tuple[int, str]:
     return last.get(role, 1), role
 
 
-def costs(result: Result, latency: Mapping[str, Any]) -> list[Fitting | str]:
+def costs(result: JobResult, latency: Latency | None) -> list[Fitting | str]:
     """The table of costs and, if there is no latency in it, why."""
-    lacking = any("latency_ms" not in network["cost"] for network in result.networks.values())
+    lacking = any(network.cost.latency_ms is None for network in result.networks.values())
     return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
 
 
-def cost_table(result: Result) -> Fitting:
+def cost_table(result: JobResult) -> Fitting:
     """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
     ratio = "teacher" in result.networks
     columns = [Column(result.name, right=False, wraps=True)]
@@ -220,9 +215,9 @@ def cost_table(result: Result) -> Fitting:
     table = Fitting([*columns, Column("test %")])
     formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
     units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
-    teacher = result.networks.get("teacher", {}).get("cost")
+    teacher = result.networks["teacher"].cost.known() if ratio else None
     for role in (*result.chain, *({"ensemble"} & result.networks.keys())):
-        cost, cells = result.networks[role]["cost"], []
+        cost, cells = result.networks[role].cost.known(), []
         for name, form in formats.items():
             if name in cost:
                 cells.append(form.format(cost[name] / units[name] if units[name] != 1 else cost[name]))
@@ -235,7 +230,7 @@ def cost_table(result: Result) -> Fitting:
     return table
 
 
-def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
+def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) -> None:
     """Every job's figures in full precision, failed jobs with their error."""
     extra = [] if "seed" in swept else ["seed"]
     confirms = ["confirms"] if any(result.confirms for result in results) else []
@@ -247,19 +242,17 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
         writer = csv.writer(stream)
         writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
         for result in results:
-            student = result.networks.get("student", {})
-            val = student.get("val", {})
+            student = result.networks.get("student")
+            val = (student.val.accuracy, student.val.cross_entropy) if student else (None, None)
             writer.writerow(
                 [
                     result.number,
                     *(result.swept.get(key) for key in swept),
                     *([result.seed] if extra else []),
-                    student.get("best_epoch"),
-                    val.get("val/accuracy"),
-                    val.get("val/cross_entropy"),
+                    student.best_epoch if student else None,
+                    *val,
                     *(result.test(role, figure) for role in roles for figure in FIGURES),
-                    student.get("seconds"),
-                    student.get("reused"),
+                    *((student.seconds, student.reused) if student else (None, None)),
                     result.run_id,
                     result.error,
                     *(result.confirms for _ in confirms),
@@ -267,17 +260,17 @@ def write_csv(results: Sequence[Result], swept: Sequence[str], file: Path) -> No
             )
 
 
-def _made(sharing: Sequence[Result], role: str) -> tuple[str, str]:
+def _made(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:
     """How long the training took, and whether this sweep did it."""
-    reused = all(each.networks[role]["reused"] for each in sharing)
-    return seconds(sharing[0].networks[role]["seconds"]), "reused" if reused else "trained"
+    reused = all(each.networks[role].reused for each in sharing)
+    return seconds(sharing[0].networks[role].seconds), "reused" if reused else "trained"
 
 
-def _accuracies(result: Result, role: str) -> tuple[str, str]:
-    return f"{100 * result.val(role)['val/accuracy']:.2f}", f"{100 * (result.test(role) or 0):.2f}"
+def _accuracies(result: JobResult, role: str) -> tuple[str, str]:
+    return f"{100 * result.networks[role].val.accuracy:.2f}", f"{100 * (result.test(role) or 0):.2f}"
 
 
-def _difference(result: Result, role: str, other: str) -> str:
+def _difference(result: JobResult, role: str, other: str) -> str:
     """In points of test accuracy; a teacher is not compared."""
     own, theirs = result.test(role), result.test(other)
     if own is None or theirs is None or role in (other, "teacher"):
@@ -285,10 +278,10 @@ def _difference(result: Result, role: str, other: str) -> str:
     return f"{100 * (own - theirs):+.2f}"
 
 
-def busy(taken: Mapping[str, Any]) -> str:
+def busy(taken: Latency | None) -> str:
     """Why there is no latency, for people."""
     if not taken:
         return "not measured"
-    if taken["ms"]:
+    if taken.ms:
         return "only networks that are known before the first job begins are measured"
-    return f"{taken['load']:.1f} of {taken['cores']} cores were busy with something else"
+    return f"{taken.load:.1f} of {taken.cores} cores were busy with something else"

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 
 @dataclass(frozen=True)
 class Record:
     """A sweep and the results of its jobs; a job alone is a sweep of itself."""
 
-    sweep: Sweep
-    results: Sequence[Result]
+    sweep: SweepInfo
+    results: Sequence[JobResult]
     folder: Path | None = field(default=None, compare=False)  # from which it was read
-    confirmations: Sequence[Result] = ()  # jobs with fresh seeds, which have no part in what is chosen
+    confirmations: Sequence[JobResult] = ()  # jobs with fresh seeds, which have no part in what is chosen
 
     def __post_init__(self) -> None:
         confirming = [result for result in self.results if result.confirms]
@@ -29,5 +29,5 @@ class Record:
         return Record(self.sweep, [replace(result, confirms=False) for result in self.confirmations])
 
     @property
-    def finished(self) -> list[Result]:
+    def finished(self) -> list[JobResult]:
         return [result for result in self.results if not result.error]

@@ -1,18 +1,20 @@
 """What a sweep and its jobs tell each other, as files in the sweep's folder: any launcher will do."""
 
-import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kdsweep.errors import ConfigError, without_passwords
+from kdsweep.results.dataset import DatasetInfo
+from kdsweep.results.names import Option, named, options_of
+from kdsweep.results.network import Evaluation, NetworkResult, Selection
 from kdsweep.results.packed import unpack_bits, unpack_floats
+from kdsweep.results.strict import STRICT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,13 +38,30 @@ PACKAGES = ("kdsweep", "torch", "torchvision", "timm", "hydra-core", "optuna", "
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Latency:
+    """Milliseconds of one image, by the digest of what a network's cost is that of; none of a busy machine.
+
+    `load` is how many of the `cores` worked for others meanwhile.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    ms: dict[str, float]
+    load: float
+    cores: int
+    machine: str
+
+
+@dataclass(frozen=True)
+class SweepInfo:
     """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
     versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
-    whose results it tells too. `latency` is what was measured before the first job began (`latency.py`).
+    whose results it tells too. `latency` is what was measured before the first job began.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     run_id: str
     keys: list[str]
@@ -53,12 +72,13 @@ class Sweep:
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     earlier: list[str] = field(default_factory=list)
-    latency: dict[str, Any] = field(default_factory=dict)
+    latency: Latency | None = None
     confirm_from: int | None = None  # the number of the first job that only confirms
 
-    def result(self, number: int, swept: dict[str, Any]) -> "Result":
-        """That of a job which begins."""
-        return Result(number, swept, confirms=self.confirm_from is not None and number >= self.confirm_from)
+    def result(self, number: int, swept: dict[str, Any]) -> "JobResult":
+        """That of a job which begins; until its config is known, it is named as the first job is."""
+        confirms = self.confirm_from is not None and number >= self.confirm_from
+        return JobResult(number, swept, confirms=confirms, options=options_of(self.config))
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
@@ -71,9 +91,11 @@ class Sweep:
 
     def save(self, folder: Path) -> Path:
         """Leave it in `folder`; the file."""
+        from kdsweep.results.left import as_json
+
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / SWEEP
-        file.write_text(json.dumps(asdict(self)))
+        file.write_text(as_json(self), "utf-8")
         return file
 
     @staticmethod
@@ -102,15 +124,16 @@ class Sweep:
 
 
 @dataclass
-class Result:
+class JobResult:
     """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
 
-    `networks` has, per role, name, model, source (the digest of a user's own code), training, objective,
-    best_epoch, seconds, reused, history, `val` (figures of selection), `test` (figures of evaluation) and
-    `cost`; `chain` are the roles from teacher to student, beside which there may be "scratch" and "ensemble".
-    `recipe` names what its networks are made by; `dataset` is what a network takes and gives: classes, shape,
-    mean, std, and the config that its images come from. `entries` are the keys of what it needs of the store.
+    `networks` are by role; `chain` are the roles from teacher to student, beside which there may be "scratch"
+    and "ensemble". `config` is the job's own, without passwords; `options` says how its method's numbers are
+    written; `recipe` names what its networks are made by. `entries` are the keys of what it
+    needs of the store.
     """
+
+    __pydantic_config__: ClassVar = STRICT
 
     number: int
     swept: dict[str, Any]
@@ -118,11 +141,13 @@ class Result:
     objective: float | list[float] | None = None
     seconds: float = 0.0
     run_id: str | None = None
-    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    networks: dict[str, NetworkResult] = field(default_factory=dict)
     chain: list[str] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
-    dataset: dict[str, Any] = field(default_factory=dict)
+    dataset: DatasetInfo = field(default_factory=DatasetInfo)
     entries: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict)
     error: str | None = None
     confirms: bool = (
         False  # it has fresh seeds for the recipe that the sweep chose, and chooses nothing itself
@@ -130,8 +155,10 @@ class Result:
 
     def save(self, folder: Path) -> Path:
         """Leave it in `folder`; the file."""
+        from kdsweep.results.left import as_json
+
         new = folder / f"{RESULT}.new"
-        new.write_text(json.dumps(asdict(self), indent=1))
+        new.write_text(as_json(self), "utf-8")
         return new.replace(folder / RESULT)
 
     @classmethod
@@ -147,23 +174,36 @@ class Result:
         results = [cls.load(file.parent) for file in folder.rglob(RESULT)]
         return sorted(results, key=lambda result: result.number)
 
+    @property
+    def student(self) -> NetworkResult:
+        """Of a job that has finished."""
+        return self.networks["student"]
+
+    @property
+    def val(self) -> Selection:
+        """The student's."""
+        return self.student.val
+
+    def evaluation(self, role: str) -> Evaluation | None:
+        """None where the job has no such network."""
+        return self.networks[role].test if role in self.networks else None
+
     def test(self, role: str, figure: str = "accuracy") -> float | None:
-        """A figure of the test split, None where the job has no such network."""
-        value: float | None = self.networks.get(role, {}).get("test", {}).get(figure)
-        return value
+        """A figure of the test split, None where it is not known."""
+        evaluation = self.evaluation(role)
+        return dict(evaluation.numbers()).get(figure) if evaluation else None
 
     def right(self, role: str) -> "NDArray[Any] | None":
         """Of each test image whether the network is right on it, bool [N]; None where that is not known."""
-        packed = self.networks.get(role, {}).get("test", {}).get("right")
+        evaluation = self.evaluation(role)
+        packed = evaluation.right if evaluation else None
         return unpack_bits(packed, self.dataset["images"]["test"]) if packed else None
 
     def resampled(self, role: str, figure: str) -> "NDArray[Any] | None":
         """A figure on resamples of the test images, [B], the same for all networks; None if not known."""
-        packed = self.networks.get(role, {}).get("test", {}).get("resampled", {}).get(figure)
+        evaluation = self.evaluation(role)
+        packed = evaluation.resampled.get(figure) if evaluation else None
         return unpack_floats(packed) if packed else None
-
-    def val(self, role: str = "student") -> dict[str, float]:
-        return dict(self.networks[role]["val"])
 
     @property
     def failed(self) -> bool:
@@ -172,18 +212,9 @@ class Result:
     @property
     def name(self) -> str:
         """The swept values as people write them: T=4 α=0.5 seed=1."""
-        return self._named(self.swept)
+        return named(self.swept, self.options)
 
     @property
     def recipe_name(self) -> str:
         """The same without the seed, by which jobs are repetitions of each other."""
-        return self._named([key for key in self.swept if key != "seed"])
-
-    def _named(self, keys: Iterable[str]) -> str:
-        signs = {"temperature": "T", "alpha": "α"}
-        return " ".join(f"{signs.get(key, key)}={self.shown(key)}" for key in keys)
-
-    def shown(self, key: str) -> str:
-        """A swept value as text, numbers to four digits."""
-        value = self.swept.get(key, "")
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return named({key: value for key, value in self.swept.items() if key != "seed"}, self.options)

@@ -4,7 +4,6 @@ A measurement beside other work is kept from everybody: a ratio of two disturbed
 networks. It is tried again by the next command that needs it.
 """
 
-import json
 import logging
 import os
 import platform
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.errors import explain
+from kdsweep.results.left import as_json, read_left
+from kdsweep.results.result import Latency
 from kdsweep.stage import FORMAT, digest
 from kdsweep.store.store import Origin, Store
 
@@ -28,11 +29,11 @@ FILE = "latency.json"
 
 def latency(
     networks: Mapping[str, Mapping[str, Any]], models: Mapping[str, Mapping[str, Any]], store: Store
-) -> dict[str, Any]:
-    """Of `networks`, described by their digests as `maker.priced` does, and built from `models`.
+) -> Latency | None:
+    """Of `networks`, described by their digests as `figures.priced` does, and built from `models`; None if
+    that failed.
 
-    Gives `ms` of each by its digest, none if the machine is busy; `load`, how many cores worked for others
-    meanwhile, on average; how many `cores` there are; and the `machine`. What was measured on such a machine
+    The load is how many cores worked for others meanwhile, on average. What was measured on such a machine
     before, all of it together, is found in the store.
     """
     cores = os.cpu_count() or 1
@@ -40,8 +41,7 @@ def latency(
     told = {"latency": [networks[key] for key in sorted(networks)], "machine": machine, "format": FORMAT}
     key = digest(told)
     if entry := store.find(key):
-        found: dict[str, Any] = json.loads((entry / FILE).read_text())
-        return found
+        return read_left(entry / FILE, Latency)
     before = Load()
     with before.watched():
         time.sleep(SECONDS_TO_LOOK)
@@ -52,9 +52,9 @@ def latency(
             measured, load = _measure(networks, models)
         except Exception as error:  # such as weights that cannot be downloaded: nothing depends on it
             log.warning("latency is not measured: %s", explain(error))
-            return {}
+            return None
     quiet = load <= BUSY * cores
-    taken = {"ms": measured if quiet else {}, "load": round(load, 2), "cores": cores, "machine": machine}
+    taken = Latency(measured if quiet else {}, round(load, 2), cores, machine)
     if quiet:
         made = Origin("latency", told)
         store.obtain(key, lambda folder: _write(folder / FILE, taken), origin=made)
@@ -117,5 +117,5 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content))
+def _write(file: Path, taken: Latency) -> None:
+    file.write_text(as_json(taken))

@@ -1,4 +1,4 @@
-"""The workshop makes what the store lacks: trained stages, their logits, evaluations and costs.
+"""The maker makes what the store lacks: trained stages, their logits, evaluations and costs.
 
 All four are entries of the store, so each is made once, whoever asks, and a job whose entries are all there
 needs no torch.
@@ -23,8 +23,10 @@ from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import Emit, EpochEnded, StageFinished, Waiting
+from kdsweep.results.network import NetworkResult
 from kdsweep.stage import FORMAT, Stage, digest
 from kdsweep.stages.classes import metadata
+from kdsweep.stages.figures import Figures
 from kdsweep.store.store import Busy, Origin, Remote, Store
 
 if TYPE_CHECKING:
@@ -34,13 +36,13 @@ if TYPE_CHECKING:
     from kdsweep.training.fit import Teaching
 
 
-FIGURES = 3  # counts up with what an evaluation holds: older ones are made anew
 EMBEDDING = "embedding"  # the tap whose values are small enough to be stored
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
+MOST_BUILT = 2  # networks that are kept: their memory is the training's as well
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
-class Workshop:
+class Maker:
     """`initial` are the files of the weights that stages begin with, by digest; `remote` is where trained
     stages are exchanged with machines that have a store of their own."""
 
@@ -55,10 +57,25 @@ class Workshop:
     ) -> None:
         self.store, self.dataset, self.hardware = store, dataset, hardware
         self.initial, self.emit, self.remote = initial, emit, remote
+        self.figures = Figures(store, dataset, self._averaged)
+        self._built: dict[str, nn.Module] = {}  # by stage, in eval mode
 
-    def obtain_all(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
-        """Have the stages trained, each after its parents, and tell how that went. One stage in two roles is
-        trained once, in the first.
+    def obtain(
+        self, links: Mapping[str, Stage], teachers: Mapping[str, Sequence[Stage]]
+    ) -> dict[str, NetworkResult]:
+        """What came of the stages by role: trained, evaluated and counted, as far as the store lacks that.
+
+        Agreement is with the averaged outputs of a role's `teachers`, of those roles that have any.
+        """
+        finished = self.train(links)
+        return {
+            role: self.figures.of_stage(stage, finished[role], teachers.get(role, ()))
+            for role, stage in links.items()
+        }
+
+    def train(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
+        """Have the stages trained, each after its parents, and report how that went. One stage in two roles
+        is trained once, in the first.
 
         One that another job is training is left for later while there is another to train; where there is
         none, this job waits for whichever is there first.
@@ -79,7 +96,7 @@ class Workshop:
                         finished[role] = replace(known[stage.key], role=role)
                         self.emit(finished[role])
                     else:
-                        finished[role] = self.obtain(role, stage)
+                        finished[role] = self._obtain_stage(role, stage)
                     break
             else:
                 for role in ready.keys() - told:
@@ -88,8 +105,8 @@ class Workshop:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         return {role: finished[role] for role in links}
 
-    def obtain(self, role: str, stage: Stage) -> StageFinished:
-        """Have the stage trained, its parents being there, and tell how that went.
+    def _obtain_stage(self, role: str, stage: Stage) -> StageFinished:
+        """Have the stage trained, its parents being there, and report how that went.
 
         Raises Busy if another job is training it.
         """
@@ -109,62 +126,17 @@ class Workshop:
         self.emit(finished)
         return finished
 
+    def ensemble(
+        self, members: Mapping[str, Stage], teachers: Sequence[Stage], results: Mapping[str, NetworkResult]
+    ) -> NetworkResult:
+        """What the averaged outputs of stages come to, whose `results` are there by role."""
+        return self.figures.of_ensemble(members, teachers, results)
+
     def weights(self, stage: Stage) -> Path:
         """The safetensors file of a trained stage."""
         entry = self.store.find(stage.key)
         assert entry is not None
         return entry / WEIGHTS
-
-    def evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
-        """A folder with the figures of a trained stage, or of the averaged outputs of several, on the
-        validation and test splits, and the confusion matrix of the test split drawn. Agreement is with the
-        averaged outputs of `teachers`."""
-
-        def make(folder: Path) -> None:
-            import torch
-
-            from kdsweep.report.pictures.confusion import draw_confusion
-            from kdsweep.training.evaluate import evaluate
-            from kdsweep.training.network import selection_metrics
-
-            data = self.dataset
-            taught = self._averaged(teachers, "test") if teachers else None
-            labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
-            figures = {
-                "val": selection_metrics(self._averaged(members, "val"), labels["val"]),
-                "test": evaluate(
-                    self._averaged(members, "test"), labels["test"], taught, data.classes, data.positive
-                ),
-            }
-            (folder / "evaluation.json").write_text(json.dumps(figures))
-            draw_confusion(figures["test"]["confusion"], data.classes, folder / "confusion.png")
-
-        description = {
-            "evaluation": [stage.key for stage in members],
-            "format": FORMAT,
-            "figures": FIGURES,
-            "teachers": [stage.key for stage in teachers],
-            "positive": self.dataset.positive,
-            "test": self._test_images(),
-        }
-        name = " + ".join(stage.name for stage in members)
-        origin = Origin("evaluation", description, [stage.key for stage in (*members, *teachers)], name)
-        return self.store.obtain(digest(description), make, origin=origin)[0]
-
-    def cost(self, stage: Stage) -> dict[str, float]:
-        """Parameters and FLOPs of the stage's network, counted once per network."""
-
-        def make(folder: Path) -> None:
-            from kdsweep.networks.cost import Sized, cost
-
-            figures = cost(Sized(stage.model, len(self.dataset.classes), self.dataset.shape))
-            (folder / "cost.json").write_text(json.dumps(figures))
-
-        description = priced(stage, self.dataset)
-        origin = Origin("cost", description, network=stage.name)
-        entry, _ = self.store.obtain(digest(description), make, origin=origin)
-        figures: dict[str, float] = json.loads((entry / "cost.json").read_text())
-        return figures
 
     def _train(self, role: str, stage: Stage, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -263,14 +235,19 @@ class Workshop:
         return load_file(entry / f"{what}.safetensors")[what]
 
     def _network(self, stage: Stage) -> "nn.Module":
-        from safetensors.torch import load_file
+        """A trained stage's network as it answers, which nobody trains further."""
+        if stage.key not in self._built:
+            from safetensors.torch import load_file
 
-        from kdsweep.networks.build import build
-        from kdsweep.training.network import place
+            from kdsweep.networks.build import build
+            from kdsweep.training.network import place
 
-        network = build(stage.model, len(self.dataset.classes), self.dataset.shape)
-        network.load_state_dict(load_file(self.weights(stage)))
-        return place(network, self.device)
+            network = build(stage.model, len(self.dataset.classes), self.dataset.shape)
+            network.load_state_dict(load_file(self.weights(stage)))
+            if len(self._built) == MOST_BUILT:
+                del self._built[next(iter(self._built))]
+            self._built[stage.key] = place(network, self.device).eval().requires_grad_(False)
+        return self._built[stage.key]
 
     def _test_images(self) -> dict[str, Any]:
         return {"images": self.dataset.test_fingerprint, "count": len(self.dataset.test.labels)}
@@ -285,12 +262,6 @@ class Workshop:
         torch.set_num_threads(self.hardware.cpu_threads)
         torch.backends.cudnn.allow_tf32 = False  # or a GPU's float32 is another one than the CPU's
         return resolve(self.hardware)
-
-
-def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
-    """What the cost of a stage's network is that of: stages of one network have one."""
-    size = {"classes": len(dataset.classes), "shape": dataset.shape}
-    return {"cost": stage.describe()["model"], "source": stage.source, "format": FORMAT, **size}
 
 
 def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep.config import Hardware
 from kdsweep.report.look import link_name
-from kdsweep.results.result import Result
+from kdsweep.results.names import written
 from kdsweep.stage import Stage
 from kdsweep.stages.estimate import Need, makespan, needs
 from kdsweep.store.store import Store
@@ -107,8 +107,7 @@ def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Fitting:
         cells = [_cell(needed[job.links[role].key], number) if role in job.links else "" for role in roles]
         known = [need.seconds for need in own if need.seconds is not None]
         time = seconds(sum(known)) if len(known) == len(own) else "?"
-        values = Result(number, job.swept)
-        swept = [values.shown(key) for key in job.swept]
+        swept = [written(value) for value in job.swept.values()]
         table.add([str(number + 1), *swept, *cells, time if own else ""], None if own else "dim")
     return table
 

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdsweep.errors import explain, tell, wants_traceback
 from kdsweep.results.record import Record
-from kdsweep.results.result import OPTIMUM, SWEEP, Result, Sweep
+from kdsweep.results.result import OPTIMUM, SWEEP, JobResult, SweepInfo
 from kdsweep.sweeps.checks import (
     check_database,
     check_hydra,
@@ -133,7 +133,7 @@ class SweepCallback(Callback):
 
         check_database(first.tracking.uri)
         self.folder, folder = take_folder(config, "hydra.sweep.dir"), Path(config.hydra.sweep.dir)
-        Sweep.clear(folder)
+        SweepInfo.clear(folder)
 
         from kdsweep.job import measure
         from kdsweep.store.store import open_store
@@ -146,7 +146,7 @@ class SweepCallback(Callback):
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
-        sweep = Sweep.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
+        sweep = SweepInfo.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
         self.run.artifact(replace(sweep, latency=latency).save(folder))
         console().print(f"{jobs_count}: {_subject(first)}", markup=False)
         if not keys and trials is None:
@@ -154,7 +154,7 @@ class SweepCallback(Callback):
 
     def _end(self, run: "Run", config: DictConfig, error: BaseException | None) -> None:
         folder = Path(config.hydra.sweep.dir)
-        sweep, results = Sweep.load(folder), Result.load_all(folder)
+        sweep, results = SweepInfo.load(folder), JobResult.load_all(folder)
         if sweep.earlier:
             run.artifact(folder / SWEEP)
         _report(run, Record(sweep, results), folder)
@@ -214,7 +214,7 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
         say(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", sys.stderr)
 
 
-def log_best(sweep: Sweep, results: Sequence[Result]) -> None:
+def log_best(sweep: SweepInfo, results: Sequence[JobResult]) -> None:
     """Log the sweep's best student as an MLflow model, and say where."""
     from kdsweep.config import Tracking
     from kdsweep.export.logged import log_student

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 
 from kdsweep.errors import ConfigError
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.overrides import key_of
 
 Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
@@ -34,7 +34,7 @@ def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]]
     from kdsweep.analysis.recipes import seed_of
     from kdsweep.results.record import Record
 
-    sweep, results = Sweep.load(folder), Result.load_all(folder)
+    sweep, results = SweepInfo.load(folder), JobResult.load_all(folder)
     chosen: dict[str, Row] = {}
     for row in leaderboard(Record(sweep, results)):
         if row.recipe.taught:

@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.errors import ConfigError, explain
-from kdsweep.results.result import RESULT, SWEEP, Sweep
+from kdsweep.results.result import RESULT, SWEEP, SweepInfo
 from kdsweep.sweeps.confirm import without_seed
 from kdsweep.sweeps.launchers.base import job_folder, numbered
 
@@ -62,7 +62,7 @@ def _is_a_sweeps(folder: Path) -> bool:
     if not (folder / SWEEP).exists():
         return False
     with suppress(OSError, ValueError):
-        return bool(Sweep.load(folder))
+        return bool(SweepInfo.load(folder))
     return False
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.overrides import swept_values
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run_job_of_sweep(
     composed: DictConfig,
     watch: Callable[["Event"], None] = lambda event: None,
-    ended: Callable[[Result], None] = lambda result: None,
+    ended: Callable[[JobResult], None] = lambda result: None,
 ) -> float | list[float] | None:
     """Run the job that Hydra has set up; what its objective comes to.
 
@@ -26,7 +26,7 @@ def run_job_of_sweep(
     from kdsweep.job import run_job
 
     context = HydraConfig.get()
-    sweep = Sweep.load(Path(context.sweep.dir))
+    sweep = SweepInfo.load(Path(context.sweep.dir))
     result = sweep.result(context.job.num, swept_values(context.overrides.task, sweep.keys))
     try:
         run_job(composed, Path(context.runtime.output_dir), result, sweep, watch)

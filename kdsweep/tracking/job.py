@@ -3,13 +3,13 @@
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from kdsweep.config import Config
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.names import usual
+from kdsweep.results.network import Evaluation
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking.run import CONFIRMS_TAG, NUMBER_TAG, ROLE_TAG, SWEEP_TAG, SWEPT_TAG, USED_TAG, Run
 from kdsweep.tracking.tracker import Tracker
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 MOST_CLASSES = 20  # that have a metric each in MLflow; all are in the evaluation
 
 
-def begin_run(config: Config, store: Store, result: Result, sweep: Sweep | None) -> Run:
+def begin_run(config: Config, store: Store, result: JobResult, sweep: SweepInfo | None) -> Run:
     """The job's MLflow run: its params few, what one compares by; its tags what one filters by.
 
     A sweep that began with MLflow goes on without it; a job that stands alone needs it.
     """
-    compared = ("temperature", "alpha", "chain_length")
+    compared = usual(result.options)
     params = {key: result.recipe[key] for key in compared if key in result.recipe} | {"seed": config.seed}
     tags = {f"kdsweep.{name}": str(value) for name, value in result.recipe.items() if name not in compared}
     tags |= {ROLE_TAG: "job", "kdsweep.seed": str(config.seed), "kdsweep.recipe": result.recipe_name}
@@ -49,36 +49,29 @@ def begin_run(config: Config, store: Store, result: Result, sweep: Sweep | None)
     return run
 
 
-def log_figures(tracked: Run, result: Result, files: Sequence[Path]) -> None:
+def log_figures(tracked: Run, result: JobResult) -> None:
     """The final figures: the student's by their plain names, the others' under their role, and once more as
     one metric over the links of the chain, its step being the link, from 0 for the teacher."""
     tracked.ask_again()
     for role, network in result.networks.items():
         prefix = "" if role == "student" else f"{role}/"
         step = result.chain.index(role) if role in result.chain else None
-        figures = {f"best/{name}": value for name, value in network["val"].items()}
-        for group in ("test", "cost"):
-            figures |= {f"{group}/{name}": value for name, value in _numbers(network[group])}
+        figures = {f"best/{name}": value for name, value in network.val.metrics().items()}
+        figures |= {f"test/{name}": value for name, value in _of_test(network.test)}
+        figures |= {f"cost/{name}": value for name, value in network.cost.known().items()}
         for name, value in figures.items():
             tracked.metric(f"{prefix}{name}", value)
             if step is not None and len(result.chain) > 2:  # there are links in between
                 tracked.metric(f"chain/{name}", value, step)
-    student = result.networks["student"]
-    tracked.tag(stage=student["key"], reused=str(student["reused"]).lower())
-    for file in (Path(student["weights"]), *files):
-        if file.exists():  # Hydra may be told to keep no config
-            tracked.artifact(file)
-    for role, network in result.networks.items():
-        tracked.artifact(Path(network["confusion"]), None if role == "student" else role)
+    tracked.tag(stage=result.student.key, reused=str(result.student.reused).lower())
 
 
-def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _of_test(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """Figures that are numbers, those per class too, under names that MLflow takes."""
-    for name, value in figures.items():
-        if isinstance(value, int | float):
-            yield name, value
-        elif name == "class_accuracy" and len(value) <= MOST_CLASSES:
-            yield from ((f"{name}/{_metric_name(key)}", each) for key, each in value.items())
+    yield from evaluation.numbers()
+    if len(evaluation.class_accuracy) <= MOST_CLASSES:
+        for name, share in evaluation.class_accuracy.items():
+            yield f"class_accuracy/{_metric_name(name)}", share
 
 
 def _metric_name(text: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import INTERRUPTED, PRUNED, RESULT, SWEEP, Result, Sweep
+from kdsweep.results.names import options_of
+from kdsweep.results.result import INTERRUPTED, PRUNED, RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.tracking.client import connect, silent
 from kdsweep.tracking.database import database_file
 from kdsweep.tracking.run import CONFIRMS_TAG, ERROR_TAG, NUMBER_TAG, ROLE_TAG, SWEPT_TAG, USED_TAG
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 DOWNLOADS = 8  # at a time
 Found = TypeVar("Found")
-Loaded = TypeVar("Loaded", Sweep, Result)
+Loaded = TypeVar("Loaded", SweepInfo, JobResult)
 
 
 def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
@@ -61,7 +62,7 @@ def _existing(uri: str) -> "MlflowClient":
     return connect(uri)
 
 
-def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[Sweep, list[Result]]]:
+def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[SweepInfo, list[JobResult]]]:
     """The sweeps that `named` stands for, the oldest first: a parent run, a job's run (a sweep of itself), or
     an experiment by name or id.
 
@@ -82,7 +83,7 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[Sweep, list[Result]]]:
     return found
 
 
-def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, Result]:
+def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, JobResult]:
     """What jobs left, by the ids of their runs; nothing of those that MLflow no longer has.
 
     Raises KdsweepError if MLflow does not answer.
@@ -100,13 +101,13 @@ def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, Result]:
     return {run_id: result for run_id, result in zip(run_ids, found, strict=True) if result}
 
 
-def _of_run(client: "MlflowClient", run_id: str, folder: Path) -> Result | None:
+def _of_run(client: "MlflowClient", run_id: str, folder: Path) -> JobResult | None:
     """What a job left; None if its run is gone."""
     run = _there(client.get_run, run_id)
     return _result(client, run, folder) if run and run.info.lifecycle_stage == "active" else None
 
 
-def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[Sweep, list[Result]]]:
+def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[SweepInfo, list[JobResult]]]:
     """That of a run; or all of an experiment, with the jobs alone that finished.
 
     What cannot be read of an experiment is left out, and told.
@@ -144,29 +145,33 @@ def _there(get: Callable[[str], Found], identifier: str) -> Found | None:
         raise
 
 
-def _sweep(client: "MlflowClient", parent: "Run") -> tuple[Sweep, list[Result]]:
+def _sweep(client: "MlflowClient", parent: "Run") -> tuple[SweepInfo, list[JobResult]]:
     """A parent run with its jobs, in their order; of what was tried twice, what finished."""
     with tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
         folder = Path(there)
 
-        def fetch(run: "Run") -> Result | None:
+        def fetch(run: "Run") -> JobResult | None:
             return _result(client, run, folder)
 
         if not _is_sweep(parent):
             return _job(client, parent, folder)
-        sweep = _loaded(Sweep, client, parent, SWEEP, folder)
+        sweep = _loaded(SweepInfo, client, parent, SWEEP, folder)
         if sweep is None:
             raise KdsweepError(f"run {parent.info.run_id} has no {SWEEP}: it was killed when it began")
         of_sweep = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
         fetched = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
         fetched += pool.map(lambda run_id: _of_run(client, run_id, folder), sweep.earlier)
     results = [each for each in fetched if each]
-    finished = {result.name for result in results if not result.error}
-    kept = [each for each in results if not each.error or each.name not in finished]
+    for result in results:
+        result.options = result.options or options_of(
+            sweep.config
+        )  # of one that was killed, its tags alone say
+    finished = [result.swept for result in results if not result.error]
+    kept = [each for each in results if not each.error or each.swept not in finished]
     return sweep, sorted(kept, key=lambda result: result.number)
 
 
-def _job(client: "MlflowClient", run: "Run", folder: Path) -> tuple[Sweep, list[Result]]:
+def _job(client: "MlflowClient", run: "Run", folder: Path) -> tuple[SweepInfo, list[JobResult]]:
     """A job alone, or one of a sweep, as a sweep of itself."""
     result = _result(client, run, folder)
     if result is None or ROLE_TAG not in run.data.tags:
@@ -174,13 +179,13 @@ def _job(client: "MlflowClient", run: "Run", folder: Path) -> tuple[Sweep, list[
         raise KdsweepError(f"run {run.info.run_id} {why}, and no sweep's nor a job's that has ended")
     parent = run.data.tags.get("mlflow.parentRunId")
     teller = client.get_run(parent) if parent else run
-    known = _loaded(Sweep, client, teller, SWEEP, folder) or Sweep("", list(result.swept), 1)
+    known = _loaded(SweepInfo, client, teller, SWEEP, folder) or SweepInfo("", list(result.swept), 1)
     return replace(known, run_id=run.info.run_id, jobs=1), [result]
 
 
-def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result | None:
+def _result(client: "MlflowClient", run: "Run", folder: Path) -> JobResult | None:
     """What a job left; of one whose process died, what its tags say; None of one under way."""
-    result = _loaded(Result, client, run, RESULT, folder)
+    result = _loaded(JobResult, client, run, RESULT, folder)
     if result or run.info.status in ("RUNNING", "SCHEDULED"):
         return result
     tags = run.data.tags
@@ -188,7 +193,7 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> Result | None:
     pruned = PRUNED if tags.get("kdsweep.pruned") else None
     reason = tags.get(ERROR_TAG) or pruned or INTERRUPTED
     number, confirms = int(tags.get(NUMBER_TAG, 0)), CONFIRMS_TAG in tags
-    return Result(number, swept, run_id=run.info.run_id, error=reason, confirms=confirms)
+    return JobResult(number, swept, run_id=run.info.run_id, error=reason, confirms=confirms)
 
 
 def _loaded(kind: type[Loaded], client: "MlflowClient", run: "Run", name: str, folder: Path) -> Loaded | None:

@@ -6,12 +6,12 @@ networks of one test split: a report takes their uncertainty from them, over see
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsweep.results.network import Calibration, Evaluation
 from kdsweep.results.packed import pack_bits, pack_floats
 
 CALIBRATION_BINS = 15
@@ -22,17 +22,14 @@ FEWEST_RESAMPLES = 50
 
 def evaluate(
     logits: Tensor, labels: Tensor, teacher: Tensor | None, classes: Sequence[str], positive: int | None
-) -> dict[str, Any]:
+) -> Evaluation:
     """Figures of logits [N, C] against labels [N]; agreement with the teacher's logits, if there are any.
 
-    `f1` is that of the `positive` one of two classes; `macro_f1` is the mean over the classes that occur or
-    are predicted. ROC AUC ranks by log-odds: of two classes those of the positive one, of more one class
+    F1 is that of the `positive` one of two classes; macro F1 the mean over the classes that occur or are
+    predicted. ROC AUC ranks by log-odds: of two classes those of the positive one, of more one class
     against the rest, averaged over the classes that occur. The calibration error is the expected one of 15
-    equal bins of confidence (Guo et al. 2017, arXiv:1706.04599); `calibration` has their count, mean
-    confidence and accuracy, None where a bin is empty. The confusion matrix has true classes as rows; a
-    class's accuracy is the share of its images found. `right` says of each image whether it is classified
-    rightly, `resampled` has F1, AUC and calibration error on resamples of the images, both packed
-    (kdsweep.results.packed).
+    equal bins of confidence (Guo et al. 2017, arXiv:1706.04599). A class's accuracy is the share
+    of its images found.
     """
     count, logits = len(classes), logits.double()
     predicted = logits.argmax(dim=1)
@@ -50,25 +47,23 @@ def evaluate(
     }
     if positive is not None:
         measured["f1"] = f1[positive].nan_to_num()
-    figures: dict[str, Any] = {
-        "accuracy": right.double().mean().item(),
-        "cross_entropy": F.cross_entropy(logits, labels).item(),
-        **{name: None if each is None else each[0].item() for name, each in measured.items()},
-        "calibration": _bins(calibration),
-        "confusion": confusion.tolist(),
-        "class_accuracy": {
-            name: share.item() for name, share in zip(classes, found, strict=True) if not share.isnan()
-        },
-        "right": pack_bits(right.numpy()),
-        "resampled": {
+    firsts = {name: None if each is None else each[0].item() for name, each in measured.items()}
+    shares = {name: share.item() for name, share in zip(classes, found, strict=True) if not share.isnan()}
+    agreement = None if teacher is None else predicted.eq(teacher.argmax(dim=1)).double().mean().item()
+    return Evaluation(
+        accuracy=right.double().mean().item(),
+        cross_entropy=F.cross_entropy(logits, labels).item(),
+        **firsts,
+        calibration=_bins(calibration),
+        confusion=confusion.tolist(),
+        class_accuracy=shares,
+        right=pack_bits(right.numpy()),
+        resampled={
             name: pack_floats(each[1:].numpy()) for name, each in measured.items() if each is not None
         },
-    }
-    if positive is not None:
-        figures["positive_class"] = classes[positive]
-    if teacher is not None:
-        figures["agreement"] = predicted.eq(teacher.argmax(dim=1)).double().mean().item()
-    return figures
+        positive_class=None if positive is None else classes[positive],
+        agreement=agreement,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -143,9 +138,8 @@ def _calibration_error(calibration: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     return (confidence - right).abs().sum(dim=0) / images.sum(dim=0)
 
 
-def _bins(calibration: tuple[Tensor, Tensor, Tensor]) -> dict[str, list[Any]]:
-    """Per bin how many images, their mean confidence, the share that is right; None where there are none."""
+def _bins(calibration: tuple[Tensor, Tensor, Tensor]) -> Calibration:
     images, confidence, right = (each[:, 0] for each in calibration)
     means = {"confidence": confidence / images, "accuracy": right / images}
     shown = {name: [None if x != x else x for x in each.tolist()] for name, each in means.items()}
-    return {"count": images.long().tolist(), **shown}
+    return Calibration(images.long().tolist(), **shown)

@@ -2,6 +2,7 @@
 
 import pytest
 from handmade import IMAGES, network
+from invented import OPTIONS
 from scipy import stats
 
 from kdsweep.analysis.combine import together
@@ -9,38 +10,43 @@ from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
 from kdsweep.analysis.recipes import recipes
 from kdsweep.report.note import note
+from kdsweep.results.network import Cost, Selection
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, SweepInfo
 
 
-def job(number: int, swept: dict, student: float, val: float = 0.5, **others: float | None) -> Result:
+def job(number: int, swept: dict, student: float, val: float = 0.5, **others: float | None) -> JobResult:
     """A finished job; `scratch` and `teacher` are test accuracies, None for no such network."""
     seed = swept.get("seed", 0)
     made = {"dataset": "digits", "student": "mlp", "method": "kd", "teacher": "mnist_cnn"}
     roles = {"teacher": 0.9, "scratch": 0.8} | others
     networks = {
-        role: network(f"{role} {seed}", test) | {"name": made.get(role, "mlp")}
+        role: network(f"{role} {seed}", test, name=made.get(role, "mlp"))
         for role, test in roles.items()
         if test is not None
     }
     networks["student"] = network(f"student {number} {swept}", student, val)
-    networks["student"]["cost"] = {"parameters": 500, "flops": 0.25e6, "bytes": 2000, "latency_ms": 0.1}
+    networks["student"].cost = Cost(500, 0.25e6, 2000, 0.1)
     chain = ["teacher", "student"] if "teacher" in networks else ["student"]
     recipe = made | {
         key: value for key, value in swept.items() if key in ("temperature", "dataset", "method")
     }
-    return Result(
+    return JobResult(
         number, swept, seed, networks=networks, chain=chain, recipe=recipe, run_id=f"run{number}",
-        seconds=1.0, dataset={"images": {"test": IMAGES}},
+        seconds=1.0, dataset={"images": {"test": IMAGES}}, options=OPTIONS,
     )  # fmt: skip
 
 
-def sweep_of(results: list[Result], keys: list[str], jobs: int | None = None, **config: object) -> Record:
-    return Record(Sweep("parent", keys, len(results) if jobs is None else jobs, config=config), results)
+def lost_job(number: int, swept: dict, error: str) -> JobResult:
+    return JobResult(number, swept, options=OPTIONS, error=error)
+
+
+def sweep_of(results: list[JobResult], keys: list[str], jobs: int | None = None, **config: object) -> Record:
+    return Record(SweepInfo("parent", keys, len(results) if jobs is None else jobs, config=config), results)
 
 
 def seeded(*by_temperature: tuple[float, list[float]], scratch: list[float], **others: float) -> Record:
-    """A sweep over temperature and seed: (validation, test accuracies by seed) of T = 1, 2, …"""
+    """A sweep over temperature and seed: (validation, test accuracies by seed) of T=1, 2, …"""
     results = [
         job(10 * i + seed, {"temperature": i, "seed": seed}, test, val, scratch=scratch[seed], **others)
         for i, (val, tests) in enumerate(by_temperature, start=1)
@@ -67,7 +73,7 @@ def test_a_baseline_that_some_jobs_lack_is_taken_from_those_that_have_it():
         for i, (has, t) in enumerate(values)
     ]
     for each in jobs:  # a student is the same with a baseline beside it or not
-        each.networks["student"]["key"] = f"student {each.swept['temperature']}"
+        each.student.key = f"student {each.swept['temperature']}"
     keys = ["baseline", "temperature"]
     assert "5.00 points above the student alone" in told(sweep_of(jobs, keys))
     apart = together([sweep_of(jobs[:2], keys, baseline=False), sweep_of(jobs[2:], keys, baseline=True)])
@@ -82,7 +88,7 @@ def test_where_only_other_recipes_have_a_baseline_it_is_said():
 def test_equal_figures_of_all_seeds_are_known_as_well_as_their_images():
     record = seeded((0.6, [0.85, 0.85, 0.85]), scratch=SCRATCH)
     half = 100 * 1.96020 * (0.85 * 0.15 / (IMAGES - 1)) ** 0.5
-    assert told(record).startswith(f"The recipe T = 1 reaches 85.00 ± {half:.2f} % on the test split over 3 ")
+    assert told(record).startswith(f"The recipe T=1 reaches 85.00 ± {half:.2f} % on the test split over 3 ")
 
 
 def test_a_search_is_not_told_to_sweep_the_seed():
@@ -95,16 +101,16 @@ def test_a_search_is_not_told_to_sweep_the_seed():
 def test_the_best_is_by_validation_and_a_clear_gain_is_claimed():
     record = seeded((0.6, [0.90, 0.91, 0.92]), (0.7, [0.850, 0.862, 0.839]), scratch=SCRATCH)
     found = rows(record)
-    assert list(found) == ["T = 2", "T = 1"], "by validation, whatever the test split says"
+    assert list(found) == ["T=2", "T=1"], "by validation, whatever the test split says"
     # by hand: differences 0.050, 0.052, 0.049; mean 0.050333, deviation 0.0015275, t(2) = 4.302653
-    gain = found["T = 2"].versus_alone
+    gain = found["T=2"].versus_alone
     assert gain.seeds == (0, 1, 2) and gain.interval.mean == pytest.approx(0.050333, abs=1e-6)
     assert gain.interval.over_seeds == pytest.approx(4.302653 * 0.0015275 / 3**0.5, rel=1e-4)
     assert gain.claimed and gain.primary
-    assert found["T = 2"].versus_best is None and found["T = 1"].versus_best.interval.mean > 0
+    assert found["T=2"].versus_best is None and found["T=1"].versus_best.interval.mean > 0
     sentences = answer(record, leaderboard(record))
     assert sentences[0] == (
-        "The best of 2 recipes by validation, T = 2, reaches 85.03 ± 2.86 % on the test split over 3 seeds: "
+        "The best of 2 recipes by validation, T=2, reaches 85.03 ± 2.86 % on the test split over 3 seeds: "
         "5.03 points above the student alone (95 % interval 4.63 to 5.44: ± 0.38 over seeds, ± 0.38 over "
         "test images)."
     )
@@ -116,13 +122,13 @@ def test_the_teacher_is_measured_not_judged():
     assert "Against the teacher it has −4.90 points (95 % interval −5.34 to −4.46: ± 0.25 over" in told(
         record
     )
-    row = rows(record)["T = 1"]
+    row = rows(record)["T=1"]
     assert row.versus_teacher.p is None and not row.versus_teacher.claimed
 
 
 def test_an_interval_with_zero_in_it_is_a_tie():
     record = seeded((0.6, [0.82, 0.80, 0.80]), scratch=SCRATCH)
-    assert not rows(record)["T = 1"].versus_alone.claimed
+    assert not rows(record)["T=1"].versus_alone.claimed
     assert "not told apart from the student alone (+0.67 points, 95 % interval −" in told(record)
     assert "above the student" not in told(record)
 
@@ -133,10 +139,10 @@ def test_the_chosen_recipe_does_not_pay_for_the_others():
     alone = seeded((0.9, close), scratch=SCRATCH)
     others = [(0.5 - i / 100, [0.80 + i / 1000, 0.79, 0.80]) for i in range(9)]
     among = seeded((0.9, close), *others, scratch=SCRATCH)
-    one, chosen = (rows(record)["T = 1"].versus_alone for record in (alone, among))
+    one, chosen = (rows(record)["T=1"].versus_alone for record in (alone, among))
     assert one.claimed and chosen.claimed and chosen.primary and chosen.p == pytest.approx(one.p)
     assert (one.among, chosen.among) == (1, 10)
-    others = [rows(among)[f"T = {t}"].versus_alone for t in range(2, 11)]
+    others = [rows(among)[f"T={t}"].versus_alone for t in range(2, 11)]
     assert {each.among for each in others} == {18} and not any(each.primary for each in others)
 
 
@@ -155,9 +161,7 @@ def test_of_a_lucky_choice_more_is_asked():
     plain = best.versus_alone.interval
     assert best.versus_alone.p > stats.ttest_1samp([0.02, 0.01, 0.03], 0).pvalue / 10
     for each in record.results:  # the same test accuracies, of which validation says nothing
-        each.networks["student"]["val"]["val/accuracy"] = 0.6 + (
-            each.swept["temperature"] == best.values["temperature"]
-        )
+        each.student.val.accuracy = 0.6 + (each.swept["temperature"] == best.values["temperature"])
     blind = leaderboard(record)[0]
     assert blind.versus_alone.interval == plain and blind.luck == 0
     assert blind.versus_alone.p < best.versus_alone.p
@@ -167,33 +171,33 @@ def test_what_is_claimed_beside_the_first_depends_on_it():
     """The rest has a fiftieth of the level where the first comparison fails."""
     clear, level = [0.70, 0.712, 0.689], [0.800, 0.813, 0.789]
     record = seeded((0.9, level), (0.5, clear), scratch=SCRATCH)
-    first, other = rows(record)["T = 1"].versus_alone, rows(record)["T = 2"].versus_alone
+    first, other = rows(record)["T=1"].versus_alone, rows(record)["T=2"].versus_alone
     assert not first.claimed
     gain = seeded((0.9, [0.90, 0.912, 0.889]), (0.5, clear), scratch=SCRATCH)
-    assert rows(gain)["T = 1"].versus_alone.claimed
-    assert other.p == pytest.approx(50 * rows(gain)["T = 2"].versus_alone.p)
+    assert rows(gain)["T=1"].versus_alone.claimed
+    assert other.p == pytest.approx(50 * rows(gain)["T=2"].versus_alone.p)
 
 
 def test_without_its_images_no_difference_is_claimed():
     record = seeded((0.6, [0.90, 0.912, 0.889]), scratch=SCRATCH)
     for each in record.results:
         for made in each.networks.values():
-            del made["test"]["right"]
-    assert not rows(record)["T = 1"].versus_alone.claimed
+            made.test.right = None
+    assert not rows(record)["T=1"].versus_alone.claimed
     assert "not told apart from the student alone (+10.03 points, 95 % interval" in told(record)
     assert "seeds alone: which test images were right is not known)" in told(record)
 
 
 def test_the_same_gain_in_all_seeds_is_judged_by_its_images():
     record = seeded((0.6, [0.82, 0.83, 0.81]), scratch=SCRATCH)
-    row = rows(record)["T = 1"]
+    row = rows(record)["T=1"]
     assert row.versus_alone.interval.over_seeds == 0 and row.versus_alone.claimed
     assert "2.00 points above the student alone (95 % interval 1.80 to 2.20: ± 0.00 over seeds" in told(
         record
     )
     assert "a larger test split narrows it, more seeds do not." in told(record)
     same = seeded((0.6, SCRATCH), scratch=SCRATCH)
-    assert "level with the student alone" not in told(same) and not rows(same)["T = 1"].versus_alone.claimed
+    assert "level with the student alone" not in told(same) and not rows(same)["T=1"].versus_alone.claimed
 
 
 def test_fresh_seeds_are_reported_apart():
@@ -202,8 +206,8 @@ def test_fresh_seeds_are_reported_apart():
     for each in fresh:
         each.confirms = True
     whole = sweep_of([*record.results, *fresh], ["temperature", "seed"], jobs=3)
-    assert rows(whole)["T = 1"].seeds == (0, 1, 2), "they choose nothing and are in no row"
-    assert "With 2 fresh seeds, which had no part in the choice, T = 1 reaches 90.50 ± " in told(whole)
+    assert rows(whole)["T=1"].seeds == (0, 1, 2), "they choose nothing and are in no row"
+    assert "With 2 fresh seeds, which had no part in the choice, T=1 reaches 90.50 ± " in told(whole)
     assert "without a result" not in told(whole)
     both = together([whole, part([4], range(2), "b")])
     assert "With 2 fresh seeds" in told(both)
@@ -213,7 +217,7 @@ def test_one_seed_says_nothing_of_chance():
     record = sweep_of([job(i, {"temperature": t}, 0.8 + t / 100, val=t / 10) for i, t in enumerate((1, 4))],
                       ["temperature"])  # fmt: skip
     sentences = answer(record, leaderboard(record))
-    assert sentences[0].startswith("The best of 2 recipes by validation, T = 4, reaches 84.00 % on the test")
+    assert sentences[0].startswith("The best of 2 recipes by validation, T=4, reaches 84.00 % on the test")
     assert "over one seed (± 0.72 over test images): 4.00 points above the student" in sentences[0]
     assert (
         "(of the 400 test images that only one of these two networks gets right, it gets 400: p = "
@@ -225,7 +229,7 @@ def test_one_seed_says_nothing_of_chance():
 
 
 def test_one_seed_of_several_is_no_reason_to_ask_for_more():
-    lost = [Result(i, {"temperature": 1, "seed": i}, error="out of memory") for i in (1, 2)]
+    lost = [lost_job(i, {"temperature": 1, "seed": i}, "out of memory") for i in (1, 2)]
     finished = [job(0, {"temperature": 1, "seed": 0}, 0.85)]
     record = sweep_of([*finished, *lost], ["temperature", "seed"])
     assert "can be made; only one of its 3 seeds finished." in told(record)
@@ -240,13 +244,13 @@ def test_one_seed_of_several_is_no_reason_to_ask_for_more():
 def test_how_the_best_stands_among_the_others():
     best, close, below = [0.900, 0.910, 0.905], [0.901, 0.908, 0.906], [0.800, 0.811, 0.804]
     record = seeded((0.9, best), (0.8, close), (0.7, below), scratch=SCRATCH)
-    assert "Not told apart from it: T = 2." in told(record)
+    assert "Not told apart from it: T=2." in told(record)
     assert "Every other recipe is below it" in told(seeded((0.9, best), (0.7, below), scratch=SCRATCH))
     assert "No other recipe is told apart" in told(seeded((0.9, best), (0.7, close), scratch=SCRATCH))
     turned = told(seeded((0.7, best), (0.9, below), scratch=SCRATCH))
-    assert "Above it on the test split, by which nothing is chosen: T = 1." in turned
+    assert "Above it on the test split, by which nothing is chosen: T=1." in turned
     many = seeded((0.9, best), (0.1, below), *[(0.8 - i / 100, close) for i in range(5)], scratch=SCRATCH)
-    assert "Not told apart from it: T = 3; T = 4; T = 5; and 2 more." in told(many)
+    assert "Not told apart from it: T=3; T=4; T=5; and 2 more." in told(many)
 
 
 def test_missing_runs_leave_the_seeds_that_there_are():
@@ -254,8 +258,8 @@ def test_missing_runs_leave_the_seeds_that_there_are():
     kept = [result for result in record.results if result.swept != {"temperature": 1, "seed": 1}]
     record = sweep_of(kept, ["temperature", "seed"], jobs=6)
     found = rows(record)
-    assert found["T = 1"].seeds == (0, 2) and found["T = 1"].versus_best.seeds == (0, 2)
-    assert found["T = 1"].test.mean == pytest.approx(0.86)
+    assert found["T=1"].seeds == (0, 2) and found["T=1"].versus_best.seeds == (0, 2)
+    assert found["T=1"].test.mean == pytest.approx(0.86)
     assert "1 of 6 jobs was without a result" in told(record)
     search = sweep_of(kept, ["temperature", "seed"], jobs=6, search={"n_trials": 6})
     assert "without a result" not in told(search), "of a search that goes on, the rest ran before"
@@ -264,10 +268,15 @@ def test_missing_runs_leave_the_seeds_that_there_are():
 def test_failed_jobs_are_counted_and_named():
     fine = [job(0, {"temperature": 1, "seed": 0}, 0.85), job(1, {"temperature": 1, "seed": 1}, 0.86)]
     lost = [
-        Result(2, {"temperature": 1, "seed": 2}, error="the loss is no longer finite\nat epoch 3"),
-        Result(3, {"temperature": 8, "seed": 0}, error=INTERRUPTED),
-        Result(4, {"temperature": 8, "seed": 1}, error=PRUNED),
-        Result(5, {"temperature": 8, "seed": 2}, error=PRUNED),
+        JobResult(
+            2,
+            {"temperature": 1, "seed": 2},
+            options=OPTIONS,
+            error="the loss is no longer finite\nat epoch 3",
+        ),
+        lost_job(3, {"temperature": 8, "seed": 0}, INTERRUPTED),
+        lost_job(4, {"temperature": 8, "seed": 1}, PRUNED),
+        lost_job(5, {"temperature": 8, "seed": 2}, PRUNED),
     ]
     record = sweep_of([*fine, *lost], ["temperature", "seed"])
     (row,) = leaderboard(record)
@@ -283,7 +292,7 @@ def test_failed_jobs_are_counted_and_named():
 
 def test_a_job_that_was_tried_again_counts_once():
     swept = {"temperature": 1}
-    record = sweep_of([Result(0, swept, error="out of memory"), job(1, swept, 0.85)], ["temperature"])
+    record = sweep_of([lost_job(0, swept, "out of memory"), job(1, swept, 0.85)], ["temperature"])
     (recipe,) = recipes(record)
     assert len(recipe.jobs) == 1 and not recipe.lost
     assert "failed" not in told(record)
@@ -310,10 +319,10 @@ def test_a_recipe_may_be_the_student_alone():
     record = methods(("scratch", [0.80, 0.81, 0.79], 0.5), ("takd", [0.850, 0.862, 0.839], 0.7))
     text = told(record)
     assert "stays open" not in text
-    assert "The student alone, method = scratch, is 5.03 points below it (95 % interval −5.44 to" in text
+    assert "The student alone, method=scratch, is 5.03 points below it (95 % interval −5.44 to" in text
     other = methods(("scratch", [0.80, 0.81, 0.79], 0.5), ("takd", [0.850, 0.862, 0.839], 0.7))
     for each in other.results[:3]:
-        each.networks["student"]["name"] = "cnn"
+        each.student.name = "cnn"
     assert "tudent alone" not in told(other), "of another student"
     assert "stays open" in told(methods(("kd", [0.8, 0.8, 0.8], 0.5), ("takd", [0.85, 0.862, 0.839], 0.7)))
 
@@ -323,13 +332,13 @@ def test_the_student_alone_may_be_the_best():
         ("scratch", [0.80, 0.81, 0.79], 0.7), ("kd", [0.750, 0.762, 0.739], 0.6), ("takd", [0.7] * 3, 0.5)
     )
     text = told(record)
-    assert "by validation, method = scratch, reaches 80.00" in text
+    assert "by validation, method=scratch, reaches 80.00" in text
     assert (
-        "It is the student alone. Of the distilled recipes the best by validation, method = kd, is 4.97 "
+        "It is the student alone. Of the distilled recipes the best by validation, method=kd, is 4.97 "
         "points below it (95 % interval −5.37 to −4.56: ± 0.38 over seeds, ± 0.38 over test images)."
     ) in text
     one = methods(("scratch", [0.80], 0.7), ("kd", [0.75], 0.6))
-    assert "method = kd, is 5.00 points below it in one seed (" in told(one)
+    assert "method=kd, is 5.00 points below it in one seed (" in told(one)
 
 
 def test_a_student_alone_has_neither_teacher_nor_baseline_and_one_recipe():
@@ -339,10 +348,10 @@ def test_a_student_alone_has_neither_teacher_nor_baseline_and_one_recipe():
         roles = {} if method == "kd" else {"teacher": None, "scratch": None}
         results.append(job(i, {"method": method, "temperature": t}, 0.8 + i / 100, val=0.9 - i / 10, **roles))
         if method == "scratch":
-            results[-1].networks["student"]["key"] = "scratch 0"
+            results[-1].student.key = "scratch 0"
     found = rows(sweep_of(results, ["method", "temperature"]))
-    assert list(found) == ["method = kd, T = 1", "method = kd, T = 4", "method = scratch"]
-    alone = found["method = scratch"]
+    assert list(found) == ["method=kd T=1", "method=kd T=4", "method=scratch"]
+    alone = found["method=scratch"]
     assert (alone.versus_alone, alone.versus_teacher, alone.teacher_cost) == (None, None, {})
     only = sweep_of(results[2:], ["method", "temperature"])
     assert "stays open" not in told(only) and "teacher" not in told(only)
@@ -362,8 +371,8 @@ def test_baselines_are_those_of_the_same_job():
         )
     ]
     found = rows(sweep_of(results, ["student", "seed"]))
-    assert found["student = mlp"].versus_alone.interval.mean == pytest.approx(0.0455)
-    assert found["student = cnn"].versus_alone.interval.mean == pytest.approx(0.0075)
+    assert found["student=mlp"].versus_alone.interval.mean == pytest.approx(0.0455)
+    assert found["student=cnn"].versus_alone.interval.mean == pytest.approx(0.0075)
 
 
 def test_data_sets_have_an_answer_each():
@@ -372,8 +381,8 @@ def test_data_sets_have_an_answer_each():
     record = sweep_of(results, ["dataset"])
     assert [(row.dataset, row.rank) for row in leaderboard(record)] == [("digits", 1), ("mnist", 1)]
     assert [row.versus_best for row in leaderboard(record)] == [None, None]
-    assert "On digits, the recipe dataset = digits reaches 90.00 %" in told(record)
-    assert "On mnist, the recipe dataset = mnist reaches 99.00 %" in told(record)
+    assert "On digits, the recipe dataset=digits reaches 90.00 %" in told(record)
+    assert "On mnist, the recipe dataset=mnist reaches 99.00 %" in told(record)
 
 
 def on_data(tested: dict[str, str], swept: str, seeds: int = 3, name: str = "digits") -> Record:
@@ -394,13 +403,11 @@ def on_data(tested: dict[str, str], swept: str, seeds: int = 3, name: str = "dig
 def test_other_test_images_of_one_name_are_another_data_set():
     record = on_data({"a": "x", "b": "y"}, "dataset.root")
     found = leaderboard(record)
-    names = ["digits (dataset.root = a)", "digits (dataset.root = b)"]
+    names = ["digits (dataset.root=a)", "digits (dataset.root=b)"]
     assert [(row.dataset, row.rank) for row in found] == [(name, rank) for name in names for rank in (1, 2)]
     for i in (0, 2):
         assert found[i].versus_best is None and found[i + 1].versus_best.interval.mean == pytest.approx(-0.03)
-    assert "On digits (dataset.root = b), the best of 2 recipes by validation, dataset.root = b, T" in told(
-        record
-    )
+    assert "On digits (dataset.root=b), the best of 2 recipes by validation, dataset.root=b T" in told(record)
     same = on_data({"a": "x", "b": "x"}, "dataset.train_limit")
     assert {row.dataset for row in leaderboard(same)} == {"digits"}, "other training images are a recipe"
 
@@ -409,9 +416,9 @@ def test_a_limit_of_test_images_is_another_data_set_of_the_same_students():
     record = on_data({"50": "x", "100": "x"}, "dataset.test_limit", seeds=1)
     for i, each in enumerate(record.results):
         each.dataset["images"] = {"test": int(each.swept["dataset.test_limit"])}
-        each.networks["student"]["key"] = f"student {i % 2}"
+        each.student.key = f"student {i % 2}"
     assert [(row.dataset, row.label) for row in leaderboard(record)] == [
-        (f"digits (dataset.test_limit = {n})", f"dataset.test_limit = {n}, T = {t}")
+        (f"digits (dataset.test_limit={n})", f"dataset.test_limit={n} T={t}")
         for n in (50, 100)
         for t in (4, 1)
     ]
@@ -436,18 +443,18 @@ def test_data_that_nothing_swept_sets_apart_are_numbered():
 def test_the_best_job_is_of_the_best_recipe():
     record = seeded((0.6, [0.85, 0.86, 0.87]), (0.65, [0.85, 0.86, 0.87]), scratch=SCRATCH)
     lucky, other, best = record.results[0], record.results[4], record.results[5]
-    lucky.networks["student"]["val"]["val/accuracy"] = 0.7
+    lucky.student.val.accuracy = 0.7
     for each, entropy in ((other, 0.4), (best, 0.3)):
-        each.networks["student"]["val"] = {"val/accuracy": 0.66, "val/cross_entropy": entropy}
+        each.student.val = Selection(0.66, entropy)
     found = leaderboard(record)
-    assert found[0].label == "T = 2", "by the mean"
+    assert found[0].label == "T=2", "by the mean"
     assert best_job(found[0]).run_id == best.run_id
 
 
 def test_equals_by_validation_are_ordered_by_its_cross_entropy():
     results = [job(i, {"temperature": t}, 0.8) for i, t in enumerate((1, 4))]
-    results[1].networks["student"]["val"]["val/cross_entropy"] = 0.5
-    assert list(rows(sweep_of(results, ["temperature"]))) == ["T = 4", "T = 1"]
+    results[1].student.val.cross_entropy = 0.5
+    assert list(rows(sweep_of(results, ["temperature"]))) == ["T=4", "T=1"]
 
 
 def test_only_seeds_are_one_recipe():
@@ -464,8 +471,9 @@ def part(temperatures: list[int], seeds: range, run: str = "a", **config: object
         for i, (t, seed) in enumerate((t, seed) for t in temperatures for seed in seeds)
     ]
     for each in made:
-        each.networks["student"]["key"] = f"{each.swept} {config}"
-    return Record(Sweep(run, ["temperature", "seed"], len(made), config=CONFIG | config), made)
+        each.student.key = f"{each.swept} {config}"
+        each.config = CONFIG | config | {"temperature": each.swept["temperature"], "seed": each.seed}
+    return Record(SweepInfo(run, ["temperature", "seed"], len(made), config=CONFIG | config), made)
 
 
 def test_sweeps_together_are_one():
@@ -474,14 +482,14 @@ def test_sweeps_together_are_one():
     assert [result.number for result in both.results] == list(range(8))
     found = rows(both)
     assert {label: row.seeds for label, row in found.items()} == {
-        "T = 8": (1, 2), "T = 4": (0, 1, 2), "T = 1": (0, 1)
+        "T=8": (1, 2), "T=4": (0, 1, 2), "T=1": (0, 1)
     }  # fmt: skip
 
 
 def test_what_a_search_tells_of_earlier_commands_counts_once():
     def search(*numbers: int, earlier: list[str]) -> Record:
         results = [job(i, {"temperature": i + 1}, 0.8) for i in numbers]
-        sweep = Sweep(f"sweep {numbers}", ["temperature"], 3, config={"search": {}}, earlier=earlier)
+        sweep = SweepInfo(f"sweep {numbers}", ["temperature"], 3, config={"search": {}}, earlier=earlier)
         return Record(sweep, results)
 
     first, second = search(0, 1, earlier=[]), search(0, 1, 2, earlier=["run0", "run1"])
@@ -495,8 +503,10 @@ def test_what_a_sweep_left_another_may_have_run():
     whole = part([1, 4], range(2), "b")
     left = whole.results[:2]
 
-    def record(run: str, results: list[Result], spec: str = "temperature=1,4 seed=0,1", **config) -> Record:
-        return Record(Sweep(run, ["temperature", "seed"], 4, spec, config=CONFIG | config), results)
+    def record(
+        run: str, results: list[JobResult], spec: str = "temperature=1,4 seed=0,1", **config
+    ) -> Record:
+        return Record(SweepInfo(run, ["temperature", "seed"], 4, spec, config=CONFIG | config), results)
 
     assert "2 of 4 jobs were without a result" in told(record("a", left))
     assert "without a result" not in told(together([record("a", left), record("b", whole.results)]))
@@ -511,21 +521,23 @@ def test_what_a_sweep_left_another_may_have_run():
 def test_what_a_sweep_fixed_is_a_value_beside_one_that_swept_it():
     fixed = [job(i, {"seed": i}, 0.9) for i in range(2)]
     for each in fixed:
-        each.recipe["temperature"] = 16.0
-    both = together([part([1, 4], range(2)), Record(Sweep("b", ["seed"], 2, config=CONFIG), fixed)])
-    assert set(rows(both)) == {"T = 1", "T = 4", "T = 16"}
+        each.recipe["temperature"], each.config = 16.0, CONFIG | {"temperature": 16.0}
+    both = together([part([1, 4], range(2)), Record(SweepInfo("b", ["seed"], 2, config=CONFIG), fixed)])
+    assert set(rows(both)) == {"T=1", "T=4", "T=16"}
 
 
 def test_what_follows_a_swept_value_sets_no_sweeps_apart():
-    """A sweep's config is that of its first job: there the teacher's epochs are those that were swept."""
+    """The teacher's epochs are those that were swept."""
     plain = part([1], range(2), teacher={"training": {"epochs": 2}})
     swept = [job(i, {"training.epochs": e, "seed": 2}, 0.9) for i, e in enumerate((7, 2))]
     for each in swept:
         each.recipe["temperature"] = 1.0
-    config = CONFIG | {"training": {"epochs": 7}, "teacher": {"training": {"epochs": 7}}}
-    both = together([plain, Record(Sweep("b", ["training.epochs", "seed"], 2, config=config), swept)])
+        recipe = {"training": {"epochs": each.swept["training.epochs"]}}
+        each.config = CONFIG | recipe | {"teacher": recipe}
+    config = swept[0].config
+    both = together([plain, Record(SweepInfo("b", ["training.epochs", "seed"], 2, config=config), swept)])
     assert {label: row.seeds for label, row in rows(both).items()} == {
-        "T = 1, training.epochs = 2": (0, 1, 2), "T = 1, training.epochs = 7": (2,)
+        "T=1 training.epochs=2": (0, 1, 2), "T=1 training.epochs=7": (2,)
     }  # fmt: skip
 
 
@@ -533,29 +545,53 @@ def test_sweeps_whose_configs_differ_are_not_pooled():
     longer = part([4, 8], range(2, 4), "b", training={"epochs": 9})
     both = together([part([1, 4], range(2)), longer])
     assert set(rows(both)) == {
-        f"T = {t}, training.epochs = {epochs}" for t, epochs in ((1, 2), (4, 2), (4, 9), (8, 9))
+        f"T={t} training.epochs={epochs}" for t, epochs in ((1, 2), (4, 2), (4, 9), (8, 9))
     }
     first = {"training": {"epochs": 2, "patience": 1}, "teacher": {"training": {"epochs": 2, "patience": 1}}}
     second = {"training": {"epochs": 2, "patience": 9}, "teacher": {"training": {"epochs": 5, "patience": 9}}}
     both = together([part([1], range(2), **first), part([1], range(2, 4), "b", **second)])
     assert set(rows(both)) == {
-        f"T = 1, training.patience = {patience}, teacher.training.epochs = {epochs}"
+        f"T=1 training.patience={patience} teacher.training.epochs={epochs}"
         for patience, epochs in ((1, 2), (9, 5))
     }, "what follows another key is not told twice"
     told_by_name = [job(0, {"temperature": 1, "seed": 0}, 0.7)]
     told_by_name[0].recipe["method"] = "takd"
-    apart = together([part([1], range(1)), Record(Sweep("b", ["temperature", "seed"], 1), told_by_name)])
-    assert set(rows(apart)) == {"T = 1, method = kd", "T = 1, method = takd"}
+    apart = together([part([1], range(1)), Record(SweepInfo("b", ["temperature", "seed"], 1), told_by_name)])
+    assert set(rows(apart)) == {"T=1 method=kd", "T=1 method=takd"}
 
 
-def test_sweeps_of_which_too_little_is_known_are_told_apart_by_number():
-    unknown = part([1], range(2, 4), "b")
-    unknown = Record(Sweep("b", ["temperature", "seed"], 2), unknown.results)
-    assert set(rows(together([part([1], range(2)), unknown]))) == {"sweep = 1, T = 1", "sweep = 2, T = 1"}
+def test_what_shapes_no_job_sets_no_sweeps_apart():
+    """Where jobs run, what a sweep is asked beside, and how its method writes numbers."""
+    one = part([1], range(2), store="a", hardware={"jobs": 1}, register=None, dataset={"root": "a"})
+    other = part(
+        [1], range(2, 4), "b", store="b", hardware={"jobs": 2}, register="best", dataset={"root": "b"}
+    )
+    for each in other.results:
+        each.config = each.config | {"confirm": 3, "objective": "val/cross_entropy", "baseline": False}
+        each.config["method"] = {"name": "kd", "options": {"temperature": {"sign": "T"}}}
+    assert {label: row.seeds for label, row in rows(together([one, other])).items()} == {"T=1": (0, 1, 2, 3)}
+
+
+def test_each_job_has_its_own_config():
+    """One sweep tries two experiments, which the config of its first job does not tell."""
+    both = [job(i, {"experiment": name, "seed": i % 2}, 0.9) for i, name in enumerate("xxyy")]
+    for each in both:
+        epochs = {"x": 2, "y": 9}[each.swept["experiment"]]
+        each.recipe["temperature"], each.config = 1.0, CONFIG | {"training": {"epochs": epochs}}
+    tried = Record(SweepInfo("a", ["experiment", "seed"], 4, config=both[0].config), both)
+    beside = [job(i, {"seed": i}, 0.8) for i in range(2)]
+    for each in beside:
+        each.recipe["temperature"], each.config = 1.0, CONFIG | {"training": {"epochs": 9}}
+        each.student.key = f"beside {each.seed}"
+    plain = Record(SweepInfo("b", ["seed"], 2, config=beside[0].config), beside)
+    assert set(rows(together([tried, plain]))) == {"experiment=x", "experiment=y", "kd mlp"}
+
+
+def test_sweeps_whose_networks_differ_though_their_configs_do_not_are_told_apart_by_number():
     edited = part([1], range(2), "b")
     for each in edited.results:
-        each.networks["student"]["key"] = "of edited code"
-    assert set(rows(together([part([1], range(2)), edited]))) == {"sweep = 1, T = 1", "sweep = 2, T = 1"}
+        each.student.key = "of edited code"
+    assert set(rows(together([part([1], range(2)), edited]))) == {"sweep=1 T=1", "sweep=2 T=1"}
 
 
 def test_the_note_is_markdown_that_fits():
@@ -566,7 +602,7 @@ def test_the_note_is_markdown_that_fits():
     table = [line for line in lines if line.startswith("|")]
     assert table[0] == "| recipe | seeds | val % | test % | vs alone | vs teacher |"
     assert len(table) == 22 and "and 10 more" in text
-    assert table[2] == "| T = 1 | 3 | 90.00 | 86.00 ± 2.48 | +6.00 ± 4.30 * | −4.00 ± 2.48 |"
+    assert table[2] == "| T=1 | 3 | 90.00 | 86.00 ± 2.48 | +6.00 ± 4.30 * | −4.00 ± 2.48 |"
     assert len(text) < 8000
     long = [job(i, {"student.model._target_": f"a|b.{'x' * 700}{i}"}, 0.8) for i in range(30)]
     text = note(
@@ -578,6 +614,6 @@ def test_the_note_is_markdown_that_fits():
 def test_rows_as_json_take_no_jobs_along():
     (row,) = leaderboard(seeded((0.6, [0.85, 0.86, 0.88]), scratch=SCRATCH))
     shown = row.told()
-    assert "recipe" not in shown and shown["label"] == "T = 1"
+    assert "recipe" not in shown and shown["label"] == "T=1"
     assert shown["versus_alone"]["claimed"] is row.versus_alone.claimed
     assert shown["test"]["mean"] == row.test.mean and shown["run_ids"] == ("run10", "run11", "run12")

@@ -23,7 +23,7 @@ from helpers import (
 )
 from scipy import stats
 
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 FILES = {"sweep.csv", "sweep.txt", "sweep.png", "f1.png", "roc_auc.png", "curves.png", "report.html"}
 LOGGED = FILES | {"sweep.json", "note.png"}
@@ -111,7 +111,7 @@ def test_the_numbers_are_those_of_mlflow(kdsweep: Command, report: Command, tmp_
         assert row["teacher_cost"]["parameters"] == figures(recipe, "teacher/cost/parameters").mean()
     best = figures(order[0], "test/accuracy")
     assert told["answer"][0].startswith(
-        f"The best of 6 recipes by validation, T = {order[0][0]:g}, alpha = {order[0][1]:g}, reaches "
+        f"The best of 6 recipes by validation, T={order[0][0]:g} α={order[0][1]:g}, reaches "
         f"{100 * best.mean():.2f} ± "
     )
     note = parent.data.tags["mlflow.note.content"]
@@ -140,11 +140,11 @@ def test_several_sweeps_and_a_failed_job(kdsweep: Command, report: Command, tmp_
     (lost,) = together["lost"]
     assert lost["swept"]["training.learning_rate"] == 1e30
     assert {row["label"] for row in together["rows"]} == {
-        f"T = {t}, training.learning_rate = {rate}" for t, rate in ((1, 0.001), (1, 0.01), (4, 0.001))
+        f"T={t} training.learning_rate={rate}" for t, rate in ((1, 0.001), (1, 0.01), (4, 0.001))
     }
-    parent = client(tmp_path).get_run(Sweep.load(tmp_path / "b").run_id)
+    parent = client(tmp_path).get_run(SweepInfo.load(tmp_path / "b").run_id)
     assert "1 of 3 jobs failed" in parent.data.tags["mlflow.note.content"]
-    job = Result.load(tmp_path / "a" / "0")
+    job = JobResult.load(tmp_path / "a" / "0")
     assert json.loads(report("a/0", "--json", "--out", "job").stdout)["rows"][0]["run_ids"] == [job.run_id]
 
 

@@ -5,7 +5,7 @@ import shlex
 import pytest
 from helpers import CONF, composed, literal, mistakes, one_of
 
-from kdsweep.config import Config, FineTuning, Section, Training
+from kdsweep.config import APART, OF_SWEEP, Config, FineTuning, Section, Training
 from kdsweep.config.parse import parse
 
 OPTIONS = sorted(
@@ -241,3 +241,10 @@ def test_threads_are_shared_between_jobs():
         1, cores // 2
     )
     assert parse(composed("hardware.threads=3")).hardware.cpu_threads == 3
+
+
+def test_fields_that_shape_no_job_are_marked():
+    assert Config.marked(APART) == [
+        "store", "store_budget", "plan", "debug", "register", "tracking", "hardware", "search",
+    ]  # fmt: skip
+    assert Config.marked(OF_SWEEP) == ["objective", "baseline", "confirm", "dataset.root"]

@@ -16,7 +16,7 @@ from kdsweep.config.parse import parse
 from kdsweep.data.arrays import IDX_FILES
 from kdsweep.job import run_job
 from kdsweep.networks.build import build, parameter_count
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 from kdsweep.training.frozen import freeze
 
 RECIPES = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
@@ -203,14 +203,14 @@ def test_recipe_trains(recipe, tmp_path, database, monkeypatch):
     config = composed(f"experiment={recipe}", *SMALLER.get(recipe, ()), *SHORT, f"tracking.uri={database}")
     config.dataset.root = str(tmp_path / "data")
     write_data(tmp_path / "data", config.dataset.name)
-    result = Result(0, {})
+    result = JobResult(0, {})
     run_job(config, tmp_path, result, None)
     assert 0 <= result.objective <= 1
     assert len(result.chain) == config.chain_length + 1
     assert ("ensemble" in result.networks) == (config.method.name == "ban")
     for role in result.chain:
         trained = result.networks[role]
-        assert trained["test"]["accuracy"] is not None and trained["cost"]["parameters"] > 1000
-        assert Path(trained["weights"]).is_file()
+        assert 0 <= trained.test.accuracy <= 1 and trained.cost.parameters > 1000
+        assert (Path(config.store) / trained.key / "weights.safetensors").is_file()
     assert (tmp_path / "chain.png").exists() == (len(result.chain) > 2)
     assert (tmp_path / "curves.png").exists()

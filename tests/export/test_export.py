@@ -24,7 +24,7 @@ from kdsweep.export.formats import FORMATS, write_and_compare
 from kdsweep.export.predict import open_session
 from kdsweep.networks.build import build
 from kdsweep.report.tables import ranked
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def exported(swept: Path, out: Path, *kinds: str, named: str = "sweep", **order:
     return export(records, Order(list(kinds), out, **order), tracking(swept))  # type: ignore[arg-type]
 
 
-def best(swept: Path) -> Result:
-    return ranked(Result.load_all(swept / "sweep"))[0]
+def best(swept: Path) -> JobResult:
+    return ranked(JobResult.load_all(swept / "sweep"))[0]
 
 
 def test_images() -> tuple[np.ndarray, np.ndarray]:
@@ -79,6 +79,10 @@ def test_images() -> tuple[np.ndarray, np.ndarray]:
 test_images.__test__ = False  # type: ignore[attr-defined]
 
 
+def weights_of(folder: Path, key: str) -> Path:
+    return folder / "kdsweep-store" / key / "weights.safetensors"
+
+
 @pytest.mark.long
 def test_the_best_student_in_every_format(swept, out, tool):
     """The command as it is typed; the figures it prints are recomputed here."""
@@ -86,11 +90,11 @@ def test_the_best_student_in_every_format(swept, out, tool):
     shown = tool("sweep", "--to", *kinds, "--quantize", "static", "--out", str(out)).stdout
     result = best(swept)
     network = result.networks["student"]
-    assert f"small_mlp, student of {result.name}: val {network['val']['val/accuracy']:.2%}" in shown
+    assert f"small_mlp, student of {result.name}: val {network.val.accuracy:.2%}" in shown
     models = {"model.onnx", "model.int8.onnx", "model.pt2", "model.torchscript.pt", "model.safetensors"}
     told = {"preprocessing.json", "network.json", "README.md"}
     assert {file.name for file in out.iterdir()} == models | told
-    assert (out / "model.safetensors").read_bytes() == Path(network["weights"]).read_bytes()
+    assert (out / "model.safetensors").read_bytes() == weights_of(swept, network.key).read_bytes()
 
     images, labels = test_images()
     inputs = torch.from_numpy(images).float() / 255
@@ -107,7 +111,7 @@ def test_the_best_student_in_every_format(swept, out, tool):
         np.testing.assert_allclose(logits[kind], logits["safetensors"], atol=1e-5)
     assert (logits["model.int8.onnx"] != logits["model.onnx"]).any()
     accuracy = (logits["safetensors"].argmax(axis=1) == labels).mean()
-    assert accuracy == network["test"]["accuracy"]
+    assert accuracy == network.test.accuracy
     for file in ("model.onnx", "model.int8.onnx"):
         accuracy = (logits[file].argmax(axis=1) == labels).mean()
         assert re.search(rf"{re.escape(file)}.*: test accuracy {accuracy:.2%}, [\d.]+ MB", shown), shown
@@ -123,14 +127,14 @@ def test_the_card_tells_what_a_hub_and_a_person_want_to_know(swept, out):
     assert front["pipeline_tag"] == "image-classification" and front["datasets"] == ["digits"]
     (figures,) = front["model-index"][0]["results"]
     values = {each["type"]: each["value"] for each in figures["metrics"]}
-    assert values["accuracy"] == pytest.approx(student["test"]["accuracy"], abs=1e-6)
+    assert values["accuracy"] == pytest.approx(student.test.accuracy, abs=1e-6)
     for told in (
-        f"distilled (kd) from mnist_cnn (test accuracy {teacher['test']['accuracy']:.2%}).",
-        f"| parameters | {student['cost']['parameters']:,} | {teacher['cost']['parameters']:,} |",
+        f"distilled (kd) from mnist_cnn (test accuracy {teacher.test.accuracy:.2%}).",
+        f"| parameters | {student.cost.parameters:,} | {teacher.cost.parameters:,} |",
         f"| temperature | {result.swept['temperature']} |",
         "## Intended use", "## Licence", "<!-- fill in -->", "optimizer torch.optim.Adam(betas=",
         "kdsweep-predict . IMAGE…",
-        "kdsweep -m temperature=1,4 hydra.sweep.dir=sweep", result.dataset["fingerprint"], student["key"],
+        "kdsweep -m temperature=1,4 hydra.sweep.dir=sweep", result.dataset["fingerprint"], student.key,
     ):  # fmt: skip
         assert told in body, told
     assert "safetensors" not in body.split("## Intended use")[0]
@@ -148,7 +152,7 @@ def test_the_worth_of_eight_bits_is_what_it_is_on_the_test_split(swept, out):
 
 
 def test_a_job_a_role_and_a_run(swept, out):
-    worst = ranked(Result.load_all(swept / "sweep"))[-1]
+    worst = ranked(JobResult.load_all(swept / "sweep"))[-1]
     done = exported(swept, out, "safetensors", job=worst.number)
     assert (done.job, done.run_id) == (worst.number, worst.run_id)
     assert exported(swept, out / "1", "safetensors", named=f"sweep/{worst.number}").job == worst.number
@@ -169,13 +173,11 @@ def test_from_mlflow_alone_a_student_can_be_had_and_a_teacher_cannot(swept, out,
         run_id = str(best(swept).run_id)
         done = exported(swept, out, "safetensors", named=run_id)
         assert done.run_id == run_id
-        with pytest.raises(KdsweepError, match=r"no longer in the store .* MLflow has the student's alone"):
+        with pytest.raises(KdsweepError, match=r"are not in the store .* MLflow has the student's alone"):
             exported(swept, tmp_path / "teacher", "safetensors", named=run_id, role="teacher")
     finally:
         (swept / "away").rename(swept / "kdsweep-store")
-    assert (out / "model.safetensors").read_bytes() == Path(
-        best(swept).networks["student"]["weights"]
-    ).read_bytes()
+    assert (out / "model.safetensors").read_bytes() == weights_of(swept, best(swept).student.key).read_bytes()
     assert not (tmp_path / "teacher").exists()
 
 

@@ -23,7 +23,7 @@ from kdsweep.data.arrays import read_arrays
 from kdsweep.errors import ConfigError
 from kdsweep.export.logged import log_student
 from kdsweep.report.tables import ranked
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 
 def client(folder: Path) -> MlflowClient:
@@ -48,13 +48,13 @@ def png(pixels: np.ndarray) -> bytes:
 @pytest.mark.long
 def test_of_a_sweep_the_best_student_takes_raw_images(kdsweep: Command, tmp_path, tracked):
     shown = kdsweep("-m", "temperature=1,4", "register=digits", "hydra.sweep.dir=sweep", *TINY).stdout
-    best = ranked(Result.load_all(tmp_path / "sweep"))[0]
+    best = ranked(JobResult.load_all(tmp_path / "sweep"))[0]
     assert f"  runs:/{best.run_id}/model" in shown
     assert "  registered as digits, version 1, alias best" in shown
     version = client(tmp_path).get_model_version_by_alias("digits", "best")
-    assert (version.run_id, version.tags["kdsweep.stage"]) == (best.run_id, best.networks["student"]["key"])
-    assert float(version.tags["kdsweep.val_accuracy"]) == best.val()["val/accuracy"]
-    others = [result for result in Result.load_all(tmp_path / "sweep") if result.run_id != best.run_id]
+    assert (version.run_id, version.tags["kdsweep.stage"]) == (best.run_id, best.student.key)
+    assert float(version.tags["kdsweep.val_accuracy"]) == best.val.accuracy
+    others = [result for result in JobResult.load_all(tmp_path / "sweep") if result.run_id != best.run_id]
     for result in others:  # not every job pays
         assert not client(tmp_path).get_run(result.run_id).outputs.model_outputs
 
@@ -65,7 +65,7 @@ def test_of_a_sweep_the_best_student_takes_raw_images(kdsweep: Command, tmp_path
     given = pandas.DataFrame({"image": [png(image[0]) for image in images]})
     told = model.predict(given)
     right = (told["class"].astype(int).to_numpy() == labels).mean()
-    assert right == best.networks["student"]["test"]["accuracy"]
+    assert right == best.student.test.accuracy
     assert np.allclose(told["probability"], [max(each) for each in told["probabilities"]])
     larger = png(np.kron(images[0][0], np.ones((9, 9), np.uint8)))
     assert model.predict(pandas.DataFrame({"image": [larger]}))["class"][0] == told["class"][0]
@@ -117,7 +117,7 @@ def test_the_alias_goes_to_the_better_version_of_the_same_data(kdsweep: Command,
     (result,) = record.results
 
     def logged(accuracy: float, data: str = "same") -> str:
-        result.networks["student"]["val"]["val/accuracy"] = accuracy
+        result.student.val.accuracy = accuracy
         result.dataset["fingerprint"] = data
         return log_student(record.sweep, [result], tracking, "small")[1]
 

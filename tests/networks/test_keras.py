@@ -1,6 +1,5 @@
 """Keras' initialization and constants: by its formulas, for every network, from config to stored weights."""
 
-import json
 import math
 from functools import cache
 
@@ -18,8 +17,9 @@ from kdsweep.errors import ConfigError
 from kdsweep.networks import INIT
 from kdsweep.networks.build import build, check
 from kdsweep.stages.chains import plan
-from kdsweep.stages.maker import Workshop
+from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
+from kdsweep.training.network import selection_metrics
 from kdsweep.training.optimizers import make_optimizer
 
 OWN = {  # every network of kdsweep's, and the images that it is built for
@@ -255,10 +255,8 @@ def test_what_is_trained_with_it_is_evaluated_with_its_constants(tmp_path):
     }
     stage = make_stage(model, epochs=2, learning_rate=0.01, keep="last")
     hardware = Hardware(device="cpu", threads=1)
-    workshop = Workshop(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)
-    trained = workshop.obtain("student", stage)
-    evaluated = json.loads((workshop.evaluation([stage], []) / "evaluation.json").read_text())
-    assert evaluated["val"] == pytest.approx(
-        {name: value for name, value in trained.history[-1].items() if name.startswith("val/")}
-    )
-    assert workshop._network(stage)[0].eps == 1e-3
+    maker = Maker(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)
+    trained = maker.obtain({"student": stage}, {})["student"]
+    evaluated = selection_metrics(maker._logits(stage, "val"), torch.tensor(dataset.val.labels))
+    assert evaluated == pytest.approx(trained.val.metrics())
+    assert maker._network(stage)[0].eps == 1e-3

@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from dataclasses import replace
 from html import unescape
 from statistics import fmean, stdev
 from typing import Any
@@ -16,11 +17,17 @@ from scipy import stats
 from kdsweep.analysis.statistics import interval
 from kdsweep.report.page.figures import Axis
 from kdsweep.report.page.pareto import Point, pareto
+from kdsweep.results.names import Option
+from kdsweep.results.network import Calibration, Selection
 from kdsweep.results.packed import pack_bits
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, SweepInfo
 
 ALL = ["ship", "leaderboard", "swept", "map", "cost", "curves", "confusion", "calibration", "time", "origin"]
+
+
+def lost_job(number: int, swept: dict, error: str) -> JobResult:
+    return JobResult(number, swept, options=invented.OPTIONS, error=error)
 
 
 def test_a_sweep_has_every_section_but_that_of_chains(tmp_path):
@@ -42,9 +49,9 @@ def test_the_leaderboard_has_the_mean_of_each_recipe_and_its_interval(tmp_path):
             for job in record.results
             if (str(job.swept["temperature"]), str(job.swept["alpha"])) == (row[1], row[2])
         ]
-        tests = [100 * job.networks["student"]["test"]["accuracy"] for job in jobs]
+        tests = [100 * job.student.test.accuracy for job in jobs]
         gains = [
-            value - 100 * job.networks["scratch"]["test"]["accuracy"]
+            value - 100 * job.networks["scratch"].test.accuracy
             for value, job in zip(tests, jobs, strict=True)
         ]
         for cell, values in ((row[3], tests), (row[4], gains)):
@@ -66,7 +73,7 @@ def test_lines_are_of_means_and_the_compared_are_level(tmp_path):
     line = page.trace("swept", "student, α=0.1")
     for i, temperature in enumerate((1, 4, 16)):
         tests = [
-            100 * job.networks["student"]["test"]["accuracy"]
+            100 * job.student.test.accuracy
             for job in record.results
             if job.swept["temperature"] == temperature and job.swept["alpha"] == 0.1
         ]
@@ -74,7 +81,7 @@ def test_lines_are_of_means_and_the_compared_are_level(tmp_path):
         assert line["error_y"]["array"][i] == pytest.approx(half(tests), abs=1e-3)
         assert line["x"][i] == pytest.approx(temperature, rel=0.05), "but for what parts the lines"
     teacher = page.trace("swept", "teacher")
-    each = [100 * job.networks["teacher"]["test"]["accuracy"] for job in record.results[:3]]
+    each = [100 * job.networks["teacher"].test.accuracy for job in record.results[:3]]
     assert teacher["y"] == pytest.approx([fmean(each)] * 2, abs=1e-3)
     alphas = page.charts["swept"][0]["figures"][1]["data"]
     assert {trace.get("name") for trace in alphas} >= {"student, T=1", "student, T=4", "student, T=16"}
@@ -95,7 +102,7 @@ def test_the_map_has_a_cell_for_each_pair(tmp_path):
     cells = Page(tmp_path, record).charts["map"][0]["figures"][0]["data"][0]
     assert (cells["x"], cells["y"]) == (["1", "4", "16"], ["0.1", "0.5"])
     tests = [
-        100 * job.networks["student"]["test"]["accuracy"]
+        100 * job.student.test.accuracy
         for job in record.results
         if job.swept["temperature"] == 16 and job.swept["alpha"] == 0.1
     ]
@@ -116,10 +123,26 @@ def test_a_network_is_one_point_of_all_its_seeds_though_a_job_of_a_recipe_failed
     record = invented.sweep({"temperature": (1, 4), "seed": (0, 1, 2)})
     record.results[0].error = "the loss is no longer finite"
     page = Page(tmp_path, record)
-    teachers = [job.networks["teacher"]["test"]["accuracy"] for job in record.results[3:]]
+    teachers = [job.networks["teacher"].test.accuracy for job in record.results[3:]]
     assert page.trace("cost", "teacher")["y"] == pytest.approx([100 * fmean(teachers)], abs=1e-3)
     assert len(page.trace("cost", "student alone")["y"]) == 1
     assert len(page.trace("cost", "student")["y"]) == 2
+
+
+def test_a_map_is_of_any_two_numbers_of_a_method(tmp_path):
+    record = invented.sweep({"alpha": (0.1, 0.5), "method.terms.dkd.beta": (1, 8), "training.epochs": (2, 4)})
+    for job in record.results:
+        job.options = {"alpha": Option("α"), "method.terms.dkd.beta": Option("β", "log")}
+    page = Page(tmp_path, record)
+    ((heading, figure),) = [(each["heading"], each) for each in page.charts["map"][0]["figures"]]
+    assert heading == "Alpha × dkd beta"
+    assert figure["layout"]["xaxis"]["title"]["text"] == "alpha α"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "dkd beta β"
+    assert figure["data"][0]["y"] == ["1", "8"] and len(figure["data"][0]["z"]) == 2
+    assert "All have training.epochs=" in page.charts["map"][0]["says"]
+    for job in record.results:
+        job.options = {"alpha": Option("α")}
+    assert "map" not in Page(tmp_path, record).sections, "of one number there is none"
 
 
 def test_equal_figures_are_called_so(tmp_path):
@@ -127,8 +150,8 @@ def test_equal_figures_are_called_so(tmp_path):
     for job in record.results:
         best = (job.swept["temperature"], job.swept["alpha"]) in ((4, 0.1), (4, 0.5), (16, 0.1), (16, 0.5))
         right = np.arange(360) < (349 if best else 345)
-        job.networks["student"]["test"] |= {"accuracy": right.mean(), "right": pack_bits(right)}
-        job.networks["student"]["val"]["val/accuracy"] = 0.9 if best else 0.8
+        job.student.test.accuracy, job.student.test.right = float(right.mean()), pack_bits(right)
+        job.student.val.accuracy = 0.9 if best else 0.8
     page = Page(tmp_path, record)
     along, places = (page.charts[each][0]["says"].replace("\u00a0", " ") for each in ("swept", "map"))
     assert (
@@ -137,7 +160,7 @@ def test_equal_figures_are_called_so(tmp_path):
     assert (
         "By alpha, the test accuracy is 96.94 % at each (with T=4, as the best by validation has)." in along
     )
-    assert "Test accuracy of the best by validation, T = 4, alpha = 0.5, is 96.94 ± 1.79 %;" in places
+    assert "Test accuracy of the best by validation, T=4 α=0.5, is 96.94 ± 1.79 %;" in places
     assert "all lie between 95.83 ± 2.07 % and 96.94 ± 1.79 %." in places
 
 
@@ -151,13 +174,10 @@ def test_only_lines_that_are_drawn_are_explained(tmp_path):
 
 def test_curves_are_means_over_the_seeds_that_got_so_far(tmp_path):
     record = invented.sweep({"seed": (0, 1)}, epochs=4)
-    student = record.results[1].networks["student"]
-    student["history"], student["best_epoch"] = student["history"][:2], 2
+    student = record.results[1].student
+    student.history, student.best_epoch = student.history[:2], 2
     line = Page(tmp_path, record).trace("curves", "distilled, validation")
-    first, second = (
-        [100 * epoch["val/accuracy"] for epoch in job.networks["student"]["history"]]
-        for job in record.results
-    )
+    first, second = ([100 * epoch["val/accuracy"] for epoch in job.student.history] for job in record.results)
     expected = [fmean(pair) for pair in zip(first, second, strict=False)] + first[2:]
     assert line["y"] == pytest.approx(expected, abs=1e-3)
 
@@ -165,8 +185,8 @@ def test_curves_are_means_over_the_seeds_that_got_so_far(tmp_path):
 def test_the_classes_that_differ_most_are_named(tmp_path):
     record = invented.sweep({"temperature": (1,)}, classes=("cat", "dog", "cow"))
     networks = record.results[0].networks
-    networks["teacher"]["test"]["confusion"] = [[10, 0, 0], [1, 9, 0], [0, 0, 10]]
-    networks["student"]["test"]["confusion"] = [[10, 0, 0], [1, 8, 1], [2, 4, 4]]
+    networks["teacher"].test.confusion = [[10, 0, 0], [1, 9, 0], [0, 0, 10]]
+    networks["student"].test.confusion = [[10, 0, 0], [1, 8, 1], [2, 4, 4]]
     says = Page(tmp_path, record).charts["confusion"][0]["says"].replace("\u00a0", " ")
     assert says == (
         "They differ most on cow: the student finds 40.00 ± 30.36 %, the teacher 100.00 % (mistaken most "
@@ -179,8 +199,8 @@ def test_bins_of_seeds_are_counted_together(tmp_path):
     record = invented.sweep({"seed": (0, 1)})
     for job, (count, right) in zip(record.results, ((30, 1.0), (10, 0.6)), strict=True):
         empty: list[Any] = [None] * 14
-        bins = {"count": [0] * 14 + [count], "confidence": [*empty, 0.98], "accuracy": [*empty, right]}
-        job.networks["student"]["test"] |= {"calibration": bins, "calibration_error": 0.05}
+        job.student.test.calibration = Calibration([0] * 14 + [count], [*empty, 0.98], [*empty, right])
+        job.student.test.calibration_error = 0.05
     point = Page(tmp_path, record).trace("calibration", "student, ECE 5.00 %")
     assert (point["x"], point["y"]) == (pytest.approx([98]), pytest.approx([90]))
 
@@ -189,7 +209,7 @@ def test_results_without_bins_have_no_calibration(tmp_path):
     record = invented.sweep()
     for job in record.results:
         for network in job.networks.values():
-            del network["test"]["calibration"]
+            network.test.calibration = None
     assert Page(tmp_path, record).sections == [name for name in ALL if name != "calibration"]
 
 
@@ -247,7 +267,7 @@ def with_the_student_alone(best: bool) -> Record:
     """A grid of distillation beside method=scratch, which has neither temperature nor alpha."""
     record = invented.sweep({"method": ("kd",), "temperature": (1, 4), "alpha": (0.1, 0.5)})
     alone = invented.job(4, {"method": "scratch"}, roles=())
-    alone.networks["student"]["val"]["val/accuracy"] = 0.999 if best else 0.1
+    alone.student.val.accuracy = 0.999 if best else 0.1
     return Record(record.sweep, [*record.results, alone])
 
 
@@ -280,7 +300,7 @@ def test_links_of_a_chain_have_rows(tmp_path):
     assert "links" in page.sections
     _, *rows = page.table("Links of the chains")
     assert [row[1] for row in rows] == ["teacher", "assistant 1", "student", "student alone"]
-    tests = [100 * job.networks["assistant1"]["test"]["accuracy"] for job in record.results]
+    tests = [100 * job.networks["assistant1"].test.accuracy for job in record.results]
     assert rows[1][2] == "small_cnn" and rows[1][3].startswith(f"{fmean(tests):.2f} ± ")
 
 
@@ -293,19 +313,19 @@ def test_links_are_of_chains_that_have_some(tmp_path):
     ]
     others[2].chain = ["generation1", "generation2", "student"]
     others[2].networks["generation2"] = others[2].networks["generation1"]
-    page = Page(tmp_path, Record(Sweep("p", ["method"], 4), [chain, *others]))
+    page = Page(tmp_path, Record(SweepInfo("p", ["method"], 4), [chain, *others]))
     _, *rows = page.table("Links of the chains")
-    assert {row[0] for row in rows} == {"method = takd", "method = ban"}
-    above = {row[1]: row[5] for row in rows if row[0] == "method = ban"}
+    assert {row[0] for row in rows} == {"method=takd", "method=ban"}
+    above = {row[1]: row[5] for row in rows if row[0] == "method=ban"}
     assert above == {"generation 1": "", "generation 2": "", "student": ""}, "without a teacher"
 
 
 def test_what_was_trained_as_another_jobs_student_was_not_found(tmp_path):
     one, two = (invented.job(i, {"chain_length": i + 1}, roles=("teacher",)) for i in range(2))
     first = one.networks["student"]
-    two.networks["generation1"] = first | {"reused": True}
+    two.networks["generation1"] = replace(first, reused=True)
     two.chain = ["teacher", "generation1", "student"]
-    page = Page(tmp_path, Record(Sweep("p", ["chain_length"], 2), [one, two]))
+    page = Page(tmp_path, Record(SweepInfo("p", ["chain_length"], 2), [one, two]))
     _, *rows = page.table("Time and reuse by role")
     told = {row[0]: row[1:] for row in rows}
     assert told["student"] == ["2", "2", "2", "0", "6.0 s", "0.0 s"]
@@ -327,8 +347,11 @@ def test_times_count_each_network_once(tmp_path):
 
 def test_failed_jobs_are_listed_with_their_error(tmp_path):
     record = invented.sweep()
-    lost = Result(
-        18, {"temperature": 64, "alpha": 0.1, "seed": 0}, error="the loss is no longer finite\nat 3"
+    lost = JobResult(
+        18,
+        {"temperature": 64, "alpha": 0.1, "seed": 0},
+        options=invented.OPTIONS,
+        error="the loss is no longer finite\nat 3",
     )
     page = Page(tmp_path, Record(record.sweep, [*record.results, lost]))
     assert "1 job failed" in page.text
@@ -339,14 +362,14 @@ def test_failed_jobs_are_listed_with_their_error(tmp_path):
 def test_lost_jobs_are_those_of_the_answer(tmp_path):
     record = invented.sweep({"temperature": (1, 4), "seed": (0, 1)})
     lost = [
-        Result(4, {"temperature": 1, "seed": 0}, error="tried again, and finished"),
-        Result(5, {"temperature": 1, "seed": 1}, error=INTERRUPTED),
-        Result(6, {"temperature": 4, "seed": 0}, error=PRUNED),
-        Result(7, {"temperature": 16, "seed": 0}, error="no such file"),
-        Result(8, {"temperature": 16, "seed": 1}, error=INTERRUPTED),
-        Result(9, {"temperature": 32, "seed": 0}, error=PRUNED),
-        Result(10, {"temperature": 4, "seed": 2}, error=INTERRUPTED),
-        Result(11, {"temperature": 4, "seed": 3}, error="no such file"),
+        lost_job(4, {"temperature": 1, "seed": 0}, "tried again, and finished"),
+        lost_job(5, {"temperature": 1, "seed": 1}, INTERRUPTED),
+        lost_job(6, {"temperature": 4, "seed": 0}, PRUNED),
+        lost_job(7, {"temperature": 16, "seed": 0}, "no such file"),
+        lost_job(8, {"temperature": 16, "seed": 1}, INTERRUPTED),
+        lost_job(9, {"temperature": 32, "seed": 0}, PRUNED),
+        lost_job(10, {"temperature": 4, "seed": 2}, INTERRUPTED),
+        lost_job(11, {"temperature": 4, "seed": 3}, "no such file"),
     ]
     page = Page(tmp_path, Record(record.sweep, [*record.results, *lost]))
     text = " ".join(page.text.split())
@@ -363,16 +386,14 @@ def test_the_file_to_ship_is_the_best_recipes_best_seed(tmp_path):
     record = invented.sweep({"temperature": (1, 4), "seed": (0, 1, 2)})
     figures = {1: (0.99, 0.5, 0.5), 4: (0.9, 0.95, 0.95)}  # the best job is not of the best recipe
     for job in record.results:
-        student = job.networks["student"]
-        student["weights"] = f"/a store/{job.number}/weights.safetensors"
         accuracy = figures[job.swept["temperature"]][job.seed]
-        student["val"] = {"val/accuracy": accuracy, "val/cross_entropy": 1 - job.seed / 10}
+        job.student.key, job.student.val = f"key{job.number}", Selection(accuracy, 1 - job.seed / 10)
     page = Page(tmp_path, record)
     ship = page.text[page.text.index('<section id="ship"') : page.text.index('<section id="leaderboard"')]
     assert re.findall("<dd>(.*?)</dd>", ship) == [
         "T=4 seed=2, 95.00 % validation accuracy",
         "run5",
-        "/a store/5/weights.safetensors",
+        "stage:key5",
     ]
     assert ">kdsweep-export run5 --to onnx --out shipped</pre>" in ship
 
@@ -388,7 +409,7 @@ def test_without_a_run_there_is_no_command_and_without_a_network_nothing_to_ship
     record = invented.sweep({"seed": (0,)})
     record.results[0].run_id = None
     assert "kdsweep-export" not in Page(tmp_path, record).text
-    lost = Record(record.sweep, [Result(0, {"seed": 0}, error=INTERRUPTED)])
+    lost = Record(record.sweep, [lost_job(0, {"seed": 0}, INTERRUPTED)])
     page = Page(tmp_path, lost)
     assert page.sections == ["leaderboard", "origin"] and "1 job was interrupted" in page.text
 
@@ -401,7 +422,10 @@ def test_each_data_set_has_a_file_to_ship(tmp_path):
 
 
 def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):
-    record = Record(Sweep("p", ["temperature"], 1), [Result(0, {"temperature": 1}, error="no such file")])
+    record = Record(
+        SweepInfo("p", ["temperature"], 1),
+        [lost_job(0, {"temperature": 1}, "no such file")],
+    )
     page = Page(tmp_path, record)
     assert page.sections == ["leaderboard", "origin"] and page.charts == {}
     assert "no such file" in page.text and page.file.stat().st_size < 100_000
@@ -443,7 +467,7 @@ def test_of_a_search_it_is_told_where_the_best_lie(tmp_path):
     record = invented.trials(40)
     for job in record.results:
         val = 0.99 - abs(math.log2(job.swept["temperature"] / 4)) / 50
-        job.networks["student"]["val"]["val/accuracy"] = val
+        job.student.val.accuracy = val
     page = Page(tmp_path, record)
     tried = [job.swept["temperature"] for job in record.results]
     best = sorted(sorted(tried, key=lambda t: abs(math.log2(t / 4)))[:4])
@@ -489,7 +513,7 @@ def test_odd_names_leave_the_tables_whole(tmp_path):
 def test_the_positive_class_is_text_in_charts(tmp_path):
     record = invented.sweep({"temperature": (1, 4)}, classes=("<b>bold</b>", "other"))
     for job in record.results:
-        job.networks["student"]["test"] |= {"positive_class": "<b>bold</b>", "f1": 0.9}
+        job.student.test.positive_class, job.student.test.f1 = "<b>bold</b>", 0.9
     page = Page(tmp_path, record)
     figure = next(
         view["figures"][0]

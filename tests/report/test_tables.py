@@ -3,11 +3,13 @@
 import csv
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import invented
 import matplotlib.image
 import pytest
 from handmade import IMAGES, network
+from invented import OPTIONS
 
 from kdsweep.errors import KdsweepError
 from kdsweep.report import look as style
@@ -17,9 +19,10 @@ from kdsweep.report.pictures import response as picture
 from kdsweep.report.pictures.chain import draw_chain, draw_curves
 from kdsweep.report.pictures.confusion import draw_confusion
 from kdsweep.report.pictures.response import draw_sweep
-from kdsweep.report.tables import write_report, write_summary
+from kdsweep.report.tables import write_report
+from kdsweep.results.network import Cost
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.store.show import show_entries
 from kdsweep.store.store import Store
 
@@ -34,11 +37,16 @@ def result(
         "student": network(f"student {number}", student, val),
     }
     data = {"images": {"test": IMAGES}}
-    return Result(number, swept, seed, networks=networks, chain=["teacher", "student"], dataset=data)
+    return JobResult(
+        number, swept, seed, networks=networks, chain=["teacher", "student"], dataset=data, options=OPTIONS
+    )
 
 
-def summarize(results: list[Result], swept: list[str], folder: Path) -> list[Path]:
-    return list(write_summary(Record(Sweep("", swept, len(results)), results), folder))
+def summarize(results: list[JobResult], swept: list[str], folder: Path) -> list[Path]:
+    """Write the report without its page, which takes longer."""
+    record = Record(SweepInfo("", swept, len(results)), results)
+    with patch("kdsweep.report.page.write_page"):
+        return [file for file in write_report([record], folder) if file.name != "report.html"]
 
 
 PICTURES = {"sweep.png", "f1.png", "roc_auc.png", "curves.png"}
@@ -150,13 +158,13 @@ def test_a_picture_without_values_is_left_out(tmp_path):
     results = [result(i, {"temperature": t}, 0.8) for i, t in enumerate((1, 4))]
     for each in results:
         for figures in each.networks.values():
-            figures["test"]["roc_auc"] = None
+            figures.test.roc_auc = None
     files = summarize(results, ["temperature"], tmp_path)
     assert {file.name for file in files} == PICTURES - {"roc_auc.png"} | {"sweep.csv", "sweep.txt"}
 
 
 def test_failed_jobs_stand_in_the_csv_alone(tmp_path):
-    failed = Result(1, {"temperature": 4}, error="the loss is no longer finite")
+    failed = JobResult(1, {"temperature": 4}, error="the loss is no longer finite")
     summarize([result(0, {"temperature": 1}, 0.85), failed], ["temperature"], tmp_path)
     with (tmp_path / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -166,7 +174,7 @@ def test_failed_jobs_stand_in_the_csv_alone(tmp_path):
 
 
 def test_without_a_finished_job_there_is_only_the_csv(tmp_path):
-    assert [file.name for file in summarize([Result(0, {}, error="no")], [], tmp_path)] == ["sweep.csv"]
+    assert [file.name for file in summarize([JobResult(0, {}, error="no")], [], tmp_path)] == ["sweep.csv"]
 
 
 def test_temperature_has_a_log_axis_and_level_baselines(tmp_path, axes):
@@ -192,12 +200,12 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
     ]
     draw_sweep(results, ["temperature", "alpha", "seed"], "accuracy", tmp_path / "sweep.png")
     shown = lines(axes[0])
-    assert shown["student, alpha=0.1"][1] == pytest.approx([81])
-    assert shown["student, alpha=0.5"][1] == pytest.approx([92])
+    assert shown["student, α=0.1"][1] == pytest.approx([81])
+    assert shown["student, α=0.5"][1] == pytest.approx([92])
     assert shown["student alone (71.00)"][1] == pytest.approx([71, 71])
     assert axes[0].get_title() == "mean and 95 % interval over 2 seeds and test images"
     # differing by 2, deviation √2, t(1) = 12.7062; and a little for the images
-    (bar,) = bars(axes[0])["student, alpha=0.1"]
+    (bar,) = bars(axes[0])["student, α=0.1"]
     assert 12.7062 < bar < 14
     band = axes[0].patches[-1].get_extents().transformed(axes[0].transData.inverted())
     assert (band.y0 + band.y1) / 2 == pytest.approx(71) and 12.7062 < (band.y1 - band.y0) / 2 < 14
@@ -232,9 +240,9 @@ def test_each_usual_key_that_is_swept_has_a_panel(tmp_path, axes):
     results = [result(i, value, 0.8 + i / 100) for i, value in enumerate(values)]
     draw_sweep(results, ["temperature", "alpha"], "accuracy", tmp_path / "sweep.png")
     first, second = axes
-    assert [first.get_xlabel(), second.get_xlabel()] == ["temperature T", "alpha (weight of the labels)"]
-    assert lines(first)["student, alpha=0.5"] == ([1, 4], pytest.approx([81, 83]))
-    assert lines(second)["student, temperature=4"] == ([0.1, 0.5], pytest.approx([82, 83]))
+    assert [first.get_xlabel(), second.get_xlabel()] == ["temperature T", "alpha α"]
+    assert lines(first)["student, α=0.5"] == ([1, 4], pytest.approx([81, 83]))
+    assert lines(second)["student, T=4"] == ([0.1, 0.5], pytest.approx([82, 83]))
 
 
 def test_f1_is_of_the_positive_class_where_there_is_one(tmp_path, axes):
@@ -243,7 +251,7 @@ def test_f1_is_of_the_positive_class_where_there_is_one(tmp_path, axes):
     assert lines(axes[0])["student"][1] == pytest.approx([0.7, 0.7])
     assert axes[0].get_ylabel() == "test F1, macro"
     for each in results:
-        each.networks["student"]["test"] |= {"f1": 0.66, "positive_class": "SSA"}
+        each.student.test.f1, each.student.test.positive_class = 0.66, "SSA"
     draw_sweep(results, ["temperature"], "f1", tmp_path / "f1.png")
     assert lines(axes[1])["student"][1] == pytest.approx([0.66, 0.66])
     draw_sweep(results, ["temperature"], "roc_auc", tmp_path / "roc_auc.png")
@@ -255,13 +263,14 @@ def tables(folder) -> list[str]:
     return re.split(r"\n\s*\n", (folder / "sweep.txt").read_text().rstrip())
 
 
-def chained(number: int, length: int, seed: int = 0) -> Result:
+def chained(number: int, length: int, seed: int = 0) -> JobResult:
     """A job of a born-again chain, whose generations are shared between the lengths."""
     made = result(number, {"chain_length": length, "seed": seed}, 0)
     made.chain = ["teacher", *(f"generation{i}" for i in range(1, length)), "student"]
     for i, role in enumerate(made.chain):
         made.networks[role] = network(f"link {i} {seed}", 0.7 + i / 50 + seed / 100)
-    made.networks["ensemble"] = {**network(f"ensemble {length} {seed}", 0.9), "history": []}
+    made.networks["ensemble"] = network(f"ensemble {length} {seed}", 0.9)
+    made.networks["ensemble"].history, made.networks["ensemble"].members = [], made.chain
     return made
 
 
@@ -321,7 +330,7 @@ def test_curves_are_of_distilled_and_alone(tmp_path, axes):
 
 def test_the_cost_table_compares_every_link_with_the_teacher(tmp_path):
     job = chained(0, 2)
-    job.networks["student"]["cost"] = {"parameters": 250, "flops": 1e6, "bytes": 2000, "latency_ms": 0.1}
+    job.student.cost = Cost(250, 1e6, 2000, 0.1)
     summarize([job], ["chain_length"], tmp_path)
     rows = {re.split(r"\s{2,}", line)[0]: line.split() for line in tables(tmp_path)[1].splitlines()}
     assert [cell for cell in rows["student"] if "×" in cell] == ["4.00×", "2.00×", "2.00×", "5.00×"]

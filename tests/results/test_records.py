@@ -5,12 +5,16 @@ from pathlib import Path
 
 import invented
 import pytest
+from helpers import composed
 from mlflow import MlflowClient
 
 from kdsweep.cli.records import read
 from kdsweep.config import Tracking
+from kdsweep.config.parse import parse
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import RESULT, SWEEP, Result, Sweep
+from kdsweep.job import describe
+from kdsweep.results import names
+from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking import ROLE_TAG, Run, Tracker
 
@@ -31,13 +35,13 @@ def sweep(tracker: Tracker, folder: Path, told: bool = True) -> Run:
     folder.mkdir()
     parent = Run(tracker, "T", tags={ROLE_TAG: "sweep"})
     if told:
-        parent.artifact(Sweep(parent.id, ["temperature"], 3, command="kdsweep -m …").save(folder))
+        parent.artifact(SweepInfo(parent.id, ["temperature"], 3, command="kdsweep -m …").save(folder))
     for number in range(3):
         swept = {"temperature": float(number + 1)}
         tags = {"mlflow.parentRunId": parent.id, ROLE_TAG: "job", "kdsweep.job": str(number)}
         run = Run(tracker, f"T={number}", tags={**tags, "kdsweep.swept": json.dumps(swept)})
         if number == 0:
-            run.artifact(Result(number, swept, run_id=run.id).save(folder))
+            run.artifact(JobResult(number, swept, run_id=run.id).save(folder))
         if number < 2:
             run.end("FINISHED" if number == 0 else "FAILED", "no luck" if number else None)
     parent.end("FINISHED")
@@ -65,8 +69,8 @@ def test_a_job_knows_the_sweep_it_is_of(tracker, uri, tmp_path):
 def test_an_experiment_has_its_jobs_alone_that_finished_too(tracker, uri, tmp_path):
     parent = sweep(tracker, tmp_path / "out")
     finished, failed = (Run(tracker, "kd mlp", tags={ROLE_TAG: "job"}) for _ in range(2))
-    finished.artifact(Sweep(finished.id, [], 1).save(tmp_path))
-    finished.artifact(Result(0, {}, run_id=finished.id).save(tmp_path))
+    finished.artifact(SweepInfo(finished.id, [], 1).save(tmp_path))
+    finished.artifact(JobResult(0, {}, run_id=finished.id).save(tmp_path))
     finished.end("FINISHED")
     failed.end("FAILED", "no luck")
     assert [record.sweep.run_id for record in read("mine", uri)] == [parent.id, finished.id]
@@ -125,7 +129,10 @@ DAMAGE = {
     "no student": lambda values: {**values, "networks": {"teacher": values["networks"]["teacher"]}},
     "a network of null": lambda values: {**values, "networks": {**values["networks"], "student": None}},
     "no test": lambda values: _with_student(values, test=None),
-    "NaN": lambda values: _with_student(values, val={"val/accuracy": float("nan")}),
+    "NaN": lambda values: _with_student(values, val={"accuracy": float("nan"), "cross_entropy": 1.0}),
+    "another key": lambda values: _with_student(values, weights="/a/store/key/weights.safetensors"),
+    "a text for a number": lambda values: {**values, "seconds": "2"},
+    "another data set": lambda values: {**values, "dataset": {**values["dataset"], "images": 3}},
     "no bits": lambda values: _with_student(
         values, test={**values["networks"]["student"]["test"], "right": "x"}
     ),
@@ -161,3 +168,17 @@ def test_a_damaged_sweep_is_refused_by_its_name(tmp_path):
         (tmp_path / "sweep.json").write_text(text)
         with pytest.raises(KdsweepError, match=r"sweep\.json"):
             read(str(tmp_path), "sqlite:///none.db")
+
+
+def test_a_job_leaves_its_own_config_without_passwords_and_no_path_of_the_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = parse(composed("tracking.uri=http://me:secret@host:5000", "temperature=2", "method=kd"))
+    result = JobResult(0, {})
+    describe(result, config)
+    text = result.save(tmp_path).read_text()
+    assert "secret" not in text and "me:***@host" in text and str(tmp_path) not in text
+    again = JobResult.load(tmp_path)
+    assert (again.config["temperature"], again.recipe["temperature"]) == (2.0, 2.0)
+    assert names.named({"temperature": 8}, again.options) == "T=8"
+    describe(result, parse(composed("method=scratch")))
+    assert result.recipe.keys() == {"dataset", "student", "method"}, "it uses no temperature"

@@ -28,8 +28,8 @@ def agreements(folder: Path) -> tuple[dict[str, float], Callable[..., float]]:
         taught = sum(logits[other].softmax(1) for other in others)
         return logits[role].argmax(1).eq(taught.argmax(1)).double().mean().item()
 
-    said = {role: each["test"]["agreement"] for role, each in networks.items() if "agreement" in each["test"]}
-    return said, with_others
+    said = {role: each["test"]["agreement"] for role, each in networks.items()}
+    return {role: share for role, share in said.items() if share is not None}, with_others
 
 
 def trained(tmp_path) -> int:

@@ -11,7 +11,7 @@ from kdsweep.job import prepare
 from kdsweep.networks.build import build, build_initial
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.stages.classes import for_classes, metadata
-from kdsweep.stages.maker import Workshop
+from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
 
 SHAPE = (1, 8, 8)
@@ -65,9 +65,9 @@ def test_a_trained_stage_says_its_classes_to_who_begins_with_it(tmp_path, monkey
     tiny = ("method=scratch", "training.epochs=1", "student.model.hidden=[8]", "dataset.train_limit=60",
             "baseline=false", "hardware=cpu")  # fmt: skip
     job = prepare(parse(composed(*tiny)))
-    workshop = Workshop(job.store, job.dataset, job.config.hardware, {}, lambda event: None)
+    maker = Maker(job.store, job.dataset, job.config.hardware, {}, lambda event: None)
     (stage,) = job.plan.links().values()
-    workshop.obtain("student", stage)
+    maker.train({"student": stage})
     again = prepare(parse(composed(*tiny, f"student.weights=stage:{stage.key}")))
     assert set(again.initial.values()) == {job.store.root / stage.key / WEIGHTS}
     # fashion's classes are ten as well

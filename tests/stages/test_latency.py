@@ -22,9 +22,11 @@ from kdsweep.export.card import _cost
 from kdsweep.export.chosen import Chosen
 from kdsweep.networks.cost import FEWEST_RUNS, LEAST_SECONDS, RUNS, Built, Sized, built, latencies
 from kdsweep.report.tables import busy, costs
+from kdsweep.results.network import Cost
+from kdsweep.results.result import Latency
 from kdsweep.stage import digest
 from kdsweep.stages import latency
-from kdsweep.stages.maker import priced
+from kdsweep.stages.figures import priced
 from kdsweep.store.store import Store
 from kdsweep.sweeps import checks
 
@@ -75,6 +77,9 @@ def test_slow_networks_run_a_few_times(monkeypatch):
     assert len(Timed.runs) == FEWEST_RUNS
 
 
+LOUD = Latency({}, 1.73, 2, "x, 2 cores")
+
+
 class Machine:
     """A machine that is as busy as it is told, look by look: a share of its cores."""
 
@@ -90,8 +95,8 @@ class Machine:
 def test_a_quiet_machine_is_measured_once(tmp_path, monkeypatch):
     machine = Machine(monkeypatch, 0.0, 0.1)
     taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
-    assert taken["ms"].keys() == NETWORKS.keys() and all(0 < ms < 1000 for ms in taken["ms"].values())
-    assert (taken["load"], taken["cores"]) == (pytest.approx(0.1 * CORES, abs=0.01), CORES)
+    assert taken.ms.keys() == NETWORKS.keys() and all(0 < ms < 1000 for ms in taken.ms.values())
+    assert (taken.load, taken.cores) == (pytest.approx(0.1 * CORES, abs=0.01), CORES)
     again = latency.latency(dict(reversed(NETWORKS.items())), MODELS, Store(tmp_path))
     assert again == taken and machine.looks == 2, "found in the store, in whatever order they come"
 
@@ -101,16 +106,16 @@ def test_the_same_networks_are_not_found_on_another_kind_of_machine(tmp_path, mo
     latency.latency(NETWORKS, MODELS, Store(tmp_path))
     monkeypatch.setattr(latency, "_processor", lambda: "another")
     taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
-    assert machine.looks == 4 and taken["machine"] == f"another, {CORES} cores"
+    assert machine.looks == 4 and taken.machine == f"another, {CORES} cores"
 
 
 @pytest.mark.parametrize("loads", [(0.5,), (0.0, 0.5)], ids=["before", "meanwhile"])
 def test_a_busy_machine_is_not_and_is_tried_again(tmp_path, monkeypatch, loads):
     Machine(monkeypatch, *loads, 0.0, 0.0)
     taken = latency.latency(NETWORKS, MODELS, Store(tmp_path))
-    assert taken["ms"] == {} and taken["load"] == 0.5 * CORES
+    assert taken.ms == {} and taken.load == 0.5 * CORES
     assert busy(taken) == f"{0.5 * CORES:.1f} of {CORES} cores were busy with something else"
-    assert latency.latency(NETWORKS, MODELS, Store(tmp_path))["ms"], "the busy measurement was not kept"
+    assert latency.latency(NETWORKS, MODELS, Store(tmp_path)).ms, "the busy measurement was not kept"
 
 
 def test_torch_is_not_imported_to_see_that_a_machine_is_busy(tmp_path):
@@ -126,7 +131,7 @@ def test_a_network_that_cannot_be_built_costs_the_latency_alone(tmp_path, monkey
     Machine(monkeypatch, 0.0)
     broken = {"key": {"_target_": "nowhere.Network"}}
     described = {"key": {"cost": broken["key"], "classes": 3, "shape": (1, 8, 8)}}
-    assert latency.latency(described, broken, Store(tmp_path)) == {}
+    assert latency.latency(described, broken, Store(tmp_path)) is None
     assert "latency is not measured" in caplog.text
 
 
@@ -195,8 +200,8 @@ def test_the_command_refuses_it_before_anything_runs(kdsweep: Command, tmp_path)
 
 def test_an_objective_waits_for_a_quiet_machine_and_not_for_ever(monkeypatch):
     monkeypatch.setattr(job, "SECONDS_BETWEEN_ATTEMPTS", 0.0)
-    loud = {"ms": {}, "load": 1.5, "cores": 2}
-    answers = [loud, loud, {**loud, "ms": {"key": 0.1}}]
+    loud = replace(LOUD, load=1.5)
+    answers = [loud, loud, replace(loud, ms={"key": 0.1})]
     monkeypatch.setattr(job, "measure", lambda jobs: answers.pop(0))
     assert job._insist(None) == {"key": 0.1}
     answers = [loud] * 9
@@ -204,13 +209,10 @@ def test_an_objective_waits_for_a_quiet_machine_and_not_for_ever(monkeypatch):
         job._insist(None)
 
 
-LOUD = {"ms": {}, "load": 1.73, "cores": 2, "machine": "x, 2 cores"}
-
-
 def without_latency(record):
     for result in record.results:
         for network in result.networks.values():
-            network["cost"] = {name: cost for name, cost in network["cost"].items() if name != "latency_ms"}
+            network.cost.latency_ms = None
     return replace(record, sweep=replace(record.sweep, latency=LOUD))
 
 
@@ -225,12 +227,12 @@ def shown(parts) -> str:
 
 def test_the_table_of_costs_says_why_there_is_no_latency():
     best = invented.sweep().results[0]
-    assert "–" not in shown(costs(best, {}))
+    assert "–" not in shown(costs(best, None))
     (best, *_) = without_latency(invented.sweep()).results
     text = shown(costs(best, LOUD))
     assert "latency –: 1.7 of 2 cores were busy with something else" in text
     assert [line.split()[-2] for line in text.splitlines()[1:3]] == ["–", "–"]
-    drawn = shown(costs(best, {**LOUD, "ms": {"another": 1.0}}))
+    drawn = shown(costs(best, replace(LOUD, ms={"another": 1.0})))
     assert "only networks that are known before the first job begins" in drawn
 
 
@@ -243,7 +245,7 @@ def test_the_page_leaves_it_out(tmp_path):
 
 def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):
     widths = invented.sweep({"student.model.hidden": ([8], [16])})
-    widths.results[0].networks["student"]["cost"] = {"parameters": 9, "flops": 9.0, "bytes": 9}
+    widths.results[0].student.cost = Cost(9, 9.0, 9)
     page = Page(tmp_path, widths)
     heads, *rows = page.table("Leaderboard")
     column = heads.index("latency ms")
@@ -257,7 +259,7 @@ def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):
 def test_the_model_card_has_it_only_where_it_was_measured():
     record = invented.sweep()
     result = record.results[0]
-    chosen = Chosen(replace(record.sweep, latency={"machine": "A CPU, 2 cores"}), result, "student")
+    chosen = Chosen(replace(record.sweep, latency=Latency({}, 0.0, 2, "A CPU, 2 cores")), result, "student")
     assert "| latency in PyTorch, one thread of A CPU, 2 cores, ms | 0.15 | 0.22 |" in "\n".join(
         _cost(chosen)
     )

@@ -10,7 +10,7 @@ from helpers import CNN, MLP, kd_objective, make_dataset, make_stage
 
 from kdsweep.config import Hardware
 from kdsweep.results.events import StageFinished, Waiting
-from kdsweep.stages.maker import Workshop, _provenance
+from kdsweep.stages.maker import Maker, _provenance
 from kdsweep.store.store import Store
 
 TEACHER = make_stage(CNN)
@@ -30,14 +30,14 @@ def _hold(root: str, key: str, until: str, most: float, held) -> None:
 def order_while_another_trains(folder: Path, locked: str, until: str, most: float = 60) -> list[str]:
     """What a job does, by role, waiting included."""
     events: list[object] = []
-    shop = Workshop(Store(folder), make_dataset(), Hardware(device="cpu", threads=1), {}, events.append)
+    shop = Maker(Store(folder), make_dataset(), Hardware(device="cpu", threads=1), {}, events.append)
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     other = context.Process(target=_hold, args=(str(folder), locked, until, most, held))
     other.start()
     try:
         assert held.wait(60)
-        done = shop.obtain_all({"teacher": TEACHER, "scratch": ALONE, "student": STUDENT})
+        done = shop.train({"teacher": TEACHER, "scratch": ALONE, "student": STUDENT})
     finally:
         other.join()
     assert list(done) == ["teacher", "scratch", "student"]  # as they are shown, whatever came first
@@ -56,10 +56,8 @@ def test_the_student_is_trained_while_another_job_trains_it_alone(tmp_path):
 
 
 def test_a_job_waits_where_there_is_nothing_else_to_do(tmp_path):
-    shop = Workshop(
-        Store(tmp_path), make_dataset(), Hardware(device="cpu", threads=1), {}, lambda event: None
-    )
-    shop.obtain_all({"scratch": ALONE})
+    shop = Maker(Store(tmp_path), make_dataset(), Hardware(device="cpu", threads=1), {}, lambda event: None)
+    shop.train({"scratch": ALONE})
     order = order_while_another_trains(tmp_path, TEACHER.key, until="nothing", most=1)
     assert order == ["scratch", "waits for teacher", "teacher", "student"]
 

@@ -9,7 +9,7 @@ from helpers import TINY, Command
 
 from kdsweep.analysis.leaderboard import leaderboard
 from kdsweep.cli.records import read
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 SHORT = (*TINY, "hardware.threads=1")
 
@@ -28,7 +28,7 @@ def test_the_chosen_recipe_and_the_student_alone_run_again(kdsweep: Command, tmp
     for job in record.confirmations:
         assert job.swept["temperature"] == best.values["temperature"]
         assert "scratch" in job.networks, "whatever the sweep's baseline"
-        assert job.entries and not job.networks["student"]["reused"]
+        assert job.entries and not job.student.reused
     (row,) = leaderboard(record.confirmation)
     assert row.seeds == (1, 3) and row.versus_alone is not None
     assert f"With 2 fresh seeds, which had no part in the choice, {best.label} reaches " in shown.replace(
@@ -54,7 +54,7 @@ def test_mlflow_alone_tells_the_same(kdsweep: Command, tmp_path):
 @pytest.mark.long
 def test_several_at_a_time(kdsweep: Command, tmp_path):
     kdsweep("-m", "hardware=cpu_parallel", "temperature=1,4", "confirm=2", *SHORT)
-    results = Result.load_all(only(tmp_path))
+    results = JobResult.load_all(only(tmp_path))
     assert [job.confirms for job in results] == [False, False, True, True]
 
 

@@ -12,7 +12,7 @@ from helpers import COMMAND, TINY, Command, environment
 from omegaconf import OmegaConf
 
 from kdsweep.errors import ConfigError
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.folders import refuse_results_below, take_folder
 
 HOLD = """
@@ -49,12 +49,12 @@ def test_a_folder_is_one_commands_while_it_lives(tmp_path):
 def test_a_sweeps_folder_takes_no_other_sweep_and_no_job(tmp_path):
     (tmp_path / "sweep.json").write_text('{"method": "grid"}')  # another program's
     take(tmp_path / "a").release()
-    Sweep("run", [], 1).save(tmp_path)
+    SweepInfo("run", [], 1).save(tmp_path)
     for part in ("run", "sweep"):
         with pytest.raises(ConfigError, match="another sweep's or job's"):
             take(tmp_path / "a" / "b", part)
     (tmp_path / "0").mkdir()
-    Result(0, {}).save(tmp_path / "0")
+    JobResult(0, {}).save(tmp_path / "0")
     with pytest.raises(ConfigError, match=r"0/result.json, another sweep's or job's"):
         refuse_results_below(tmp_path)
     refuse_results_below(tmp_path / "0")  # the same job again

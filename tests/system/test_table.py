@@ -140,7 +140,7 @@ def test_what_cannot_fit_is_broken_and_not_cut():
 def test_a_terminal_has_sentences_broken_at_words(monkeypatch, capsys, terminal, lines):
     monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
-    sentence = "The best of 6 recipes by validation, T = 4, reaches 97.21 % on the test split"
+    sentence = "The best of 6 recipes by validation, T=4, reaches 97.21 % on the test split"
     display.console().print(sentence)
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) == lines and " ".join(line.strip() for line in shown) == sentence

@@ -1,6 +1,5 @@
 """The training loop: reproducible, resumable, selecting on validation alone."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +8,14 @@ import pytest
 import torch
 from fitting import CPU, DATASET, assert_same, train
 from helpers import CNN, MLP, kd_objective, make_stage, optimizer, schedule
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs, Setting
-from kdsweep.stages.maker import Workshop
+from kdsweep.results.network import Selection
+from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
 from kdsweep.training.fit import fit
 from kdsweep.training.network import Inputs, logits, selection_metrics
@@ -188,13 +188,13 @@ def test_validation_and_test_images_are_never_augmented(tmp_path):
     moving = Augment(
         crop_padding=1, horizontal_flip=True, rotation=90, shift=0.2, zoom=(0.5, 1), brightness=(0.2, 1)
     )
-    shop, _ = workshop(tmp_path)
+    shop, _ = maker(tmp_path)
     stage = make_stage({"_target_": f"{__name__}.Seeing"}, augment=moving)
     Seeing.seen.clear()
-    shop.obtain("student", stage)
-    shop.evaluation([stage], [])
-    expected = [DATASET.val] * (4 + 1) + [DATASET.test]  # four epochs, then the stored logits
-    seen = sorted(Seeing.seen, key=lambda images: images.sum())
+    shop.obtain({"student": stage}, {})
+    expected = [DATASET.val] * 4 + [DATASET.test]  # four epochs, then the stored logits
+    images = [images for images in Seeing.seen if images.any()]  # an empty one counts FLOPs
+    seen = sorted(images, key=lambda images: images.sum())
     assert len(seen) == len(expected)
     for images, split in zip(seen, sorted(expected, key=lambda split: split.images.sum()), strict=True):
         torch.testing.assert_close(images, torch.tensor(split.images).float() / 255)
@@ -258,10 +258,10 @@ class WithBatchNorm(torch.nn.Sequential):
 NORMED = {"_target_": f"{__name__}.WithBatchNorm"}
 
 
-def workshop(folder: Path) -> tuple[Workshop, list[object]]:
+def maker(folder: Path) -> tuple[Maker, list[object]]:
     events: list[object] = []
     hardware = Hardware(device="cpu", threads=1, jobs=1)
-    return Workshop(Store(folder), DATASET, hardware, {}, events.append), events
+    return Maker(Store(folder), DATASET, hardware, {}, events.append), events
 
 
 def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
@@ -269,22 +269,22 @@ def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
     from kdsweep.stages import maker as module
 
     placed = []
-    original = module.Workshop._network
+    original = module.Maker._network
 
     def network(self, stage):
         placed.append(original(self, stage))
         return placed[-1]
 
-    monkeypatch.setattr(module.Workshop, "_network", network)
-    shop, _ = workshop(tmp_path)
+    monkeypatch.setattr(module.Maker, "_network", network)
+    shop, _ = maker(tmp_path)
     teacher = make_stage(NORMED)
     student = make_stage(MLP, KD, (teacher,), augment=MOVING)
-    shop.obtain("teacher", teacher)
+    shop.train({"teacher": teacher})
     WithBatchNorm.modes.clear()
-    shop.obtain("student", student)
+    shop.train({"teacher": teacher, "student": student})
     assert WithBatchNorm.modes and not any(WithBatchNorm.modes)
     (asked,) = placed
-    stored = original(shop, teacher).state_dict()
+    stored = load_file(shop.weights(teacher))
     assert all(torch.equal(stored[name], value) for name, value in asked.state_dict().items())
     assert not any(parameter.requires_grad for parameter in asked.parameters())
 
@@ -296,9 +296,9 @@ def test_the_student_trains_in_train_mode_in_every_epoch(tmp_path):
 
 
 def test_stored_logits_are_what_the_teacher_says(tmp_path):
-    shop, _ = workshop(tmp_path)
+    shop, _ = maker(tmp_path)
     teacher = make_stage(CNN)
-    shop.obtain("teacher", teacher)
+    shop.train({"teacher": teacher})
     stored = shop._teaching(make_stage(MLP, KD, (teacher,)))
     asked = shop._teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
     inputs = Inputs(DATASET.train, DATASET, CPU)
@@ -309,13 +309,13 @@ def test_stored_logits_are_what_the_teacher_says(tmp_path):
 
 
 def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
-    shop, _ = workshop(tmp_path)
+    shop, _ = maker(tmp_path)
     teacher = make_stage(CNN, epochs=10)
     by_alpha = {}
-    shop.obtain("teacher", teacher)
+    shop.train({"teacher": teacher})
     for alpha in (0.0, 1.0):
         student = make_stage(MLP, kd_objective(2.0, alpha), (teacher,), epochs=15)
-        shop.obtain("student", student)
+        shop.train({"teacher": teacher, "student": student})
         divergence = torch.nn.functional.kl_div(
             shop._logits(student, "train").log_softmax(1),
             shop._logits(teacher, "train").softmax(1),
@@ -325,42 +325,45 @@ def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
     assert by_alpha[0.0] < by_alpha[1.0]
 
 
-def test_the_workshop_makes_everything_once(tmp_path):
-    shop, events = workshop(tmp_path)
+def test_the_maker_makes_everything_once(tmp_path):
+    shop, events = maker(tmp_path)
     teacher = make_stage(CNN)
     student = make_stage(MLP, KD, (teacher,))
-    for _ in range(2):
-        for role, stage in (("teacher", teacher), ("student", student)):
-            shop.obtain(role, stage)
-            evaluation = shop.evaluation([stage], [teacher])
-            shop.cost(stage)
+    links, teachers = {"teacher": teacher, "student": student}, {"student": [teacher]}
+    first, second = (shop.obtain(links, teachers) for _ in range(2))
     finished = [(event.role, event.reused) for event in events if hasattr(event, "reused")]
     assert finished == [("teacher", False), ("student", False), ("teacher", True), ("student", True)]
-    assert (evaluation / "confusion.png").stat().st_size > 1000
+    assert [network.reused for network in (*first.values(), *second.values())] == [False] * 2 + [True] * 2
+    assert second["student"].test == first["student"].test and first["student"].test.agreement is not None
+    kept = first["student"].history[first["student"].best_epoch - 1]
+    assert first["student"].val == Selection.of_epoch(kept)
     entries = [path for path in tmp_path.iterdir() if (path / "SHA256SUMS").exists()]
-    # two stages, two evaluations, two costs; logits of both on val and test, of the teacher on train
-    assert len(entries) == 11
+    # two stages, two evaluations, two costs; logits of both on test, of the teacher on train
+    assert len(entries) == 9
 
 
 def test_an_ensemble_averages_probabilities(tmp_path):
-    shop, _ = workshop(tmp_path)
+    shop, _ = maker(tmp_path)
     stages = [make_stage(CNN), make_stage(MLP), make_stage(MLP, seed=1)]
-    for stage in stages:
-        shop.obtain("member", stage)
+    members = {f"member{i}": stage for i, stage in enumerate(stages)}
+    results = shop.obtain(members, {})
     for split in ("val", "test"):
         expected = sum(shop._logits(stage, split).double().softmax(1) for stage in stages) / 3
         torch.testing.assert_close(shop._averaged(stages, split).double().softmax(1), expected)
-    figures = json.loads((shop.evaluation(stages, []) / "evaluation.json").read_text())
+    ensemble = shop.ensemble(members, [], results)
     labels = torch.tensor(DATASET.test.labels)
-    assert figures["test"]["accuracy"] == (expected.argmax(1) == labels).double().mean()
+    assert ensemble.test.accuracy == (expected.argmax(1) == labels).double().mean()
+    metrics = selection_metrics(shop._averaged(stages, "val"), torch.tensor(DATASET.val.labels))
+    assert ensemble.val.metrics() == pytest.approx(metrics)
+    assert ensemble.cost.parameters == sum(each.cost.parameters for each in results.values())
 
 
 def test_several_teachers_are_heard_together(tmp_path):
     """What is stored of them is what they say of a batch; the loss is the average of theirs."""
-    shop, _ = workshop(tmp_path)
+    shop, _ = maker(tmp_path)
     teachers = (make_stage(CNN), make_stage(MLP))
     for teacher in teachers:
-        shop.obtain("teacher", teacher)
+        shop.train({"teacher": teacher})
     stored = shop._teaching(make_stage(MLP, KD, teachers))
     asked = shop._teaching(make_stage(MLP, KD, teachers, augment=MOVING))
     some = torch.tensor([5, 0, 17])
@@ -382,12 +385,12 @@ def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
     """Though they be of one recipe: a born-again student learns from another network than itself."""
     from kdsweep.training import fit as module
 
-    shop, _ = workshop(tmp_path)
+    shop, _ = maker(tmp_path)
     teacher = make_stage(NORMED)
-    shop.obtain("teacher", teacher)
+    shop.train({"teacher": teacher})
     before = (tmp_path / teacher.key / "weights.safetensors").read_bytes()
     networks = []
-    for owner, name in ((Workshop, "_network"), (module, "build_initial")):
+    for owner, name in ((Maker, "_network"), (module, "build_initial")):
         original = getattr(owner, name)
 
         def noted(*arguments, original=original):
@@ -395,7 +398,7 @@ def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
             return networks[-1]
 
         monkeypatch.setattr(owner, name, noted)
-    shop.obtain("student", make_stage(NORMED, KD, (teacher,), augment=MOVING))
+    shop.train({"teacher": teacher, "student": make_stage(NORMED, KD, (teacher,), augment=MOVING)})
     one, other = networks
     assert one is not other
     shared = {tensor.data_ptr() for tensor in one.state_dict().values()}

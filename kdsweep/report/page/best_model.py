@@ -1,14 +1,12 @@
-"""The network that one ships: where the best recipe's weights are, and how files are made of them."""
+"""The network that one ships: which the best recipe's weights are, and how files are made of them."""
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from kdsweep.analysis.leaderboard import Row, best_job
 from kdsweep.config.defaults import configured
 from kdsweep.results.record import Record
-from kdsweep.system.terminal import relative
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,10 @@ def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
 def _of_row(records: Sequence[Record], row: Row) -> Shipped:
     job = best_job(row)
     name = job.name or f"job {job.number}"
-    weights = job.networks["student"].get("weights")
     facts = [
-        ("job", f"{name}, {100 * job.val()['val/accuracy']:.2f} % validation accuracy"),
+        ("job", f"{name}, {100 * job.val.accuracy:.2f} % validation accuracy"),
         ("MLflow run", job.run_id or ""),
-        ("weights", relative(Path(weights)) if weights else ""),
+        ("weights", f"stage:{job.student.key}"),
     ]
     words = ["kdsweep-export", job.run_id or "", "--to", "onnx", "--out", "shipped"]
     uri = _tracking_uri(records, job.run_id)

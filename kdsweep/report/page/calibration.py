@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     rounded,
     with_interval,
 )
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 FEWEST = 10  # images of a bin that is drawn: the share of a few says little
 
@@ -62,16 +62,17 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
 Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent
 
 
-def _bins(jobs: Sequence[Result], role: str) -> list[Bin]:
+def _bins(jobs: Sequence[JobResult], role: str) -> list[Bin]:
     """The bins that are drawn, of all seeds together."""
     summed: dict[int, tuple[int, float, float]] = {}
     for job in jobs:
-        found = job.networks.get(role, {}).get("test", {}).get("calibration")
+        evaluation = job.evaluation(role)
+        found = evaluation.calibration if evaluation else None
         if not found:
             continue
-        each = zip(found["count"], found["confidence"], found["accuracy"], strict=True)
-        for i, (count, confidence, accuracy) in enumerate(each):
-            if count:
+        bins = zip(found.count, found.confidence, found.accuracy, strict=True)
+        for i, (count, confidence, accuracy) in enumerate(bins):
+            if count and confidence is not None and accuracy is not None:
                 n, sure, right = summed.get(i, (0, 0.0, 0.0))
                 summed[i] = n + count, sure + count * confidence, right + count * accuracy
     kept = [each for _, each in sorted(summed.items()) if each[0] >= FEWEST]

@@ -15,7 +15,7 @@ from kdsweep.report.page.figures import (
     short,
     shown,
 )
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 MOST_CLASSES = 100  # of a matrix that is drawn
 MOST_COUNTED = 25  # beyond, numbers and names would be too small to read
@@ -51,10 +51,9 @@ def confusion_section(rows: Sequence[Row]) -> Section | None:
 Matrix = list[list[int]]
 
 
-def _summed(jobs: Sequence[Result], role: str) -> Matrix | None:
-    matrices: list[Matrix] = [
-        matrix for job in jobs if (matrix := job.networks.get(role, {}).get("test", {}).get("confusion"))
-    ]
+def _summed(jobs: Sequence[JobResult], role: str) -> Matrix | None:
+    evaluations = [evaluation for job in jobs if (evaluation := job.evaluation(role))]
+    matrices = [evaluation.confusion for evaluation in evaluations if evaluation.confusion]
     if not matrices:
         return None
     return [[sum(cells) for cells in zip(*same, strict=True)] for same in zip(*matrices, strict=True)]

@@ -15,10 +15,11 @@ from kdsweep.report.page.figures import (
     rounded,
     shown,
 )
-from kdsweep.results.result import Result
+from kdsweep.results.network import NetworkResult
+from kdsweep.results.result import JobResult
 
 MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be their histories
-SPLITS = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
+LINES = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
 
 
 def curves_section(rows: Sequence[Row]) -> Section | None:
@@ -39,7 +40,7 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
     return Section("curves", "Learning curves", explains, views, "Recipe")
 
 
-def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
+def _curves(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
     for role, name, colour, symbol in (
         ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
         ("scratch", "alone", "--line1", "square"),
@@ -47,11 +48,8 @@ def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
         networks = _learned(jobs, role)
         if not networks:
             continue
-        for figure, dash, what in (
-            ("val/accuracy", "solid", "validation"),
-            ("train/accuracy", "dot", "training"),
-        ):
-            means = _mean_per_epoch([network["history"] for network in networks], figure)
+        for figure, dash, what in LINES:
+            means = _mean_per_epoch([network.history for network in networks], figure)
             if not any(value is not None for value in means):
                 continue
             epochs = list(range(1, len(means) + 1))
@@ -66,7 +64,7 @@ def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
                 "hovertemplate": f"{name}, {what}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
             }
             if figure == "val/accuracy":
-                kept = sorted({network["best_epoch"] for network in networks})
+                kept = sorted({network.best_epoch for network in networks if network.best_epoch})
                 yield {
                     "type": "scatter",
                     "mode": "markers",
@@ -79,8 +77,8 @@ def _curves(jobs: Sequence[Result]) -> Iterable[dict[str, Any]]:
                 }
 
 
-def _learned(jobs: Sequence[Result], role: str) -> list[dict[str, Any]]:
-    return [job.networks[role] for job in jobs if job.networks.get(role, {}).get("history")]
+def _learned(jobs: Sequence[JobResult], role: str) -> list[NetworkResult]:
+    return [job.networks[role] for job in jobs if role in job.networks and job.networks[role].history]
 
 
 def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: str) -> list[float | None]:
@@ -95,12 +93,10 @@ def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: 
 def _how_it_learned(row: Row) -> str:
     said = []
     for role, name in (("student", "the student"), ("scratch", "the student alone")):
-        networks = [
-            job.networks[role] for job in row.recipe.jobs if job.networks.get(role, {}).get("history")
-        ]
+        networks = _learned(row.recipe.jobs, role)
         if networks:
-            epoch = fmean(network["best_epoch"] for network in networks)
-            accuracy = fmean(100 * network["val"]["val/accuracy"] for network in networks)
+            epoch = fmean(network.best_epoch or 0 for network in networks)
+            accuracy = fmean(100 * network.val.accuracy for network in networks)
             said.append(
                 f"{name} is best after {epoch:.3g} epoch{'s' if epoch != 1 else ''} "
                 f"with {shown(accuracy)} of the validation images"

@@ -70,7 +70,7 @@ class Section:
 
 
 def numbered(row: Row) -> str:
-    """A recipe as views are chosen by: 1. T = 4, alpha = 0.1."""
+    """A recipe as views are chosen by: 1. T=4 α=0.1."""
     return f"{row.rank}. {row.label}"
 
 

@@ -1,7 +1,8 @@
-"""Temperature × alpha: a heat map of a grid, points of a search."""
+"""Two swept numbers against each other: a heat map of a grid, points of a search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
@@ -9,82 +10,131 @@ from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, with_interval
 from kdsweep.report.page.metric import hover, metrics
-from kdsweep.report.pictures.response import LABELS
-from kdsweep.results.result import Result
+from kdsweep.results.names import Options, axis_label, is_log, is_number, joined, named, spoken, written
 
 MOST_CELLS = 400
 MOST_NUMBERS = 100  # that stand upon cells
+LEAST_NUMBERS = 2  # of values along each side
+
+
+@dataclass(frozen=True)
+class Map:
+    """Recipes by the values of two keys, the second upwards; `rest` is what else they have in common."""
+
+    across: str
+    up: str
+    options: Options
+    rows: Sequence[Row]
+    rest: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        return f"{spoken(self.across).capitalize()} × {spoken(self.up)}"
+
+    def at(self, row: Row) -> tuple[Any, Any]:
+        return row.values[self.across], row.values[self.up]
+
+    def values(self, key: str) -> list[Any]:
+        return sorted({row.values[key] for row in self.rows})
+
+    @property
+    def cells(self) -> int:
+        return len(self.values(self.across)) * len(self.values(self.up))
+
+    @property
+    def is_grid(self) -> bool:
+        return self.cells <= MOST_CELLS and 2 * len(self.rows) >= self.cells
+
+
+Cell = tuple[Interval, Row]
+Cells = Mapping[tuple[Any, Any], Cell]
 
 
 def map_section(rows: Sequence[Row]) -> Section | None:
-    """Temperature × alpha: a heat map of a grid, points of a search; None unless both were swept.
+    """The first two options of the methods that were swept together; None if there are no two.
 
     What else was swept is held at the values of the best recipe that has both: a student alone has neither.
-    A recipe for which all temperatures are one, as with alpha = 1, stands at each.
     """
-    having = [row for row in rows if {"temperature", "alpha"} <= row.values.keys()]
-    if not having:
+    drawn = _map(rows)
+    if drawn is None:
         return None
-    rest = _rest(having[0])
-    held = [row for row in having if _rest(row) == rest]
-    temperatures = sorted({row.values["temperature"] for row in held})
-    for row in rows:
-        if "temperature" not in row.values and "alpha" in row.values and _rest(row).items() <= rest.items():
-            held += [replace(row, values={**row.values, "temperature": each}) for each in temperatures]
-    alphas = sorted({row.values["alpha"] for row in held})
-    if len(temperatures) < 2 or len(alphas) < 2:
-        return None
-    cells = len(temperatures) * len(alphas)
-    grid = cells <= MOST_CELLS and 2 * len(held) >= cells
-    explains = "The colour of a " + ("cell is the mean over its seeds." if grid else "point is its figure.")
+    explains = "The colour of a " + (
+        "cell is the mean over its seeds." if drawn.is_grid else "point is its figure."
+    )
     explains += " Neighbours that differ by less than their intervals are not told apart by it."
-    chosen = {k: v for k, v in rest.items() if any(row.values.get(k) != v for row in rows)}
-    best = "the best recipe" if having[0] is rows[0] else "the best recipe with both"
-    told = f" All have {Result(0, chosen).name}, as {best} has." if chosen else ""
+    chosen = {k: v for k, v in drawn.rest.items() if any(row.values.get(k) != v for row in rows)}
+    best = "the best recipe" if drawn.rows[0] is rows[0] else "the best recipe with both"
+    told = f" All have {named(chosen, drawn.options)}, as {best} has." if chosen else ""
     views = []
-    for metric in metrics(held):
-        values = {
-            (row.values["temperature"], row.values["alpha"]): (found, row)
-            for row in held
+    for metric in metrics(drawn.rows):
+        cells = {
+            drawn.at(row): (found, row)
+            for row in drawn.rows
             if (found := metric.over(row.recipe.jobs, "student"))
         }
-        draw = _cells if grid else _cloud
-        says = f"{_range(values, metric)}{told}"
-        views.append(
-            View(metric.name, says, {"Temperature × alpha": draw(values, metric, temperatures, alphas)})
-        )
-    return Section("map", "Temperature × alpha", explains, views, "Show")
+        draw = _cells if drawn.is_grid else _cloud
+        says = f"{_range(cells, metric)}{told}"
+        views.append(View(metric.name, says, {drawn.title: draw(cells, metric, drawn)}))
+    return Section("map", drawn.title, explains, views, "Show")
 
 
-def _range(values: Mapping[tuple[Any, Any], "Cell"], metric: Metric) -> str:
+def _map(rows: Sequence[Row]) -> Map | None:
+    """Of the numbers of methods that were swept, the first two that have several values side by side."""
+    options = joined(row.recipe.options for row in rows)
+    swept = [key for key in options if any(is_number(row.values.get(key)) for row in rows)]
+    for across, up in combinations(swept, 2):
+        having = [row for row in rows if {across, up} <= row.values.keys()]
+        if having:
+            rest = _rest(having[0], across, up)
+            held = [row for row in having if _rest(row, across, up) == rest]
+            held += _without_one(rows, across, up, rest, held)
+            found = Map(across, up, options, held, rest)
+            if min(len(found.values(across)), len(found.values(up))) >= LEAST_NUMBERS:
+                return found
+    return None
+
+
+def _without_one(
+    rows: Sequence[Row], across: str, up: str, rest: Mapping[str, Any], held: Sequence[Row]
+) -> list[Row]:
+    """Recipes for which all values of one key are one, as all temperatures with alpha = 1: they stand at each
+    value."""
+    found = []
+    for absent, present in ((across, up), (up, across)):
+        values = sorted({row.values[absent] for row in held})
+        for row in rows:
+            alike = _rest(row, across, up).items() <= rest.items()
+            if absent not in row.values and present in row.values and alike:
+                found += [replace(row, values={**row.values, absent: each}) for each in values]
+    return found
+
+
+def _rest(row: Row, across: str, up: str) -> dict[str, Any]:
+    return {key: value for key, value in row.values.items() if key not in (across, up)}
+
+
+def _range(cells: Cells, metric: Metric) -> str:
     """The figure of the best by validation, and between which all lie."""
-    chosen, row = min(values.values(), key=lambda each: each[1].rank)
-    low, high = (f((each for each, _ in values.values()), key=lambda each: each.mean) for f in (min, max))
+    chosen, row = min(cells.values(), key=lambda each: each[1].rank)
+    low, high = (f((each for each, _ in cells.values()), key=lambda each: each.mean) for f in (min, max))
     at_best, lowest, highest = (with_interval(each, metric.percent) for each in (chosen, low, high))
     name = f"{metric.name[0].upper()}{metric.name[1:]}"
     best = f"{name} of the best by validation, {row.label}, is {at_best}"
     return f"{best}; all lie between {lowest} and {highest}."
 
 
-def _rest(row: Row) -> dict[str, Any]:
-    return {key: value for key, value in row.values.items() if key not in ("temperature", "alpha")}
+def _cells(cells: Cells, metric: Metric, drawn: Map) -> Figure:
+    across, up = drawn.values(drawn.across), drawn.values(drawn.up)
 
-
-Cell = tuple[Interval, Row]
-
-
-def _cells(
-    values: Mapping[tuple[Any, Any], Cell], metric: Metric, across: Sequence[Any], up: Sequence[Any]
-) -> Figure:
-    def row(alpha: Any, of: Any) -> list[Any]:
-        return [of(*values[t, alpha]) if (t, alpha) in values else None for t in across]
+    def line(y: Any, of: Any) -> list[Any]:
+        return [of(*cells[x, y]) if (x, y) in cells else None for x in across]
 
     trace = {
         "type": "heatmap",
-        "x": [f"{t:.4g}" for t in across],
-        "y": [f"{alpha:.4g}" for alpha in up],
-        "z": [rounded(row(alpha, lambda each, _: each.mean)) for alpha in up],
-        "hovertext": [row(alpha, lambda each, r: hover(r.label, each, metric)) for alpha in up],
+        "x": [written(float(x)) for x in across],
+        "y": [written(float(y)) for y in up],
+        "z": [rounded(line(y, lambda each, _: each.mean)) for y in up],
+        "hovertext": [line(y, lambda each, row: hover(row.label, each, metric)) for y in up],
         "hoverinfo": "text",
         "colorscale": "Cividis",
         "reversescale": not metric.higher_is_better,
@@ -92,44 +142,45 @@ def _cells(
         "xgap": 2,
         "ygap": 2,
     }
-    data = [trace, *([_numbers(values, metric)] if len(values) <= MOST_NUMBERS else [])]
-    x = {"type": "category", "title": {"text": LABELS["temperature"]}}
-    y = {"type": "category", "title": {"text": "alpha"}}
+    data = [trace, *([_numbers(cells, metric)] if len(cells) <= MOST_NUMBERS else [])]
+    titles = [axis_label(key, drawn.options) for key in (drawn.across, drawn.up)]
+    x, y = ({"type": "category", "title": {"text": title}} for title in titles)
     return {"data": data, "layout": layout(x, y)}
 
 
-def _numbers(values: Mapping[tuple[Any, Any], Cell], metric: Metric) -> dict[str, Any]:
+def _numbers(cells: Cells, metric: Metric) -> dict[str, Any]:
     """The cells' values upon them, black where Cividis is light."""
-    low, high = (f(each.mean for each, _ in values.values()) for f in (min, max))
-    shares = [(each.mean - low) / ((high - low) or 1) for each, _ in values.values()]
+    low, high = (f(each.mean for each, _ in cells.values()) for f in (min, max))
+    shares = [(each.mean - low) / ((high - low) or 1) for each, _ in cells.values()]
     light = [(share if metric.higher_is_better else 1 - share) > 0.5 for share in shares]
     return {
         "type": "scatter",
         "mode": "text",
-        "x": [f"{t:.4g}" for t, _ in values],
-        "y": [f"{alpha:.4g}" for _, alpha in values],
-        "text": [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in values.values()],
+        "x": [written(float(x)) for x, _ in cells],
+        "y": [written(float(y)) for _, y in cells],
+        "text": [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in cells.values()],
         "textfont": {"color": ["#000000" if each else "#FFFFFF" for each in light]},
         "hoverinfo": "skip",
         "showlegend": False,
     }
 
 
-def _cloud(
-    values: Mapping[tuple[Any, Any], Cell], metric: Metric, across: Sequence[Any], up: Sequence[Any]
-) -> Figure:
-    axis = Axis.of(LABELS["temperature"], across, log=True)
+def _cloud(cells: Cells, metric: Metric, drawn: Map) -> Figure:
+    x, y = (
+        Axis.of(axis_label(key, drawn.options), drawn.values(key), is_log(key, drawn.options))
+        for key in (drawn.across, drawn.up)
+    )
     trace = {
         "type": "scatter",
         "mode": "markers",
-        "x": rounded([axis.at(t) for t, _ in values]),
-        "y": rounded([alpha for _, alpha in values]),
-        "text": [hover(row.label, each, metric) for each, row in values.values()],
+        "x": rounded([x.at(value) for value, _ in cells]),
+        "y": rounded([y.at(value) for _, value in cells]),
+        "text": [hover(row.label, each, metric) for each, row in cells.values()],
         "hoverinfo": "text",
         "showlegend": False,
         "marker": {
             "size": 11,
-            "color": rounded([each.mean for each, _ in values.values()]),
+            "color": rounded([each.mean for each, _ in cells.values()]),
             "colorscale": "Cividis",
             "reversescale": not metric.higher_is_better,
             "showscale": True,
@@ -137,4 +188,4 @@ def _cloud(
             "line": {"color": "--text/40", "width": 1},
         },
     }
-    return {"data": [trace], "layout": layout(axis.plotly(), LABELS["alpha"])}
+    return {"data": [trace], "layout": layout(x.plotly(), y.plotly())}

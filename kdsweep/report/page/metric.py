@@ -10,10 +10,9 @@ from kdsweep.report.page.figures import plain, shown
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
     """Those that the students have, test accuracy first."""
-    positive = {
-        job.networks["student"]["test"].get("positive_class") for row in rows for job in row.recipe.jobs
-    }
-    f1 = "macro F1" if positive == {None} else f"F1 of {', '.join(map(str, sorted(positive - {None})))}"
+    classes = {job.student.test.positive_class for row in rows for job in row.recipe.jobs}
+    positive = sorted(name for name in classes if name)
+    f1 = f"F1 of {', '.join(positive)}" if positive else "macro F1"
     known = [
         Metric("test accuracy", "accuracy", True),
         Metric("validation accuracy", "val/accuracy", True),

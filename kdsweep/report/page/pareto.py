@@ -10,7 +10,7 @@ from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import link_name
 from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 
 COSTS = {
     "FLOPs": ("flops", "FLOPs per image"),
@@ -79,24 +79,24 @@ def _points(rows: Sequence[Row]) -> Iterable[Point]:
     told: set[str] = set()
     for row in rows:
         yield from _point("student", f"student, {row.label}", row.recipe.jobs)
-        told |= {job.networks["student"]["key"] for job in row.recipe.jobs}
+        told |= {job.student.key for job in row.recipe.jobs}
     roles = dict.fromkeys(role for row in rows for job in row.recipe.jobs for role in job.networks)
     for role in roles:
         for jobs in _sharing(rows, role):
-            if not told.issuperset(keys := {job.networks[role]["key"] for job in jobs}):
+            if not told.issuperset(keys := {job.networks[role].key for job in jobs}):
                 told |= keys
                 called = "student alone" if role == "scratch" else link_name(role)
-                yield from _point(role, f"{called}, {jobs[0].networks[role].get('name', '')}", jobs)
+                yield from _point(role, f"{called}, {jobs[0].networks[role].name}", jobs)
 
 
-def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
+def _sharing(rows: Sequence[Row], role: str) -> list[list[JobResult]]:
     """Of each network in a role the jobs, one a seed: recipes share it that have it for the same seeds."""
-    groups: list[dict[int, Result]] = []
+    groups: list[dict[int, JobResult]] = []
     for row in sorted(rows, key=lambda row: -len(row.recipe.jobs)):
         made = {job.seed: job for job in row.recipe.jobs if role in job.networks}
         for group in groups:
             both = group.keys() & made.keys()
-            if both and all(group[i].networks[role]["key"] == made[i].networks[role]["key"] for i in both):
+            if both and all(group[i].networks[role].key == made[i].networks[role].key for i in both):
                 group.update(made)
                 break
         else:
@@ -104,11 +104,10 @@ def _sharing(rows: Sequence[Row], role: str) -> list[list[Result]]:
     return [list(group.values()) for group in groups]
 
 
-def _point(role: str, label: str, jobs: Sequence[Result]) -> Iterable[Point]:
-    networks = [job.networks[role] for job in jobs]
+def _point(role: str, label: str, jobs: Sequence[JobResult]) -> Iterable[Point]:
     found = tested(jobs, role)
-    if found and all(network.get("cost") for network in networks):
-        costs = [network["cost"] for network in networks]
+    if found:
+        costs = [job.networks[role].cost.known() for job in jobs]
         known = [key for key in costs[0] if all(key in cost for cost in costs)]
         cost = {key: fmean(cost[key] for cost in costs) for key in known}
         yield Point(role, label, cost, accuracy(found).interval().times(100))

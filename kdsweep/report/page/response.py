@@ -25,17 +25,28 @@ from kdsweep.report.page.figures import (
     with_interval,
 )
 from kdsweep.report.page.metric import hover, metrics, unit
-from kdsweep.report.pictures.response import AXES, LABELS
-from kdsweep.results.result import Result
+from kdsweep.results.names import (
+    Options,
+    axis_label,
+    is_log,
+    is_number,
+    joined,
+    named,
+    spoken,
+    usual,
+    written,
+)
+from kdsweep.results.result import JobResult
 
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
 COMPARED = {"teacher": "teacher", "scratch": "student alone"}
-Place = tuple[float | str, Row, Sequence[Result]]  # a value of the axis, with the jobs of a recipe there
+Place = tuple[float | str, Row, Sequence[JobResult]]  # a value of the axis, with the jobs of a recipe there
 
 
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     """Each metric against each swept key; against the seed where nothing else was swept."""
-    axes = _axes(rows, keys)
+    options = joined(row.recipe.options for row in rows)
+    axes = _axes(rows, keys, usual(options))
     if not axes and len({job.seed for row in rows for job in row.recipe.jobs}) < 2:
         return None
     explains, spread = "Each point is one student.", ""
@@ -49,7 +60,7 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     for metric in metrics(rows):
         figures, says = {}, []
         for key in axes:
-            figures[f"Against {key.replace('_', ' ')}"], point = _along(rows, metric, key)
+            figures[f"Against {spoken(key)}"], point = _along(rows, metric, key, options)
             says.append(point)
         views.append(View(metric.name, " ".join(says), figures))
     drawn = {
@@ -60,33 +71,32 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     return Section("swept", "Against what was swept", explains, views, "Show")
 
 
-def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+def _axes(rows: Sequence[Row], keys: Sequence[str], first: Sequence[str]) -> list[str]:
     """Swept keys with values to compare, the usual ones first."""
     differing = [key for key in keys if key != "seed" and len(_values(rows, key)) > 1]
-    return sorted(differing, key=lambda key: AXES.index(key) if key in AXES else len(AXES))[:6]
+    return sorted(differing, key=lambda key: first.index(key) if key in first else len(first))[:6]
 
 
 def _values(rows: Sequence[Row], key: str) -> set[str]:
     return {str(row.values[key]) for row in rows if key in row.values}
 
 
-def _along(rows: Sequence[Row], metric: Metric, key: str) -> tuple[Figure, str]:
+def _along(rows: Sequence[Row], metric: Metric, key: str, options: Options) -> tuple[Figure, str]:
     """The figure, and what it shows in a sentence."""
     points = list(_places(sorted(rows, key=_in_order), key))
-    log = {"temperature": True, "alpha": False}.get(key)
-    axis = Axis.of(LABELS.get(key, key), [place for place, _, _ in points], log)
+    axis = Axis.of(axis_label(key, options), [place for place, _, _ in points], is_log(key, options))
     swept = dict.fromkeys(name for row in rows for name in row.values)  # the best may lack some
     others = [other for other in swept if other != key and len(_values(rows, other)) > 1]
     lines: dict[str, list[tuple[float | str, Interval, str]]] = {}
     for place, row, jobs in points:
         found = metric.over(jobs, "student")
         if found:
-            name = Result(0, {other: row.values[other] for other in others if other in row.values}).name
+            name = named({other: row.values[other] for other in others if other in row.values}, options)
             lines.setdefault(name, []).append((place, found, row.label))
     complete = any(len(each) == len(axis.values) for each in lines.values())
     data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
     figure = {"data": data, "layout": layout(axis.plotly(), unit(metric))}
-    return figure, _point_of(points, metric, key, others)
+    return figure, _point_of(points, metric, key, others, options)
 
 
 def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
@@ -99,7 +109,7 @@ def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
 
 def _place(value: Any) -> float | str:
     """Numbers as they are; what else was swept, lists too, as text."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return value if is_number(value) else str(value)
 
 
 def _in_order(row: Row) -> list[tuple[bool, Any]]:
@@ -146,7 +156,7 @@ def _compared(
     They change along the axis only if a line of students is `complete`: else it is by what those differ in.
     """
     for (role, name), line in zip(COMPARED.items(), (TEACHER, ALONE), strict=True):
-        at: dict[float | str, dict[int, Result]] = {}
+        at: dict[float | str, dict[int, JobResult]] = {}
         unique = True
         for place, _, jobs in points:
             for job in jobs:
@@ -167,7 +177,7 @@ def _compared(
             yield from _band(name, [axis.at(place) for place in places], means, line, metric)
 
 
-def _over(metric: Metric, by_seed: Mapping[int, Result], role: str) -> Interval:
+def _over(metric: Metric, by_seed: Mapping[int, JobResult], role: str) -> Interval:
     found = metric.over(list(by_seed.values()), role)
     assert found is not None
     return found
@@ -207,25 +217,23 @@ def _band(
     }
 
 
-def _point_of(points: Sequence[Place], metric: Metric, key: str, others: Sequence[str]) -> str:
+def _point_of(
+    points: Sequence[Place], metric: Metric, key: str, others: Sequence[str], options: Options
+) -> str:
     """How far the students differ along an axis, on the line of the best by validation; of a search, where
     the best by validation are."""
-    name = key.replace("_", " ")
-
-    def told(place: Any) -> str:
-        return Result(0, {key: place}).shown(key)
-
+    name = spoken(key)
     places = [place for place, _, _ in points]
     if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
         ranked = [place for place, _, _ in sorted(points, key=lambda point: point[1].rank)]
         best = ranked[: max(3, len(ranked) // 10)]
         return (
-            f"The {len(best)} recipes best by validation have {name} between {told(min(best))} and "
-            f"{told(max(best))}, of {told(min(places))} to {told(max(places))} tried."
+            f"The {len(best)} recipes best by validation have {name} between {written(min(best))} and "
+            f"{written(max(best))}, of {written(min(places))} to {written(max(places))} tried."
         )
     chosen = min((row for _, row, _ in points), key=lambda row: row.rank)
     line = [
-        (found, told(place))
+        (found, written(place))
         for place, row, jobs in points
         if all(row.values.get(other) == chosen.values.get(other) for other in others)
         and (found := metric.over(jobs, "student"))
@@ -233,7 +241,7 @@ def _point_of(points: Sequence[Place], metric: Metric, key: str, others: Sequenc
     if len(line) < 2:
         return ""
     (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
-    kept = Result(0, {other: chosen.values[other] for other in others if other in chosen.values}).name
+    kept = named({other: chosen.values[other] for other in others if other in chosen.values}, options)
     on = f" (with {kept}, as the best by validation has)" if kept else ""
     if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
         return f"By {name}, the {metric.name} is {shown(low.mean, metric.percent)} at each{on}."

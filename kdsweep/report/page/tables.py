@@ -11,7 +11,9 @@ from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, compared
 from kdsweep.analysis.statistics import Interval, interval
 from kdsweep.report.look import link_name
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.names import written
+from kdsweep.results.network import NetworkResult
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 from kdsweep.system.terminal import seconds
 
 
@@ -45,7 +47,7 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     if not swept:
         columns.append(("recipe", "", [Cell(row.label, row.label, number=False) for row in rows]))
     for key in swept:
-        columns.append((key.replace("_", " "), "swept", [_value(row.values.get(key), key) for row in rows]))
+        columns.append((key.replace("_", " "), "swept", [_value(row.values.get(key)) for row in rows]))
     alone = [_difference(row.versus_alone) for row in rows]
     teacher = [_difference(row.versus_teacher) for row in rows]
     several = any(len(row.seeds) > 1 for row in rows)
@@ -91,9 +93,9 @@ def _versus(what: str, several: bool) -> str:
     return f"{told}, paired by seed and image, ± half the 95 % interval" if several else told
 
 
-def _value(value: Any, key: str) -> Cell:
+def _value(value: Any) -> Cell:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(Result(0, {key: value}).shown(key) if value is not None else "", value, number=number)
+    return Cell(written(value) if value is not None else "", value, number=number)
 
 
 def _percent(each: Interval | None) -> Cell:
@@ -155,12 +157,12 @@ def _links(row: Row) -> Iterable[list[Cell]]:
         found, teacher = row.recipe.test(role), row.recipe.test("teacher")
         above = compared(found, teacher) if role != "teacher" else None
         cost = row.recipe.cost(role)
-        epochs = [network["best_epoch"] for network in networks if "best_epoch" in network]
-        time = fmean(network["seconds"] for network in networks)
+        epochs = [network.best_epoch for network in networks if network.best_epoch]
+        time = fmean(network.seconds for network in networks)
         yield [
             Cell(row.label, number=False),
             Cell(link_name(role), number=False),
-            Cell(networks[0].get("name", ""), number=False),
+            Cell(networks[0].name, number=False),
             _percent(accuracy(found).interval()),
             _mean_percent(interval(list(row.recipe.val(role).values()))),
             Cell("" if above is None else points(above.estimate.mean, signed=True)),
@@ -180,26 +182,26 @@ class Times:
     table: Table
 
 
-def times(results: Sequence[Result]) -> Times:
+def times(results: Sequence[JobResult]) -> Times:
     """Networks by role: trained here, found in the store, used; each network counts once by its key.
 
     One job's student may be a link of another's chain: it was trained by the sweep in both roles, and its
     time was spent in the one in which it was trained.
     """
-    uses: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    uses: dict[str, dict[str, list[NetworkResult]]] = {}
     trained_as: dict[str, str] = {}  # key to role
     for result in results:
         for role, network in result.networks.items():
             if role != "ensemble":
-                uses.setdefault(role, {}).setdefault(network["key"], []).append(network)
-                if not network["reused"]:
-                    trained_as.setdefault(network["key"], role)
+                uses.setdefault(role, {}).setdefault(network.key, []).append(network)
+                if not network.reused:
+                    trained_as.setdefault(network.key, role)
     rows, spent_all, saved_all = [], 0.0, 0.0
     for role, by_key in uses.items():
         networks = by_key.values()
         trained = by_key.keys() & trained_as.keys()
-        spent = sum(each[0]["seconds"] for key, each in by_key.items() if trained_as.get(key) == role)
-        saved = sum(each[0]["seconds"] * len(each) for each in networks) - spent
+        spent = sum(each[0].seconds for key, each in by_key.items() if trained_as.get(key) == role)
+        saved = sum(each[0].seconds * len(each) for each in networks) - spent
         spent_all, saved_all = spent_all + spent, saved_all + saved
         rows.append(
             [

@@ -21,7 +21,7 @@ from kdsweep.report.page.pareto import cost_section
 from kdsweep.report.page.response import along_section
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, Result
+from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _title(record: Record) -> str:
     return f"{taught or 'A sweep'}{f' on {datasets}' if datasets else ''}"
 
 
-def _named(results: Iterable[Result], key: str) -> str:
+def _named(results: Iterable[JobResult], key: str) -> str:
     names = list(dict.fromkeys(str(result.recipe[key]) for result in results if key in result.recipe))
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
@@ -176,7 +176,7 @@ def _origin(record: Record) -> Origin:
     )
 
 
-def _datasets(results: Iterable[Result]) -> Iterable[tuple[str, str]]:
+def _datasets(results: Iterable[JobResult]) -> Iterable[tuple[str, str]]:
     """Each data set with the digest of its content."""
     told = set()
     for data in (result.dataset for result in results):

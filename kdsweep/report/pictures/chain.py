@@ -6,23 +6,25 @@ from pathlib import Path
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, link_name, of_seeds
-from kdsweep.results.result import Result
+from kdsweep.results.names import named
+from kdsweep.results.result import JobResult
 
 
-def has_links(results: Sequence[Result]) -> bool:
+def has_links(results: Sequence[JobResult]) -> bool:
     """Whether there is anything between teacher and student."""
     return any(len(result.chain) > 2 for result in results)
 
 
-def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> None:
+def draw_chain(results: Sequence[JobResult], swept: Sequence[str], file: Path) -> None:
     """Test accuracy link by link, from the teacher on: a line for each combination of swept values.
 
     Seeds give a mean and its 95 % interval; a star is the chain's ensemble. A student alone is no chain.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[JobResult]] = {}
     chains = [result for result in results if len(result.chain) > 1]
     for result in chains:
-        name = ", ".join(f"{key}={result.shown(key)}" for key in swept if key != "seed")
+        kept = {key: result.swept[key] for key in swept if key != "seed" and key in result.swept}
+        name = named(kept, result.options)
         groups.setdefault(name, []).append(result)
     picture, (axes,) = figure(7.2, 4.6)
     longest = max((result.chain for result in chains), key=len)
@@ -57,7 +59,7 @@ def draw_chain(results: Sequence[Result], swept: Sequence[str], file: Path) -> N
     picture.savefig(file)
 
 
-def draw_curves(result: Result, file: Path) -> None:
+def draw_curves(result: JobResult, file: Path) -> None:
     """Training and validation accuracy per epoch, the distilled student against the student alone."""
     from matplotlib.ticker import MaxNLocator
 
@@ -67,14 +69,15 @@ def draw_curves(result: Result, file: Path) -> None:
         if network is None:
             continue
         label = label if len(result.chain) > 1 else "student"
-        epochs = range(1, len(network["history"]) + 1)
+        epochs = range(1, len(network.history) + 1)
         for name, style, what in (("val/accuracy", "-", "validation"), ("train/accuracy", "--", "training")):
-            values = [100 * epoch.get(name, float("nan")) for epoch in network["history"]]
+            values = [100 * epoch.get(name, float("nan")) for epoch in network.history]
             marker = "o" if len(values) == 1 else None
             axes.plot(epochs, values, color=colour, linestyle=style, marker=marker, label=f"{label}, {what}")
-        best = network["best_epoch"]
-        chosen = 100 * network["history"][best - 1]["val/accuracy"]
-        axes.plot([best], [chosen], color=colour, marker="*", markersize=12, linestyle="none")
+        chosen = 100 * network.val.accuracy
+        axes.plot(
+            [network.best_epoch or 0], [chosen], color=colour, marker="*", markersize=12, linestyle="none"
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch (star: the one kept)", ylabel="accuracy (%)")
     axes.set_title(result.name or "distilled against alone", fontsize=10)
@@ -83,5 +86,5 @@ def draw_curves(result: Result, file: Path) -> None:
     picture.savefig(file)
 
 
-def _accuracy(results: Sequence[Result], role: str) -> Interval:
+def _accuracy(results: Sequence[JobResult], role: str) -> Interval:
     return accuracy(tested(results, role)).interval().times(100)

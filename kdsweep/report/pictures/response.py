@@ -8,37 +8,33 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, TEACHER, figure, halves, of_seeds
-from kdsweep.results.result import Result
+from kdsweep.results.names import Options, axis_label, is_log, is_number, joined, named, usual, written
+from kdsweep.results.result import JobResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AXES = ("temperature", "alpha", "chain_length")  # each that is swept has a panel
-Points = dict[float, dict[int, Result]]  # place along the axis to seed to job
+Points = dict[float, dict[int, JobResult]]  # place along the axis to seed to job
 DRAWN = {
     "accuracy": Metric("test accuracy", "accuracy", True),
     "f1": Metric("test F1", "f1", False),
     "roc_auc": Metric("test ROC AUC", "roc_auc", False),
 }
 LETTER, LINE, FEW_LINES = 0.07, 0.19, 3  # of a legend: inches, and the lines that need no room of their own
-LABELS = {
-    "temperature": "temperature T",
-    "alpha": "alpha (weight of the labels)",
-    "chain_length": "chain length (steps of distillation)",
-}
 
 
-def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file: Path) -> None:
-    """The figure `shown` of the test split against each swept parameter, lines by the others.
+def draw_sweep(results: Sequence[JobResult], swept: Sequence[str], name: str, file: Path) -> None:
+    """The figure `name` of the test split against each swept parameter, lines by the others.
 
     Several seeds give a mean and its 95 % interval over seeds and test images. Teacher and student alone are
     level lines where they are the same for all jobs but for the seed. Accuracy is in percent.
     """
-    axes_keys = _axes(results, swept)
+    options = joined(result.options for result in results)
+    axes_keys = _axes(results, swept, options)
     picture, panels = figure(2.2 + 5 * len(axes_keys), 4.6, len(axes_keys))
     for axes, key in zip(panels, axes_keys, strict=True):
-        _panel(axes, results, swept, shown, key)
-    panels[0].set_ylabel(_label(shown, results))
+        _panel(axes, results, swept, name, key, options)
+    panels[0].set_ylabel(_label(name, results))
     panels[0].set_title(of_seeds(len({result.seed for result in results})), fontsize=10)
     handles = {
         label: handle
@@ -55,26 +51,33 @@ def draw_sweep(results: Sequence[Result], swept: Sequence[str], shown: str, file
     picture.savefig(file)
 
 
-def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown: str, along: str) -> None:
+def _panel(
+    axes: "Axes",
+    results: Sequence[JobResult],
+    swept: Sequence[str],
+    figure: str,
+    along: str,
+    options: Options,
+) -> None:
     found: list[Any] = [result.seed if along == "seed" else result.swept.get(along) for result in results]
-    is_number = all(_is_number(value) for value in found)
+    numeric = all(map(is_number, found))
     others = [key for key in swept if key not in (along, "seed")]
-    values = found if is_number else [result.shown(along) for result in results]
-    ticks = sorted(set(values)) if is_number else list(dict.fromkeys(values))
-    places: list[Any] = values if is_number else [ticks.index(value) for value in values]
+    values = found if numeric else [written(result.swept.get(along, "")) for result in results]
+    ticks = sorted(set(values)) if numeric else list(dict.fromkeys(values))
+    places: list[Any] = values if numeric else [ticks.index(value) for value in values]
 
-    metric = DRAWN[shown]
+    metric = DRAWN[figure]
 
     def lines(role: str) -> dict[str, Points]:
         """By the other swept values: place along the axis to seed to job."""
         found: dict[str, Points] = {}
         for result, place in zip(results, places, strict=True):
             if metric.of(result, role) is not None:
-                name = ", ".join(f"{key}={result.shown(key)}" for key in others if key in result.swept)
+                name = named({key: result.swept[key] for key in others if key in result.swept}, options)
                 found.setdefault(name, {}).setdefault(place, {})[result.seed] = result
         return found
 
-    def over(jobs: Mapping[int, Result], role: str) -> Interval:
+    def over(jobs: Mapping[int, JobResult], role: str) -> Interval:
         measured = metric.over(list(jobs.values()), role)
         assert measured is not None
         return measured
@@ -101,34 +104,34 @@ def _panel(axes: "Axes", results: Sequence[Result], swept: Sequence[str], shown:
         elif len(compared) <= MOST_LINES:
             _draw(axes, compared, partial(over, role=role), label, ":" if role == "teacher" else "--")
 
-    if along == "temperature":
+    if numeric and is_log(along, options) and min(places) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    labels = [f"{value:.3g}" if is_number else value for value in ticks]
-    if not is_number or (len(labels) <= 12 and max(map(len, labels)) <= 3):
-        axes.set_xticks(ticks if is_number else range(len(ticks)), labels)
+    labels = [f"{value:.3g}" if numeric else value for value in ticks]
+    if not numeric or (len(labels) <= 12 and max(map(len, labels)) <= 3):
+        axes.set_xticks(ticks if numeric else range(len(ticks)), labels)
         axes.minorticks_off()
-    axes.set_xlabel(LABELS.get(along, along))
+    axes.set_xlabel(axis_label(along, options))
     axes.grid(alpha=0.25)
 
 
-def has_values(results: Sequence[Result], shown: str) -> bool:
+def has_values(results: Sequence[JobResult], figure: str) -> bool:
     """Whether there is anything to draw of a figure."""
-    return any(DRAWN[shown].of(result, role) is not None for result in results for role in result.networks)
+    return any(DRAWN[figure].of(result, role) is not None for result in results for role in result.networks)
 
 
-def _label(shown: str, results: Sequence[Result]) -> str:
-    positive = results[0].networks["student"]["test"].get("positive_class")
-    if shown == "accuracy":
+def _label(figure: str, results: Sequence[JobResult]) -> str:
+    positive = results[0].student.test.positive_class
+    if figure == "accuracy":
         return "test accuracy (%)"
-    kind = f" of {positive}" if positive else ", macro" if shown == "f1" else ", mean of classes"
-    return f"test {'F1' if shown == 'f1' else 'ROC AUC'}{kind}"
+    kind = f" of {positive}" if positive else ", macro" if figure == "f1" else ", mean of classes"
+    return f"test {'F1' if figure == 'f1' else 'ROC AUC'}{kind}"
 
 
 def _draw(
     axes: "Axes",
     lines: Mapping[str, Points],
-    over: Callable[[Mapping[int, Result]], Interval],
+    over: Callable[[Mapping[int, JobResult]], Interval],
     label: str,
     style: str,
 ) -> None:
@@ -148,9 +151,9 @@ def _draw(
         )
 
 
-def _if_level(lines: Mapping[str, Points], metric: Metric, role: str) -> dict[int, Result] | None:
+def _if_level(lines: Mapping[str, Points], metric: Metric, role: str) -> dict[int, JobResult] | None:
     """Seed to job, if the figure is the same everywhere; None if it is not."""
-    by_seed: dict[int, Result] = {}
+    by_seed: dict[int, JobResult] = {}
     for points in lines.values():
         for jobs in points.values():
             for seed, job in jobs.items():
@@ -166,13 +169,9 @@ def _level(axes: "Axes", level: Interval, label: str, colour: str, style: str) -
         axes.axhspan(level.mean - half, level.mean + half, color=colour, alpha=0.08, linewidth=0)
 
 
-def _axes(results: Sequence[Result], swept: Sequence[str]) -> list[str]:
+def _axes(results: Sequence[JobResult], swept: Sequence[str], options: Options) -> list[str]:
     """The swept keys to draw along: the usual ones, else a number, else any, else the seed."""
-    numbers = [key for key in swept if all(_is_number(result.swept.get(key)) for result in results)]
-    usual = [key for key in AXES if key in numbers]
+    numbers = [key for key in swept if all(is_number(result.swept.get(key)) for result in results)]
+    found = [key for key in usual(options) if key in numbers]
     others = [key for key in (*numbers, *swept) if key != "seed"]
-    return usual or others[:1] or ["seed"]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return found or others[:1] or ["seed"]

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.errors import ConfigError, KdsweepError, explain
-from kdsweep.results.result import INTERRUPTED, RESULT, Result, Sweep
+from kdsweep.results.result import INTERRUPTED, RESULT, JobResult, SweepInfo
 
 
 class ProcessDied(KdsweepError):
@@ -37,7 +37,7 @@ class Launched:
 
     def returned(self) -> JobReturn | None:
         """What it returned, by the result that it left; None if it left none, or was interrupted."""
-        result = Result.load(self.folder) if (self.folder / RESULT).exists() else None
+        result = JobResult.load(self.folder) if (self.folder / RESULT).exists() else None
         if result is None or result.error == INTERRUPTED:
             return None
         if result.error:
@@ -62,10 +62,10 @@ class Launched:
         from kdsweep.system.terminal import console
 
         if (self.folder / RESULT).exists():
-            console().print(sweep_line(Result.load(self.folder), self._sweep().jobs), markup=False)
+            console().print(sweep_line(JobResult.load(self.folder), self._sweep().jobs), markup=False)
 
-    def _sweep(self) -> Sweep:
-        return Sweep.load(Path(self.config.hydra.sweep.dir))
+    def _sweep(self) -> SweepInfo:
+        return SweepInfo.load(Path(self.config.hydra.sweep.dir))
 
 
 def failed(overrides: Sequence[str], error: Exception) -> JobReturn:

@@ -6,8 +6,9 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-# parts of a config that are no part of an experiment
-APART = ("hydra", "hardware", "tracking", "store", "store_budget", "debug", "search", "plan", "register")
+from kdsweep.config import APART, Config
+
+NO_EXPERIMENT = ("hydra", *Config.marked(APART))  # parts of a config
 
 
 def experiment_file(config: DictConfig, head: str) -> str:
@@ -30,7 +31,7 @@ def _chosen(config: DictConfig) -> dict[str, str | None]:
     usual = compose(config.hydra.job.config_name, return_hydra_config=True).hydra.runtime.choices
     chosen: dict[str, str | None] = {}
     for group, choice in config.hydra.runtime.choices.items():
-        if group in usual and group not in (*APART, "experiment") and "hydra" not in group:
+        if group in usual and group not in (*NO_EXPERIMENT, "experiment") and "hydra" not in group:
             ours = files("kdsweep.conf").joinpath(group, f"{choice}.yaml").is_file()
             chosen[group] = choice if ours else None
     return chosen
@@ -44,7 +45,7 @@ def _composed(config: DictConfig, chosen: dict[str, str | None]) -> dict[str, An
 def _values(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config)
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key not in APART}
+    return {str(key): value for key, value in values.items() if key not in NO_EXPERIMENT}
 
 
 def _has_all(values: Any, plain: Any) -> bool:

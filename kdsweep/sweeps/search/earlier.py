@@ -6,7 +6,7 @@ from pathlib import Path
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.search.trials import RUN, counted
 from kdsweep.tracking import results_of_runs
 
@@ -16,7 +16,7 @@ def fetch_earlier(study: Study, folder: Path, tracking_uri: str) -> None:
 
     What MLflow no longer has is told. Raises KdsweepError if it does not answer.
     """
-    here = {result.number for result in Result.load_all(folder)}
+    here = {result.number for result in JobResult.load_all(folder)}
     missing = [each for each in counted(study) if each.state.is_finished() and each.number not in here]
     if not missing:
         return
@@ -26,7 +26,7 @@ def fetch_earlier(study: Study, folder: Path, tracking_uri: str) -> None:
         there = folder / str(result.number)
         there.mkdir(exist_ok=True)
         result.save(there)
-    sweep = Sweep.load(folder)
+    sweep = SweepInfo.load(folder)
     replace(sweep, earlier=list(found)).save(folder)
     _tell_lost([each for each in missing if each.user_attrs.get(RUN) not in found])
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.errors import without_passwords
 from kdsweep.report.look import MOST_LINES
-from kdsweep.results.result import OPTIMUM, Result
+from kdsweep.results.result import OPTIMUM, JobResult
 from kdsweep.sweeps.search.best import experiment_file
 from kdsweep.sweeps.search.trials import Search, counted
 from kdsweep.system.terminal import relative
@@ -53,7 +53,9 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
     if not finished:
         return
     sweep = Path(search.sweep)
-    best = study.best_trials if len(objectives) > 1 else [best_trial(study, finished, Result.load_all(sweep))]
+    best = (
+        study.best_trials if len(objectives) > 1 else [best_trial(study, finished, JobResult.load_all(sweep))]
+    )
     best.sort(key=lambda trial: trial.values, reverse=True)
     _write_results(best, sweep / OPTIMUM)
     for trial in best:
@@ -74,9 +76,9 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
         _draw(study, objectives, sweep / FOLDER, finished)
 
 
-def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[Result]) -> FrozenTrial:
+def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[JobResult]) -> FrozenTrial:
     """Equals by validation cross-entropy, as the sweep's report has it."""
-    losses = {each.number: each.val()["val/cross_entropy"] for each in results if not each.error}
+    losses = {each.number: each.val.cross_entropy for each in results if not each.error}
     best = study.best_value  # which asks the database
     equals = [trial for trial in finished if trial.value == best]
     return min(equals, key=lambda trial: losses.get(trial.number, inf))

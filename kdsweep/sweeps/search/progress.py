@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from kdsweep.report.tables import sweep_line
-from kdsweep.results.result import RESULT, Result
+from kdsweep.results.result import RESULT, JobResult
 from kdsweep.system.terminal import console
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -20,7 +20,7 @@ def trial_lines(folder: Path, trials: int) -> Iterator[None]:
     def show() -> None:
         for file in sorted(_results(folder) - shown, key=lambda file: file.stat().st_mtime):
             shown.add(file)
-            console().print(sweep_line(Result.load(file.parent), trials), markup=False)
+            console().print(sweep_line(JobResult.load(file.parent), trials), markup=False)
 
     def watch() -> None:
         while not over.wait(SECONDS_BETWEEN_LOOKS):

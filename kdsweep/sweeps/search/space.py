@@ -33,7 +33,7 @@ from kdsweep.errors import ConfigError
 from kdsweep.stage import FORMAT, digest
 from kdsweep.store.store import open_store
 from kdsweep.sweeps.overrides import sweep_arguments
-from kdsweep.sweeps.search.best import APART
+from kdsweep.sweeps.search.best import NO_EXPERIMENT
 from kdsweep.sweeps.search.trials import Search
 
 SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
@@ -240,7 +240,7 @@ def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: Conf
     composed = [base, *_of_choices(terms, config, loader)]
     description = {
         "configs": [
-            {key: value for key, value in plain(each, resolve=False).items() if key not in APART}
+            {key: value for key, value in plain(each, resolve=False).items() if key not in NO_EXPERIMENT}
             for each in composed
         ],
         "space": {name: repr(distribution) for name, distribution in terms.space.items()},
@@ -272,7 +272,7 @@ def _code(config: DictConfig) -> str | None:
 
 def shapes(key: str) -> bool:
     """Whether a key shapes the job, or an attribute of a trial is such a key."""
-    return not key.startswith("kdsweep.") and re.split(r"[./@]", key.lstrip("+"))[0] not in APART
+    return not key.startswith("kdsweep.") and re.split(r"[./@]", key.lstrip("+"))[0] not in NO_EXPERIMENT
 
 
 def plain(config: Any, resolve: bool = True) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from kdsweep.errors import AskedToLeave, Pruned, explain, without_passwords
 from kdsweep.results.events import EpochEnded, Event, StageFinished
-from kdsweep.results.result import Result
+from kdsweep.results.result import JobResult
 from kdsweep.sweeps.job import run_job_of_sweep
 from kdsweep.sweeps.search.space import Terms
 from kdsweep.sweeps.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
@@ -101,7 +101,7 @@ class Worker:
 
 
 @uninterrupted()
-def _note_run(trial: Trial, result: Result) -> None:
+def _note_run(trial: Trial, result: JobResult) -> None:
     """So that whoever goes on with the study can tell of the trial."""
     if result.run_id:
         trial.set_user_attr(RUN, result.run_id)

@@ -173,9 +173,9 @@ def test_nodes_with_stores_of_their_own_train_a_teacher_once(kdsweep: Command, t
     results = [json.loads(file.read_text()) for file in sweep_folder(tmp_path).glob("*/result.json")]
     for role in ("teacher", "scratch"):
         assert sorted(result["networks"][role]["reused"] for result in results) == [False, True, True]
-    stores = {Path(result["networks"]["teacher"]["weights"]) for result in results}
+    stores = {Path(result["config"]["store"]) / result["networks"]["teacher"]["key"] for result in results}
     assert len(stores) == 2
-    assert len({file.read_bytes() for file in stores}) == 1
+    assert len({(folder / "weights.safetensors").read_bytes() for folder in stores}) == 1
     assert not list((tmp_path / "driver" / "store").glob("*/weights.safetensors"))
 
 

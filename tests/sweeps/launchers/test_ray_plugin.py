@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.launchers.ray import RayLauncher, _fitting
 from kdsweep.sweeps.launchers.ray_worker import NodeTask, read
 from kdsweep.sweeps.launchers.turns import Turns
@@ -154,16 +154,16 @@ def node(tmp_path: Path, monkeypatch):
 
 
 def test_results_and_lines_come_from_nodes_without_a_shared_disk(tmp_path, node, capsys, monkeypatch):
-    sweep, mail = Sweep("run", ["temperature"], 2), Mail()
+    sweep, mail = SweepInfo("run", ["temperature"], 2), Mail()
     (node / "7").mkdir(parents=True)
-    Result(7, {}).save(node / "7")  # of another job, which has sent it
+    JobResult(7, {}).save(node / "7")  # of another job, which has sent it
 
     def job(composed):
-        assert Sweep.load(node) == sweep
+        assert SweepInfo.load(node) == sweep
         print("[1/2] T=4\npart", end="")
         print(" of a line")
         logging.getLogger("kdsweep").warning("careful")
-        Result(0, {"temperature": 4}, error="bad").save(_made(node / "0"))
+        JobResult(0, {"temperature": 4}, error="bad").save(_made(node / "0"))
         raise KdsweepError("bad")
 
     screen = logging.StreamHandler(sys.stderr)
@@ -182,7 +182,7 @@ def test_results_and_lines_come_from_nodes_without_a_shared_disk(tmp_path, node,
     shown = capsys.readouterr()
     assert shown.out == "[1/2] T=4\npart of a line\n"
     assert shown.err == "careful\n"
-    assert [result.error for result in Result.load_all(parents)] == ["bad"]
+    assert [result.error for result in JobResult.load_all(parents)] == ["bad"]
 
 
 def _made(folder: Path) -> Path:
@@ -192,7 +192,7 @@ def _made(folder: Path) -> Path:
 
 def test_what_the_sweep_has_is_not_replaced(tmp_path):
     mail = Mail()
-    Result(0, {}, error="told here").save(_made(tmp_path / "0"))
+    JobResult(0, {}, error="told here").save(_made(tmp_path / "0"))
     mail.put(("file", "0/result.json", "{}"))
     read(mail, tmp_path)
-    assert [result.error for result in Result.load_all(tmp_path)] == ["told here"]
+    assert [result.error for result in JobResult.load_all(tmp_path)] == ["told here"]

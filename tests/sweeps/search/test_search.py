@@ -18,7 +18,7 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import best_job, leaderboard
 from kdsweep.cli.records import read
 from kdsweep.errors import AskedToLeave
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.search.outputs import best_trial
 from kdsweep.sweeps.search.progress import trial_lines
 from kdsweep.sweeps.search.space import Terms, make_sampler
@@ -147,10 +147,10 @@ def test_a_search_that_goes_on_tells_of_all_its_trials(kdsweep: Command, tmp_pat
     search(3)
     on = search(4)
     folder = newest(tmp_path)
-    found = {result.number: result for result in Result.load_all(folder)}
+    found = {result.number: result for result in JobResult.load_all(folder)}
     assert sorted(found) == [0, 1, 2, 3]
     first = [trial.user_attrs["kdsweep.run"] for trial in trials(tmp_path)[:3]]
-    sweep = Sweep.load(folder)
+    sweep = SweepInfo.load(folder)
     assert sweep.earlier == first == [found[number].run_id for number in range(3)]
     assert len((folder / "sweep.csv").read_text().splitlines()) > 4
     (record,) = read(sweep.run_id, f"sqlite:///{tmp_path}/mlflow.db")
@@ -161,7 +161,7 @@ def test_a_search_that_goes_on_tells_of_all_its_trials(kdsweep: Command, tmp_pat
 
     again = search(4)
     assert "the study has its 4 trials; more with a higher search.n_trials" in again
-    assert len(Result.load_all(newest(tmp_path))) == 4
+    assert len(JobResult.load_all(newest(tmp_path))) == 4
     both = together(read("kdsweep", f"sqlite:///{tmp_path}/mlflow.db"))
     assert len(both.results) == 4
 
@@ -179,7 +179,9 @@ def test_equals_are_told_apart_as_in_the_report(tmp_path):
     for value in (0.5, 0.9, 0.9):
         study.add_trial(optuna.create_trial(value=value))
     figures = [{"val/accuracy": 0.9, "val/cross_entropy": loss} for loss in (0.1, 0.3, 0.2)]
-    results = [Result(number, {}, networks={"student": {"val": val}}) for number, val in enumerate(figures)]
+    results = [
+        JobResult(number, {}, networks={"student": {"val": val}}) for number, val in enumerate(figures)
+    ]
     assert best_trial(study, study.trials, results).number == 2
     assert best_trial(study, study.trials, results[:2]).number == 1
 
@@ -454,7 +456,7 @@ def test_lines_of_trials_that_end_elsewhere(tmp_path, capsys, monkeypatch):
 
     def leave(number: int, folder: str) -> None:
         (tmp_path / folder).mkdir(parents=True)
-        Result(number, {"alpha": number / 10}, error="pruned").save(tmp_path / folder)
+        JobResult(number, {"alpha": number / 10}, error="pruned").save(tmp_path / folder)
 
     leave(0, "0")
     with trial_lines(tmp_path, 3):

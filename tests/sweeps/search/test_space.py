@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.results.result import Sweep
+from kdsweep.results.result import SweepInfo
 from kdsweep.sweeps.compose import compose
 from kdsweep.sweeps.overrides import swept_values
 from kdsweep.sweeps.search.space import Terms, read_terms
@@ -151,7 +151,7 @@ def test_a_password_is_neither_shown_nor_written(composed: Composed, monkeypatch
     monkeypatch.setattr("sys.argv", ["kdsweep", "-m", SEARCH, argument])
     told = parse(next(compose(config, [[SEARCH, argument]]))).model_dump()
     assert told["search"]["storage"] == "postgresql://me:***@host:5432/optuna"
-    assert "me:***@host" in Sweep.begin("", "", [], 1, told).command
+    assert "me:***@host" in SweepInfo.begin("", "", [], 1, told).command
 
     written: list[DictConfig] = []
 

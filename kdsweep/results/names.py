@@ -1,0 +1,79 @@
+"""How people write what was swept: T=4 α=0.5 seed=1.
+
+A method says how the numbers it takes are written (`method.options`); any other key goes by its own name.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from kdsweep.results.strict import STRICT
+
+CHAIN_LENGTH = "chain_length"
+LABELS = {CHAIN_LENGTH: "chain length (steps of distillation)"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a number that a method takes is written, and on which axis it is drawn."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    sign: str
+    axis: Literal["linear", "log"] = "linear"
+
+
+Options = Mapping[str, Option]  # by the key in the config
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Option]:
+    """Those of the method in a job's config, as JSON has it."""
+    told: Mapping[str, Mapping[str, Any]] = config.get("method", {}).get("options", {})
+    return {key: Option(each["sign"], each.get("axis", "linear")) for key, each in told.items()}
+
+
+def joined(options: Iterable[Options]) -> dict[str, Option]:
+    """Those of several methods; the first says how a key is written."""
+    found: dict[str, Option] = {}
+    for each in options:
+        found = {**each, **found}
+    return found
+
+
+def written(value: Any) -> str:
+    """A value as text, numbers to four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def named(values: Mapping[str, Any], options: Options) -> str:
+    """Values by their keys: T=4 α=0.5 seed=1."""
+    return " ".join(f"{sign(key, options)}={written(value)}" for key, value in values.items())
+
+
+def sign(key: str, options: Options) -> str:
+    return options[key].sign if key in options else key
+
+
+def spoken(key: str) -> str:
+    """A key in a sentence or a heading: dkd beta of method.terms.dkd.beta."""
+    words = key.removeprefix("method.terms.")
+    return (key if words == key else words.replace(".", " ")).replace("_", " ")
+
+
+def axis_label(key: str, options: Options) -> str:
+    """A key at an axis: temperature T."""
+    return LABELS.get(key) or (f"{spoken(key)} {options[key].sign}" if key in options else key)
+
+
+def is_log(key: str, options: Options) -> bool | None:
+    """Whether it is drawn on a logarithmic axis; None if the values are to say."""
+    return options[key].axis == "log" if key in options else None
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def usual(options: Options) -> list[str]:
+    """The keys that are drawn first where they were swept."""
+    return [*options, CHAIN_LENGTH]

@@ -1,0 +1,122 @@
+"""What came of a network of a job: how it was trained, its figures, its cost."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from kdsweep.results.strict import STRICT
+
+
+@dataclass
+class Selection:
+    """Figures on the validation split, by which epochs, recipes and trials are chosen."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    accuracy: float
+    cross_entropy: float
+
+    @classmethod
+    def of_epoch(cls, metrics: Mapping[str, float]) -> "Selection":
+        """That of an epoch of a history."""
+        return cls(metrics["val/accuracy"], metrics["val/cross_entropy"])
+
+    def metrics(self) -> dict[str, float]:
+        """By the names that epochs, objectives and MLflow have for them."""
+        return {f"val/{name}": value for name, value in asdict(self).items()}
+
+
+@dataclass
+class Calibration:
+    """Per equal bin of confidence, from below: images, mean confidence, the share that is right; None where
+    a bin is empty."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    count: list[int]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+
+
+@dataclass
+class Evaluation:
+    """Figures on the test split; what is not known is None or empty.
+
+    `f1` is that of the `positive_class` of two; `macro_f1` the mean over the classes that occur or are
+    predicted; `agreement` that with the teachers. The confusion matrix has true classes as rows. `right` says
+    of each image whether it is classified rightly, `resampled` has figures on resamples of the images, both
+    packed (`packed.py`).
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    accuracy: float
+    cross_entropy: float | None = None
+    macro_f1: float | None = None
+    roc_auc: float | None = None
+    calibration_error: float | None = None
+    calibration: Calibration | None = None
+    confusion: list[list[int]] = field(default_factory=list)
+    class_accuracy: dict[str, float] = field(default_factory=dict)
+    right: str | None = None
+    resampled: dict[str, str] = field(default_factory=dict)
+    f1: float | None = None
+    positive_class: str | None = None
+    agreement: float | None = None
+
+    def numbers(self) -> Iterator[tuple[str, float]]:
+        """The figures of the whole split that are known, by name."""
+        for name in (
+            "accuracy",
+            "cross_entropy",
+            "macro_f1",
+            "roc_auc",
+            "calibration_error",
+            "f1",
+            "agreement",
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+
+
+@dataclass
+class Cost:
+    """Parameters and bytes of the weights; of an image FLOPs and, where it was measured, latency."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    parameters: int
+    flops: float
+    bytes: int
+    latency_ms: float | None = None
+
+    def known(self) -> dict[str, float]:
+        """By name, without a latency that was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass
+class NetworkResult:
+    """A network by the key of its stage, or an ensemble by that of its evaluation.
+
+    `source` is the digest of the network's code if that is the user's own. An ensemble has `members`, by
+    role, and nothing that tells of a training.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    key: str
+    name: str
+    reused: bool
+    seconds: float
+    val: Selection
+    test: Evaluation
+    cost: Cost
+    best_epoch: int | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    model: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    members: list[str] = field(default_factory=list)

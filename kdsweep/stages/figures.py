@@ -1,0 +1,130 @@
+"""The figures of trained stages on the test split, and what their networks cost, as entries of the store."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsweep.data import Dataset
+from kdsweep.networks.weights import WEIGHTS
+from kdsweep.results.events import StageFinished
+from kdsweep.results.left import as_json, read_left
+from kdsweep.results.network import Cost, Evaluation, NetworkResult, Selection
+from kdsweep.stage import FORMAT, Stage, digest
+from kdsweep.store.store import Origin, Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIGURES = 4  # counts up with what an evaluation holds: older ones are made anew
+EVALUATION, SELECTION, COST = "evaluation.json", "selection.json", "cost.json"
+
+
+class Figures:
+    """`averaged` gives the averaged outputs of stages over a split, as logits [N, classes]."""
+
+    def __init__(
+        self, store: Store, dataset: Dataset, averaged: "Callable[[Sequence[Stage], str], Tensor]"
+    ) -> None:
+        self.store, self.dataset, self.averaged = store, dataset, averaged
+
+    def of_stage(self, stage: Stage, finished: StageFinished, teachers: Sequence[Stage]) -> NetworkResult:
+        """What came of a stage; agreement is with the averaged outputs of `teachers`."""
+        entry = self._evaluation([stage], teachers)
+        return NetworkResult(
+            key=stage.key,
+            name=stage.name,
+            reused=finished.reused,
+            seconds=finished.seconds,
+            val=Selection.of_epoch(finished.history[finished.best_epoch - 1]),
+            test=read_left(entry / EVALUATION, Evaluation),
+            cost=self._cost(stage),
+            best_epoch=finished.best_epoch,
+            history=finished.history,
+            model=dict(stage.model),
+            source=stage.source,
+            training=stage.training.effective(),
+            objective={name: dict(term) for name, term in stage.objective.items()},
+        )
+
+    def of_ensemble(
+        self, members: Mapping[str, Stage], teachers: Sequence[Stage], results: Mapping[str, NetworkResult]
+    ) -> NetworkResult:
+        """What the averaged outputs of stages come to, whose `results` are there by role."""
+        entry = self._evaluation(list(members.values()), teachers)
+        return NetworkResult(
+            key=entry.name,
+            name="ensemble",
+            reused=all(results[role].reused for role in members),
+            seconds=0.0,
+            val=read_left(entry / SELECTION, Selection),
+            test=read_left(entry / EVALUATION, Evaluation),
+            cost=_together([results[role].cost for role in members]),
+            members=list(members),
+        )
+
+    def _evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
+        """The entry with the figures on the test split and, of several stages, those on the validation split
+        too, which a stage has in its history."""
+
+        def make(folder: Path) -> None:
+            import torch
+
+            from kdsweep.training.evaluate import evaluate
+            from kdsweep.training.network import selection_metrics
+
+            data = self.dataset
+            taught = self.averaged(teachers, "test") if teachers else None
+            labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
+            outputs = self.averaged(members, "test")
+            found = evaluate(outputs, labels["test"], taught, data.classes, data.positive)
+            (folder / EVALUATION).write_text(as_json(found))
+            if len(members) > 1:
+                metrics = selection_metrics(self.averaged(members, "val"), labels["val"])
+                (folder / SELECTION).write_text(as_json(Selection.of_epoch(metrics)))
+
+        data = self.dataset
+        description = {
+            "evaluation": [stage.key for stage in members],
+            "format": FORMAT,
+            "figures": FIGURES,
+            "teachers": [stage.key for stage in teachers],
+            "positive": data.positive,
+            "test": {"images": data.test_fingerprint, "count": len(data.test.labels)},
+        }
+        name = " + ".join(stage.name for stage in members)
+        origin = Origin("evaluation", description, [stage.key for stage in (*members, *teachers)], name)
+        return self.store.obtain(digest(description), make, origin=origin)[0]
+
+    def _cost(self, stage: Stage) -> Cost:
+        """Parameters and FLOPs are counted once per network."""
+
+        def make(folder: Path) -> None:
+            from kdsweep.networks.cost import Sized, cost
+
+            figures = cost(Sized(stage.model, len(self.dataset.classes), self.dataset.shape))
+            (folder / COST).write_text(json.dumps(figures))
+
+        description = priced(stage, self.dataset)
+        origin = Origin("cost", description, network=stage.name)
+        entry, _ = self.store.obtain(digest(description), make, origin=origin)
+        trained = self.store.find(stage.key)
+        assert trained is not None
+        return Cost(**json.loads((entry / COST).read_text()), bytes=(trained / WEIGHTS).stat().st_size)
+
+
+def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
+    """What the cost of a stage's network is that of: stages of one network have one."""
+    size = {"classes": len(dataset.classes), "shape": dataset.shape}
+    return {"cost": stage.describe()["model"], "source": stage.source, "format": FORMAT, **size}
+
+
+def _together(costs: Sequence[Cost]) -> Cost:
+    """What an ensemble costs."""
+    latencies = [cost.latency_ms for cost in costs if cost.latency_ms is not None]
+    return Cost(
+        sum(cost.parameters for cost in costs),
+        sum(cost.flops for cost in costs),
+        sum(cost.bytes for cost in costs),
+        sum(latencies) if len(latencies) == len(costs) else None,
+    )
