@@ -13,6 +13,7 @@ from kdsweep.config import Assistant, Augment, Config, Dataset, Distillation, Ne
 from kdsweep.errors import ConfigError
 from kdsweep.networks import INIT
 from kdsweep.stage import Objective, Stage, digest
+from kdsweep.stages.graph import in_order
 
 ALONE = Objective("cross_entropy")
 
@@ -33,9 +34,7 @@ class Plan:
 
     def links(self) -> dict[str, Stage]:
         """Role to stage, in the order in which they are trained."""
-        before, (role, student) = list(self.chain.items())[:-1], list(self.chain.items())[-1]
-        alone = {"scratch": self.scratch} if self.scratch else {}
-        return {**dict(before), **alone, role: student}
+        return in_order(self.chain, {"scratch": self.scratch} if self.scratch else {})
 
 
 @dataclass(frozen=True)
