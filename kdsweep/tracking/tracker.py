@@ -1,5 +1,6 @@
 """The experiment that runs belong to, and what dead processes left in it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from socket import gethostname
 
@@ -63,6 +64,13 @@ class Tracker:
         experiments = [each.experiment_id for each in self.client.search_experiments()]
         found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
         return found[0].info.run_id if found else None
+
+    def kept(self, keys: Iterable[str]) -> set[str]:
+        """Those of stages that a run has kept. Raises KdsweepError if MLflow does not answer."""
+        try:
+            return {key for key in keys if self.run_that_kept(key)}
+        except Exception as error:
+            raise silent(self.uri, error) from error
 
     @uninterrupted()
     def close_children(self, parent: str) -> None:

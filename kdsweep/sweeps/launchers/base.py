@@ -111,6 +111,11 @@ def jobs_at_once(config: DictConfig) -> int | None:
     return cores() if jobs == -1 else jobs
 
 
+def shares_store(config: DictConfig) -> bool:
+    """Whether all jobs see one store; else they exchange stages through MLflow."""
+    return bool(OmegaConf.select(config, "hardware.shared_store", default=True))
+
+
 def refuse_launcher(hydra: Any) -> None:
     """Raise ConfigError if a job alone names a launcher that would take it elsewhere: only -m launches."""
     if hasattr(_plugin(hydra), "check"):

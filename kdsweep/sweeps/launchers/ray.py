@@ -21,13 +21,14 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
-from kdsweep.results.result import RESULT, SWEEP
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied, failed
-from kdsweep.sweeps.launchers.turns import Turns, untrained
+from kdsweep.results.result import RESULT, SWEEP, Sweep
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied, failed, shares_store
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.util.queue import Queue
+
+    from kdsweep.stages.graph import Graph
 
 log = logging.getLogger(__name__)
 
@@ -110,15 +111,20 @@ class RayLauncher(HydraRayLauncher):
         return int(min(fitting, self._limit()))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        turns = Turns([()] * len(job_overrides))
-        if not self._shares_store():
-            turns = Turns(untrained([self._job(i, each).config for i, each in enumerate(job_overrides)]))
-        return self._await(job_overrides, initial_job_idx, turns, self._retries(), _failed_for_good)
+        assert self.config is not None
+        from kdsweep.sweeps.launchers.turns import at_once, turns
+
+        waits = at_once(job_overrides)
+        if not shares_store(self.config):
+            waits = turns(Sweep.load(Path(self.config.hydra.sweep.dir)), job_overrides)
+        return self._await(job_overrides, initial_job_idx, waits, self._retries(), _failed_for_good)
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's return, one whose worker dies FAILED by ProcessDied at once; none waits for another."""
-        turns = Turns([()] * len(job_overrides))
-        return self._await(job_overrides, initial_job_idx, turns, 0, lambda job, returned: returned)
+        from kdsweep.sweeps.launchers.turns import at_once
+
+        waits = at_once(job_overrides)
+        return self._await(job_overrides, initial_job_idx, waits, 0, lambda job, returned: returned)
 
     def _job(self, number: int, overrides: Sequence[str]) -> Launched:
         return Launched(self, number, overrides)
@@ -131,10 +137,6 @@ class RayLauncher(HydraRayLauncher):
         assert self.config is not None
         jobs = self.config.hardware.jobs
         return math.inf if jobs == -1 else jobs
-
-    def _shares_store(self) -> bool:
-        assert self.config is not None
-        return bool(self.config.hardware.get("shared_store", True))
 
     def _start(self) -> None:
         for name, value in QUIET.items():
@@ -160,7 +162,7 @@ class RayLauncher(HydraRayLauncher):
         self,
         job_overrides: Sequence[Sequence[str]],
         first: int,
-        turns: Turns,
+        turns: "Graph",
         retries: int,
         settled: Callable[[Launched, JobReturn], JobReturn],
     ) -> list[JobReturn]:
@@ -183,7 +185,7 @@ class RayLauncher(HydraRayLauncher):
                 ready = next((i for i in waiting if turns.may_begin(i)), None) if free else None
                 if ready is not None:
                     waiting.remove(ready)
-                    turns.begin(ready)
+                    turns.begin(turns.missing(ready))
                     job = self._job(first + ready, job_overrides[ready])
                     running[self._begin(job, folder, mail, retries)] = ready, job
                 done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS if ready is None else 0)
@@ -191,7 +193,7 @@ class RayLauncher(HydraRayLauncher):
                 for ref in done:
                     i, job = running.pop(ref)
                     returns[i] = settled(job, _returned(job, ref, 1 + retries))
-                    turns.end(i, returns[i].status == JobStatus.COMPLETED)
+                    turns.end(turns.missing(i), returns[i].status == JobStatus.COMPLETED)
         except BaseException:
             try:
                 _interrupt(list(running))
@@ -209,7 +211,7 @@ class RayLauncher(HydraRayLauncher):
         assert self.hydra_context is not None and self.task_function is not None
         with read_write(job.config.hydra.sweep):
             job.config.hydra.sweep.dir = str(folder)  # a worker begins elsewhere
-        sweep = None if self._shares_store() else (folder / SWEEP).read_text()
+        sweep = None if shares_store(job.config) else (folder / SWEEP).read_text()
         environment = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
         task = NodeTask(self.task_function, mail, Path.cwd(), environment, sweep)
         remote = OmegaConf.create({**job.config.hydra.launcher.ray.remote, "max_retries": retries})

@@ -13,11 +13,14 @@ from hydra.conf import HydraConf, SweepDir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import PlannedJob, Result, Sweep
+from kdsweep.store.store import Store
 from kdsweep.sweeps.launchers.ray import RayLauncher, _fitting
 from kdsweep.sweeps.launchers.ray_worker import NodeTask, read
-from kdsweep.sweeps.launchers.turns import Turns
+from kdsweep.sweeps.launchers.turns import turns
+from kdsweep.tracking import Run, Tracker
 
 SWEEP = ("-m", "temperature=1,2")
 
@@ -95,19 +98,33 @@ def test_without_the_extra(kdsweep: Command, tmp_path):
     assert kdsweep("--cfg", "job", **without).stderr == ""
 
 
-def test_of_jobs_that_share_an_untrained_stage_one_goes_first():
-    turns = Turns([["teacher", "a"], ["teacher", "b"], ["other", "c"], ["other", "teacher"], []])
-    assert [turns.may_begin(job) for job in range(5)] == [True] * 5
-    turns.begin(0)
-    assert [turns.may_begin(job) for job in range(1, 5)] == [False, True, False, True]
-    turns.begin(2)
-    turns.end(0, done=False)
-    assert [turns.may_begin(job) for job in (1, 3)] == [True, False]
-    turns.begin(1)
-    turns.end(1, done=True)
-    assert not turns.may_begin(3)
-    turns.end(2, done=True)
-    assert turns.may_begin(3)
+def test_turns_go_by_the_stages_that_the_sweep_planned(tmp_path, monkeypatch):
+    """MLflow is told of one stage; jobs that the sweep did not plan wait for none."""
+    monkeypatch.chdir(tmp_path)
+    tracking = Tracking(uri="sqlite:///mlflow.db", experiment="turns")
+    run = Run(Tracker(tracking, Store(tmp_path / "store")), "a job")
+    (tmp_path / "entry").mkdir()
+    run.keep("kept", tmp_path / "entry")
+    run.end("FINISHED")
+    planned = [PlannedJob([f"alpha={i}"], ["kept", stage, str(i)]) for i, stage in enumerate("aab")]
+    config = {"tracking": tracking.model_dump(), "store": "store"}
+    graph = turns(Sweep("run", ["alpha"], 3, config=config, planned=planned), [*_lines(3), ["seed=9"]])
+    assert [graph.missing(job) for job in range(4)] == [["a", "0"], ["a", "1"], ["b", "2"], []]
+    graph.begin(graph.missing(0))
+    assert [graph.may_begin(job) for job in (1, 2, 3)] == [False, True, True]
+
+
+def test_turns_without_mlflow_take_all_as_untrained(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config = {"tracking": {"uri": "http://127.0.0.1:9", "experiment": "turns"}, "store": "store"}
+    graph = turns(Sweep("run", [], 1, config=config, planned=[PlannedJob(["alpha=0"], ["a"])]), _lines(1))
+    assert graph.missing(0) == ["a"]
+    assert "MLflow does not answer" in caplog.text
+
+
+def _lines(jobs: int) -> list[list[str]]:
+    return [[f"alpha={job}"] for job in range(jobs)]
 
 
 @pytest.mark.parametrize(
