@@ -10,12 +10,13 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.results.result import INTERRUPTED, RESULT, Result, Sweep
+from kdsweep.sweeps.hydra_private import completed, failed
 
 
 class ProcessDied(KdsweepError):
@@ -42,7 +43,7 @@ class Launched:
             return None
         if result.error:
             return failed(self.overrides, KdsweepError(result.error))
-        return JobReturn(self.overrides, status=JobStatus.COMPLETED, _return_value=result.objective)
+        return completed(self.overrides, result.objective)
 
     def fail(self, error: KdsweepError) -> JobReturn:
         """Leave the result that its process could not, and show it."""
@@ -66,11 +67,6 @@ class Launched:
 
     def _sweep(self) -> Sweep:
         return Sweep.load(Path(self.config.hydra.sweep.dir))
-
-
-def failed(overrides: Sequence[str], error: Exception) -> JobReturn:
-    """What a job returns that ended by `error`."""
-    return JobReturn(list(overrides), status=JobStatus.FAILED, _return_value=error)
 
 
 def numbered(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> DictConfig:

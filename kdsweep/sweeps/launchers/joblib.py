@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied, failed
+from kdsweep.sweeps.hydra_private import came_to, failed
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied
 
 
 class JoblibLauncher(joblib_launcher.JoblibLauncher):
@@ -57,5 +58,5 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
 
 
 def _death(returns: Sequence[JobReturn]) -> ProcessDied | None:
-    died = (each._return_value for each in returns)
+    died = (came_to(job) for job in returns)
     return next((error for error in died if isinstance(error, ProcessDied)), None)

@@ -73,24 +73,8 @@ def test_stores_of_their_own_need_a_server(kdsweep: Command):
     assert "tracking.uri=sqlite:///mlflow.db: must be a server with hardware.shared_store=false" in said
 
 
-WITHOUT = """
-import importlib.metadata, pkgutil, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "ray" or name.startswith("hydra_plugins.hydra_ray_launcher"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
-walk = pkgutil.walk_packages
-pkgutil.walk_packages = lambda *a, **k: (m for m in walk(*a, **k) if "hydra_ray_launcher" not in m.name)
-found = importlib.metadata.entry_points
-importlib.metadata.entry_points = lambda **k: [e for e in found(**k) if "ray_launcher" not in e.value]
-"""
-
-
 def test_without_the_extra(kdsweep: Command, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ray'] = None")
     without = {"PYTHONPATH": str(tmp_path)}
     for name in ("gpus", "ray"):
         said = kdsweep(*SWEEP, f"hardware={name}", status=1, **without).stderr
@@ -125,6 +109,22 @@ def test_turns_without_mlflow_take_all_as_untrained(tmp_path, monkeypatch, caplo
 
 def _lines(jobs: int) -> list[list[str]]:
     return [[f"alpha={job}"] for job in range(jobs)]
+
+
+def test_what_is_taken_of_ray_is_as_it_was(monkeypatch, capsys):
+    from ray._private import worker
+
+    from kdsweep.sweeps.launchers.ray_private import address_of_this_machine, quiet_deaths
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.9.8.7:6379")
+    assert address_of_this_machine() == "10.9.8.7:6379"
+    monkeypatch.setattr(worker, "_worker_logs_enabled", True)
+    death = {"lines": ["a worker died"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(death, ignore_prefix=False)
+    assert "a worker died" in capsys.readouterr().out
+    quiet_deaths()
+    worker.print_to_stdstream({**death, "lines": ["another died"]}, ignore_prefix=False)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
