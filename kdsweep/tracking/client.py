@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
+from kdsweep.system.foreign_errors import is_of_another_schema
 
 # The errors of libraries that reach for servers, databases and artifacts; requests' are the system's own.
 OF_LIBRARIES = (
@@ -90,7 +91,7 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
 
 def silent(uri: str, error: Exception) -> KdsweepError:
     """What is told of MLflow's `error`."""
-    if "out-of-date database schema" in str(error) or "Can't locate revision" in str(error):
+    if is_of_another_schema(error):
         return KdsweepError(
             f"tracking.uri={uri}: of another version of MLflow; make a copy of it, then "
             f"`mlflow db upgrade {uri}` brings it to the installed one's"

@@ -1,6 +1,5 @@
 """hardware=cpu_parallel: Hydra's joblib launcher; a worker that dies is not the end of the sweep."""
 
-import re
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
 from kdsweep.sweeps.hydra_private import came_to, failed
 from kdsweep.sweeps.launchers.base import Launched, ProcessDied
+from kdsweep.system.foreign_errors import ends_of_workers
 
 
 class JoblibLauncher(joblib_launcher.JoblibLauncher):
@@ -40,7 +40,7 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
         try:
             returns = list(super().launch(job_overrides, initial_job_idx))
         except TerminatedWorkerError as error:
-            ends = ", ".join(re.findall(r"\w+\(-?\d+\)", str(error)))  # such as SIGKILL(-9)
+            ends = ", ".join(ends_of_workers(error))
             died = ProcessDied(f"a job's process died{f' by {ends}' if ends else ''}")
             return [failed(overrides, died) for overrides in job_overrides]
         # the workers end while the report is made; their imports take a second to be undone

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna import Study, Trial
@@ -209,7 +210,7 @@ def _check_sampler(terms: Terms) -> None:
         terms.sampler_of(0)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{target} needs {error.name}: pip install {error.name}") from error
-    except Exception as error:  # Hydra's, around what the sampler has against its options
+    except (InstantiationException, TypeError, ValueError) as error:  # Hydra's is around the sampler's own
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"hydra.sweeper.sampler: {target} does not take its options: {reason}") from error
 

@@ -19,7 +19,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
 
 from kdsweep.errors import ConfigError, without_passwords
 from kdsweep.sweeps.folders import why_unwritable
@@ -162,7 +162,13 @@ def _open_storage(url: str, folder: Path) -> BaseStorage:
             OperationalError,
         ):  # another program, such as a dashboard, made the tables at the same moment
             return _storage(url)
-    except Exception as error:
+    except (
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # its driver's, Optuna's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _not_opened(url, reason) from error
 

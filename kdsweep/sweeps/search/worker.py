@@ -78,7 +78,7 @@ class Worker:
         except (AskedToLeave, KeyboardInterrupt, SystemExit):  # to be tried again
             self.search.give_up(study, study.get_trials(deepcopy=False)[trial.number])
             raise
-        except Exception as error:
+        except Exception as error:  # whatever ended the job is the trial's failure, and the search goes on
             trial.set_user_attr(ERROR, explain(error))
             tell(study, trial, state=TrialState.FAIL)
         else:
