@@ -23,6 +23,33 @@ class ProcessDied(KdsweepError):
     """A job's process was killed, such as for want of memory."""
 
 
+class SweepLauncher(Launcher):
+    """What sweeps and searches ask a launcher of kdsweep's; another one runs `hardware.jobs` at a time."""
+
+    takes_away = True  # a job alone, which stays in the command's process, must not name it
+    prints_here = True  # what jobs print stands on the command's screen
+    config: Any  # a DictConfig, once it is set up
+
+    @staticmethod
+    def check(config: DictConfig) -> None:
+        """Raise ConfigError if it cannot work here. Nothing is started."""
+
+    @staticmethod
+    def room(config: DictConfig) -> int | None:
+        """How many jobs run at a time; None where that shows only when they run."""
+        return jobs_wanted(config)
+
+    def slots(self) -> int:
+        """The same, once it may be found out by starting something."""
+        return jobs_wanted(self.config)
+
+    def launch_once(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """As `launch`, but no job whose process dies is tried again: FAILED by ProcessDied."""
+        return self.launch(job_overrides, initial_job_idx)
+
+
 class Launched:
     """A job as its launcher knows it, which outlives the job's process."""
 
@@ -89,21 +116,22 @@ def job_folder(config: DictConfig) -> Path:
 
 
 def check_launcher(config: DictConfig) -> None:
-    """Ask the launcher, if it is one that can tell, whether it can work here: ConfigError if not."""
-    check = getattr(_plugin(config.hydra), "check", None)
-    if check is not None:
-        check(config)
+    """Raise ConfigError if the launcher, being one of kdsweep's, cannot work here."""
+    if launcher := _launcher(config.hydra):
+        launcher.check(config)
 
 
 def jobs_at_once(config: DictConfig) -> int | None:
     """How many jobs of a sweep run at a time; None where that shows only when they run."""
+    launcher = _launcher(config.hydra)
+    return launcher.room(config) if launcher else jobs_wanted(config)
+
+
+def jobs_wanted(config: DictConfig) -> int:
+    """hardware.jobs, as many as cores if it is -1."""
     from kdsweep.config import cores
 
-    room = getattr(_plugin(config.hydra), "room", None)
-    if room is not None:
-        known: int | None = room(config)
-        return known
-    jobs: int = OmegaConf.select(config, "hardware.jobs", default=1)
+    jobs = int(OmegaConf.select(config, "hardware.jobs", default=1))
     return cores() if jobs == -1 else jobs
 
 
@@ -114,10 +142,12 @@ def shares_store(config: DictConfig) -> bool:
 
 def refuse_launcher(hydra: Any) -> None:
     """Raise ConfigError if a job alone names a launcher that would take it elsewhere: only -m launches."""
-    if hasattr(_plugin(hydra), "check"):
+    launcher = _launcher(hydra)
+    if launcher and launcher.takes_away:
         chosen = f"hardware={hydra.runtime.choices.get('hardware')}"
         raise ConfigError(f"{chosen}: needs -m, as in kdsweep -m {chosen}; hardware=auto runs one job here")
 
 
-def _plugin(hydra: Any) -> type | None:
-    return Plugins.instance().class_name_to_class.get(hydra.launcher._target_)
+def _launcher(hydra: Any) -> type[SweepLauncher] | None:
+    plugin = Plugins.instance().class_name_to_class.get(hydra.launcher._target_)
+    return plugin if plugin and issubclass(plugin, SweepLauncher) else None

@@ -7,16 +7,18 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
 from kdsweep.sweeps.hydra_private import came_to, failed
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied, SweepLauncher
 from kdsweep.system.foreign_errors import ends_of_workers
 
 
-class JoblibLauncher(joblib_launcher.JoblibLauncher):
+class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
     """A worker that dies breaks joblib's pool, and whatever was under way in it is lost.
 
     Of that, each job runs again alone, from its checkpoint, which tells the one that kills its process: that
     has failed. What had not begun goes on in a new pool.
     """
+
+    takes_away = False
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         returns: list[JobReturn] = []

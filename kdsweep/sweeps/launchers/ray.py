@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.results.result import RESULT, SWEEP, Sweep
 from kdsweep.sweeps.hydra_private import came_to, failed
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied, shares_store
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied, SweepLauncher, shares_store
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -65,7 +64,7 @@ ConfigStore.instance().store(
 )
 
 
-class RayLauncher(Launcher):
+class RayLauncher(SweepLauncher):
     """Every job is awaited, whatever became of the others.
 
     One whose worker dies is tried again by Ray, from its checkpoint; when that does not help it has failed.

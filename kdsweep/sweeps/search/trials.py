@@ -157,18 +157,9 @@ def _open_storage(url: str, folder: Path) -> BaseStorage:
     try:
         try:
             return _storage(url)
-        except (
-            IntegrityError,
-            OperationalError,
-        ):  # another program, such as a dashboard, made the tables at the same moment
+        except (IntegrityError, OperationalError):  # another program made the tables at the same moment
             return _storage(url)
-    except (
-        SQLAlchemyError,
-        ImportError,
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # its driver's, Optuna's
+    except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _not_opened(url, reason) from error
 
