@@ -28,7 +28,7 @@ from kdsweep.config.search import MONITORS
 from kdsweep.errors import ConfigError
 from kdsweep.networks.code import source_digest
 from kdsweep.stage import FORMAT, digest
-from kdsweep.store.store import open_store
+from kdsweep.store.store import place_store
 from kdsweep.sweeps.overrides import sweep_arguments
 from kdsweep.sweeps.search.best import APART
 from kdsweep.sweeps.search.distributions import choices, distribution
@@ -125,7 +125,7 @@ def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
             storage=str(sweeper.storage),
             pruner=sweeper.pruner,
             sweep=str(config.hydra.sweep.dir),
-            locks=open_store(base.store).root / "locks",
+            locks=place_store(base.store).root / "locks",
             n_trials=min(sweeper.n_trials, math.prod(map(len, grid.values()))) if grid else sweeper.n_trials,
             max_failure_rate=sweeper.max_failure_rate,
         ),
