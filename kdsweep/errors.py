@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kdsweep.system.foreign_errors import has_no_home, is_out_of_memory, memory_wanted, system_error_number
 from kdsweep.system.terminal import say
 
 # Read before the command sets the variable for its own purpose.
@@ -46,10 +47,8 @@ class AskedToLeave(KdsweepError):
 
 def disk_is_full(error: BaseException, where: Path) -> str | None:
     """The line for an error of a disk that takes no more at `where`; None for any other error."""
-    # safetensors has an error of its own, whose text names the system's
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    code = int(number[1]) if number else error.errno if isinstance(error, OSError) else None
-    if code not in FULL:
+    code = system_error_number(error)
+    if code is None or code not in FULL:
         return None
     there = next(folder for folder in (where, *where.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
@@ -60,19 +59,13 @@ def disk_is_full(error: BaseException, where: Path) -> str | None:
     )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was not enough, of the machine or of a GPU; torch has errors of its own for it."""
-    told = isinstance(error, RuntimeError) and re.search(r"DefaultCPUAllocator|out of memory", str(error))
-    return isinstance(error, MemoryError) or bool(told)
-
-
 def wants_traceback(config: Any = None) -> bool:
     """Whether tracebacks are asked for: by a config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
     if _TRACEBACKS or config is None:
         return _TRACEBACKS
     try:
         return config.get("debug") is True
-    except Exception:  # it does not resolve, which is told as any mistake
+    except Exception:  # OmegaConf's, without which kdsweep-predict runs: it is told as any mistake
         return False
 
 
@@ -88,8 +81,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, KdsweepError):
         return str(error)
     if is_out_of_memory(error):
-        wanted = re.search(r"tried to allocate ([\d.,]+ \w+)", str(error), re.IGNORECASE)
-        why = f"tried to allocate {wanted[1]}" if wanted else type(error).__name__
+        wanted = memory_wanted(error)
+        why = f"tried to allocate {wanted}" if wanted else type(error).__name__
         return (
             f"memory was not enough ({why}); a smaller training.batch_size helps, or fewer jobs at a time: "
             "a smaller hardware.jobs, on GPUs a larger hardware.gpus_per_job"
@@ -103,7 +96,7 @@ def explain(error: BaseException) -> str:
 
         if told := hydra_says(error):
             return told
-    if "home directory" in str(error):  # pathlib's, of ~
+    if has_no_home(error):
         return "~: where your home directory is is not known; set HOME, or give an absolute path"
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true, or HYDRA_FULL_ERROR=1, shows where)"
 

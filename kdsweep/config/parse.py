@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -33,7 +34,7 @@ def parse(config: DictConfig | dict[str, Any]) -> Config:
 def _resolved(config: DictConfig) -> dict[Any, Any]:
     try:
         values = OmegaConf.to_container(config, resolve=True)
-    except Exception as error:  # an interpolation that leads nowhere, or to what is missing
+    except (OmegaConfBaseException, RecursionError) as error:  # to nowhere, in a circle, to what is missing
         from kdsweep.system.hydra_errors import unresolved
 
         _refuse_missing(config)

@@ -53,12 +53,22 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class PlannedJob:
+    """A job as it is known before the sweep begins: its overrides, the keys of the stages that it needs."""
+
+    overrides: list[str]
+    stages: list[str]
+
+
+@dataclass(frozen=True)
 class SweepInfo:
     """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
 
     And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
     versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
     whose results it tells too. `latency` is what was measured before the first job began.
+    `planned` has every job in the order of their numbers; it is empty for a search, and for a sweep of so
+    many jobs that only some of them are checked.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -74,6 +84,7 @@ class SweepInfo:
     earlier: list[str] = field(default_factory=list)
     latency: Latency | None = None
     confirm_from: int | None = None  # the number of the first job that only confirms
+    planned: list[PlannedJob] = field(default_factory=list)
 
     def result(self, number: int, swept: dict[str, Any]) -> "JobResult":
         """That of a job which begins; until its config is known, it is named as the first job is."""

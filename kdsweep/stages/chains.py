@@ -14,6 +14,7 @@ from kdsweep.config.code import default_options, source_digest, takes
 from kdsweep.errors import ConfigError
 from kdsweep.networks import INIT, SOURCE
 from kdsweep.stage import Objective, Stage, derive
+from kdsweep.stages.graph import in_order
 
 # the student alone, a teacher, and what any method comes to that gives the teacher no weight
 ALONE: Objective = {
@@ -37,9 +38,7 @@ class Plan:
 
     def links(self) -> dict[str, Stage]:
         """Role to stage, in the order in which they are trained."""
-        before, (role, student) = list(self.chain.items())[:-1], list(self.chain.items())[-1]
-        alone = {"scratch": self.scratch} if self.scratch else {}
-        return {**dict(before), **alone, role: student}
+        return in_order(self.chain, {"scratch": self.scratch} if self.scratch else {})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.stage import Stage, digest
+from kdsweep.stages.graph import Graph, Links, Node, nodes
 from kdsweep.store.store import Store
 from kdsweep.store.unfinished import epochs_done
 
@@ -57,23 +58,20 @@ class Pace(NamedTuple):
     threads: int
 
 
-def needs(jobs: Sequence[Mapping[str, Stage]], store: Store, hardware: Hardware) -> dict[str, Need]:
+def needs(jobs: Sequence[Links], store: Store, hardware: Hardware) -> dict[str, Need]:
     """Each stage of the jobs once, by its key; jobs are stages by role, in the order of their training."""
     paces = Paces(store, hardware)
-    found: dict[str, Need] = {}
-    for number, links in enumerate(jobs):
-        for role, stage in links.items():
-            if stage.key not in found:
-                there = store.find(stage.key) is not None
-                done = 0 if there else epochs_done(store.unfinished(stage.key))
-                epochs = 0 if there else max(0, stage.training.total_epochs - done)
-                pace = paces.of(stage)
-                other = pace is not None and pace.threads != hardware.cpu_threads
-                each = pace.seconds if pace else None
-                found[stage.key] = Need(role, stage, [], there, done, epochs, each, other)
-            if number not in found[stage.key].jobs:
-                found[stage.key].jobs.append(number)
-    return found
+    return {key: _need(node, store, paces) for key, node in nodes(jobs).items()}
+
+
+def _need(node: Node, store: Store, paces: "Paces") -> Need:
+    stage = node.stage
+    there = store.find(stage.key) is not None
+    done = 0 if there else epochs_done(store.unfinished(stage.key))
+    epochs = 0 if there else max(0, stage.training.total_epochs - done)
+    pace = paces.of(stage)
+    other = pace is not None and pace.threads != paces.threads
+    return Need(*node, there, done, epochs, pace.seconds if pace else None, other)
 
 
 class Paces:
@@ -129,32 +127,29 @@ def _kind(description: Mapping[str, Any]) -> str:
 def makespan(jobs: Sequence[Sequence[Need]], at_once: int) -> float:
     """Seconds until all jobs have their stages, so many at a time, each working as `job.py` does.
 
-    A job trains whichever of its stages is not trained by another and has its parents; only if there is none
-    it waits. A stage whose time is not known takes none.
+    A job trains whichever of its stages may begin; only if there is none it waits. A stage whose time is not
+    known takes none.
     """
-    finished: dict[str, float] = {need.stage.key: 0.0 for job in jobs for need in job if need.there}
-    waiting = [list(job) for job in jobs]
+    times = {need.stage.key: need.seconds or 0.0 for job in jobs for need in job}
+    trained = {need.stage.key for job in jobs for need in job if need.there}
+    graph = Graph.of([{need.stage.key: need.stage for need in job} for job in jobs], trained)
+    until: dict[str, float] = {}  # what is under way
     events = [(0.0, job) for job in range(min(at_once, len(jobs)))]  # when a job looks for what to do
     queue, end = iter(range(len(events), len(jobs))), 0.0
     while events:
         now, job = heapq.heappop(events)
-        waiting[job] = [need for need in waiting[job] if finished.get(need.stage.key, now + 1) > now]
-        if not waiting[job]:
-            end = max(end, now)
+        for key in [key for key, at in until.items() if at <= now]:
+            graph.end([key])
+            del until[key]
+        if not graph.missing(job):
+            end = now
             following = next(queue, None)
             if following is not None:
                 heapq.heappush(events, (now, following))
-            continue
-        free = [
-            need for need in waiting[job] if need.stage.key not in finished and _taught(need, finished, now)
-        ]
-        if free:
-            done = finished[free[0].stage.key] = now + (free[0].seconds or 0.0)
+        elif ready := graph.ready(job):
+            graph.begin(ready[:1])
+            until[ready[0]] = now + times[ready[0]]
+            heapq.heappush(events, (until[ready[0]], job))
         else:
-            done = min(at for need in waiting[job] if (at := finished.get(need.stage.key, 0)) > now)
-        heapq.heappush(events, (done, job))
+            heapq.heappush(events, (min(until[key] for key in graph.missing(job) if key in until), job))
     return end
-
-
-def _taught(need: Need, finished: Mapping[str, float], now: float) -> bool:
-    return all(finished.get(parent.key, now + 1) <= now for parent in need.stage.parents)

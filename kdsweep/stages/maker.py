@@ -27,6 +27,7 @@ from kdsweep.results.network import NetworkResult
 from kdsweep.stage import FORMAT, Stage, digest
 from kdsweep.stages.classes import metadata
 from kdsweep.stages.figures import Figures
+from kdsweep.stages.graph import Graph, nodes
 from kdsweep.store.store import Busy, Origin, Remote, Store
 
 if TYPE_CHECKING:
@@ -80,30 +81,26 @@ class Maker:
         One that another job is training is left for later while there is another to train; where there is
         none, this job waits for whichever is there first.
         """
-        finished: dict[str, StageFinished] = {}
+        graph, stages = Graph.of([links]), nodes([links])
+        finished: dict[str, StageFinished] = {}  # by key
         told: set[str] = set()
-        while len(finished) < len(links):
-            there = {each.key for each in finished.values()}
-            ready = {
-                role: stage
-                for role, stage in links.items()
-                if role not in finished and there.issuperset(parent.key for parent in stage.parents)
-            }
-            for role, stage in ready.items():
+        while ready := graph.ready():
+            for key in ready:
                 with suppress(Busy):
-                    known = {each.key: each for each in finished.values()}
-                    if stage.key in known:
-                        finished[role] = replace(known[stage.key], role=role)
-                        self.emit(finished[role])
-                    else:
-                        finished[role] = self._obtain_stage(role, stage)
+                    finished[key] = self._obtain_stage(stages[key].role, stages[key].stage)
+                    graph.end([key])
                     break
             else:
-                for role in ready.keys() - told:
-                    self.emit(Waiting(role))
-                told |= ready.keys()
+                for key in ready:
+                    if key not in told:
+                        self.emit(Waiting(stages[key].role))
+                told |= set(ready)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-        return {role: finished[role] for role in links}
+        by_role = {role: replace(finished[stage.key], role=role) for role, stage in links.items()}
+        for role, stage in links.items():
+            if role != stages[stage.key].role:
+                self.emit(by_role[role])
+        return by_role
 
     def _obtain_stage(self, role: str, stage: Stage) -> StageFinished:
         """Have the stage trained, its parents being there, and report how that went.

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from socket import gethostname
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from filelock import FileLock, Timeout
 
@@ -72,33 +72,38 @@ class Store:
     """`used` are the keys of what was found or made through this object; `budget` is in GB; `source` is
     another store, which is only read.
 
-    The folder is made where it is missing. Raises KdsweepError if it cannot be, or holds what is not a
-    store's: files of a store come and go, and none but its own may.
+    Whoever only looks makes nothing: the folder is made by `made`, and with the first entry.
     """
 
     def __init__(
         self, root: str | Path, budget: float | None = None, source: str | Path | None = None
     ) -> None:
-        self.root, self.budget = Path(root).absolute(), budget
+        self.root, self.shown, self.budget = Path(root).absolute(), str(root), budget
         self.source = Path(source).absolute() if source is not None else None
         self.used: set[str] = set()
-        folders = [self.root / name for name in ("unfinished", "damaged", "locks")]
+
+    def made(self) -> Self:
+        """Have its folder where it is missing.
+
+        Raises KdsweepError if it cannot be made, or holds what is not a store's: files of a store come and
+        go, and none but its own may.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not (self.root / MARKER).exists():
                 if any(self.root.iterdir()):
-                    own = Path(root) / "kdsweep-store"
                     raise KdsweepError(
-                        f"store={root}: holds other files and is no store of kdsweep; give a folder of its "
-                        f"own, such as {own}"
+                        f"store={self.shown}: holds other files and is no store of kdsweep; give a folder of "
+                        f"its own, such as {Path(self.shown) / OWN}"
                     )
                 (self.root / MARKER).write_text(
                     "A store of kdsweep: `kdsweep-store list` shows what is in it.\n"
                 )
-            for folder in folders:
-                folder.mkdir(exist_ok=True)
+            for name in ("unfinished", "damaged", "locks"):
+                (self.root / name).mkdir(exist_ok=True)
         except OSError as error:
-            raise KdsweepError(f"store={root}: cannot be made a folder: {error.strerror}") from error
+            raise KdsweepError(f"store={self.shown}: cannot be made a folder: {error.strerror}") from error
+        return self
 
     @property
     def folders(self) -> list[Path]:
@@ -135,7 +140,7 @@ class Store:
         """
         if entry := self.find(key):
             return entry, True
-        with self._lock(key, waiting, wait):
+        with self.made()._lock(key, waiting, wait):
             if entry := self.find(key):
                 return entry, True
             self._clear(key)
@@ -224,10 +229,13 @@ class Store:
 
 
 def open_store(root: str | Path, budget: float | None = None) -> Store:
-    """The store of a config. One that this user may not write to is a source beside a store in the working
-    directory, which gets what is new.
+    """The store of a config, made where it is missing. Raises KdsweepError as `place_store` and `made` do."""
+    return place_store(root, budget).made()
 
-    Raises KdsweepError as Store does.
+
+def place_store(root: str | Path, budget: float | None = None) -> Store:
+    """The store of a config, of which nothing is made. One that this user may not write to is a source beside
+    a store in the working directory, which gets what is new; KdsweepError where that has no room for one.
     """
     folder = Path(root).absolute()
     if not (folder / MARKER).is_file() or all(map(is_writable, (folder, folder / "locks"))):

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdsweep.errors import explain, tell, wants_traceback
 from kdsweep.results.record import Record
-from kdsweep.results.result import OPTIMUM, SWEEP, JobResult, SweepInfo
+from kdsweep.results.result import OPTIMUM, SWEEP, JobResult, PlannedJob, SweepInfo
 from kdsweep.sweeps.checks import (
     check_database,
     check_hydra,
@@ -39,7 +39,7 @@ from kdsweep.sweeps.checks import (
 from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import check_confirm
 from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
-from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once
+from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once, shares_store
 from kdsweep.sweeps.overrides import combinations, count, key_of, read_overrides, swept_values
 from kdsweep.system.terminal import say
 from kdsweep.tracking.database import begin_database
@@ -94,6 +94,7 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             if self.run:
+                # no job's file says that the sweep itself was interrupted or refused; Hydra tells it so alone
                 self._end(self.run, config, sys.exc_info()[1])
         except Exception as error:
             if self.run:
@@ -115,7 +116,8 @@ class SweepCallback(Callback):
         every = prod(map(count, overrides))
         if grid:
             check_number(every, bool(config.get("plan")))
-        jobs = combinations(overrides, every if config.get("plan") and grid else JOBS_CHECKED)
+        whole = grid and (config.get("plan") or not shares_store(config))  # turns go by every job's stages
+        jobs = combinations(overrides, every if whole else JOBS_CHECKED)
         prepared = check_jobs(config, jobs)
         refuse_unused(config, [job.config for job in prepared])
         first = prepared[0].config
@@ -147,7 +149,8 @@ class SweepCallback(Callback):
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
         sweep = SweepInfo.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
-        self.run.artifact(replace(sweep, latency=latency).save(folder))
+        planned = planned_jobs(jobs, prepared) if grid and len(jobs) == every else []
+        self.run.artifact(replace(sweep, latency=latency, planned=planned).save(folder))
         console().print(f"{jobs_count}: {_subject(first)}", markup=False)
         if not keys and trials is None:
             print("nothing is swept: a sweep of one job; with -m a key takes several values: temperature=1,4")
@@ -222,6 +225,11 @@ def log_best(sweep: SweepInfo, results: Sequence[JobResult]) -> None:
     tracking = Tracking.model_validate(sweep.config["tracking"])
     for line in log_student(sweep, results, tracking, sweep.config.get("register")):
         print(f"  {line}")
+
+
+def planned_jobs(jobs: Sequence[Sequence[str]], prepared: "Sequence[Job]") -> list[PlannedJob]:
+    keys = ([stage.key for stage in job.plan.links().values()] for job in prepared)
+    return [PlannedJob(list(lines), stages) for lines, stages in zip(jobs, keys, strict=True)]
 
 
 def _count(jobs: int, keys: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ Hydra imports this module at every start: keep it light.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -19,6 +19,7 @@ from kdsweep.sweeps.compose import composed_values
 from kdsweep.sweeps.folders import why_unwritable
 from kdsweep.sweeps.launchers.base import jobs_at_once, refuse_launcher
 from kdsweep.sweeps.overrides import count, key_of
+from kdsweep.sweeps.search.sweeper import Search
 from kdsweep.tracking.database import database_file
 
 if TYPE_CHECKING:
@@ -132,9 +133,9 @@ def refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
 
 def check_sweeper(config: DictConfig) -> int | None:
     """How many trials the sweeper will run, None if all jobs; ConfigError if it can tell that it cannot."""
-    plugin: Any = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
-    check: Callable[[DictConfig], int] | None = getattr(plugin, "check", None)
-    return check(config) if check else OmegaConf.select(config, "hydra.sweeper.n_trials")
+    plugin = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
+    trials: int | None = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    return Search.check(config) if plugin is Search else trials
 
 
 def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:

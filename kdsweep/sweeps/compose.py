@@ -1,7 +1,8 @@
 """The config of every job of a sweep, composed once per choice of groups and not once per job.
 
 Composing takes Hydra a tenth of a second. Jobs that choose the same files of the groups differ by values,
-and these are put into a copy by Hydra's own function, in the order in which they are given.
+and these are put into a copy as Hydra puts them, in the order in which they are given. Where that fails,
+Hydra composes the job itself, and says what is wrong with it.
 Hydra imports this module at every start: keep it light.
 """
 
@@ -10,14 +11,17 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from kdsweep.sweeps.plain import PlainConfig
+
+ADDS = (OverrideType.ADD, OverrideType.FORCE_ADD)
 
 
 def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
@@ -39,17 +43,36 @@ def composed_values(
         yield composer.config(job) if values is None else values
 
 
-class SweepLoader(ConfigLoaderImpl):
+class SweepLoader(ConfigLoader):
     """Hydra's loader for launchers: a process composes the jobs that it runs as `compose` does."""
 
     def __init__(self, loader: ConfigLoader) -> None:
-        self.__dict__.update(vars(loader))
+        self.loader = loader
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         hydra = master_config.hydra
         told = str(OmegaConf.to_container(hydra.overrides.hydra))  # as it is: it may speak of a job's number
-        composer = _whole.setdefault((str(hydra.sweep.dir), told), _WholeComposer(self, master_config))
+        key = str(hydra.sweep.dir), told
+        composer = _whole.setdefault(key, _WholeComposer(self.loader, master_config))
         return composer.config(sweep_overrides)
+
+    def load_configuration(self, *given: Any, **options: Any) -> DictConfig:
+        return self.loader.load_configuration(*given, **options)
+
+    def get_search_path(self) -> Any:
+        return self.loader.get_search_path()
+
+    def get_sources(self) -> Any:
+        return self.loader.get_sources()
+
+    def list_groups(self, parent_name: str) -> list[str]:
+        return self.loader.list_groups(parent_name)
+
+    def get_group_options(self, *given: Any, **options: Any) -> list[str]:
+        return self.loader.get_group_options(*given, **options)
+
+    def compute_defaults_list(self, *given: Any, **options: Any) -> Any:
+        return self.loader.compute_defaults_list(*given, **options)
 
 
 class _Composer:
@@ -68,10 +91,11 @@ class _Composer:
                 if chosen not in self.bases:
                     self.bases[chosen] = self._composed(chosen)
                 config = copy.deepcopy(self.bases[chosen])
-                ConfigLoaderImpl._apply_overrides_to_config(values, config)
+                for override in values:
+                    _put(config, override)
                 self._record(config, job)
                 return config
-            except Exception:  # Hydra says it better
+            except (HydraException, OmegaConfBaseException):  # Hydra says it better
                 pass
         return self._composed(job)
 
@@ -104,7 +128,7 @@ class _WholeComposer(_Composer):
     """With the node hydra."""
 
     def _composed(self, job: Sequence[str]) -> DictConfig:
-        return ConfigLoaderImpl.load_sweep_config(self.loader, self.master, list(job))  # type: ignore[arg-type]
+        return self.loader.load_sweep_config(self.master, list(job))
 
     def _record(self, config: DictConfig, job: Sequence[str]) -> None:
         config.hydra.overrides.task = list(job)
@@ -116,4 +140,13 @@ _whole: dict[tuple[str, str], _WholeComposer] = {}  # of the process, by sweep
 def _is_plain(override: Override) -> bool:
     """Whether it gives a value to keys of the job, and nothing else; a dictionary for a group does so too."""
     of_hydra = override.key_or_group.split(".")[0] == "hydra"
-    return not (override.is_delete() or override.is_sweep_override() or override.package or of_hydra)
+    gives = override.type in (OverrideType.CHANGE, *ADDS)
+    return gives and not (override.is_sweep_override() or override.package or of_hydra)
+
+
+def _put(config: DictConfig, override: Override) -> None:
+    key, value = override.key_or_group, override.value()
+    there = OmegaConf.select(config, key, throw_on_missing=False) is not None
+    if override.type == OverrideType.ADD and there and not isinstance(value, dict | list):
+        raise HydraException(f"{key} is there already")
+    OmegaConf.update(config, key, value, merge=True, force_add=override.type in ADDS)

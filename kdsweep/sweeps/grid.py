@@ -1,52 +1,70 @@
-"""The sweeper of every combination: Hydra's basic one, for jobs that are checked already, and `confirm`.
+"""The sweeper of every combination, whose jobs the callback has checked and planned, and `confirm`.
 
 Hydra imports this module at every start: keep it light.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.errors import ConfigError
 from kdsweep.results.result import SWEEP
 from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import confirm
+from kdsweep.sweeps.overrides import combinations, count, read_overrides
 
 
-class GridSweeper(BasicSweeper):
-    """Hydra's own, but that jobs are not composed before the first runs: SweepCallback has checked them.
+class GridSweeper(Sweeper):
+    """As Hydra's basic sweeper, but no job is composed before the first runs: SweepCallback has checked them.
 
     Its launcher has a SweepLoader.
     """
 
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None) -> None:
+        """`params` are read with the other overrides of the sweep."""
+        self.max_batch_size = max_batch_size
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         quick = replace(hydra_context, config_loader=SweepLoader(hydra_context.config_loader))
-        super().setup(hydra_context=quick, task_function=task_function, config=config)
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Nothing is left to be found."""
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=quick, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> Any:
-        assert self.config is not None and self.launcher is not None
-        if not (Path(self.config.hydra.sweep.dir) / SWEEP).is_file():
+        config, launcher = self.config, self.launcher
+        assert config is not None and launcher is not None
+        folder = Path(config.hydra.sweep.dir)
+        if not (folder / SWEEP).is_file():
             raise ConfigError("hydra.callbacks.sweep: must be as it is, it checks the sweep and records it")
-        returns = super().sweep(arguments)
-        assert self.overrides is not None
-        if wanted := self.config.get("confirm"):
-            jobs = [job for batch in self.overrides for job in batch]
-            confirm(wanted, Path(self.config.hydra.sweep.dir), jobs.__getitem__, self.launcher.launch)
+        OmegaConf.save(config, folder / "multirun.yaml")
+        overrides = read_overrides(config)
+        jobs = combinations(overrides, prod(map(count, overrides)))
+        size, returns = self.max_batch_size or len(jobs), []
+        for first in range(0, len(jobs), size):
+            returns.append(launcher.launch(jobs[first : first + size], initial_job_idx=first))
+            for job in returns[-1]:
+                _ = job.return_value  # raises what the job raised
+        if wanted := config.get("confirm"):
+            confirm(wanted, folder, jobs.__getitem__, launcher.launch)
         return returns
 
 
 @dataclass
-class GridSweeperConf(BasicSweeperConf):
+class GridSweeperConf:
+    """The keys of Hydra's basic sweeper."""
+
     _target_: str = "kdsweep.sweeps.grid.GridSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
 
 
 ConfigStore.instance().store(

@@ -31,7 +31,8 @@ def _parsed(line: str) -> Override:
 def sweep_arguments(config: DictConfig) -> list[str]:
     """The sweep's overrides, those of the sweeper's own config first; of several for a key the last."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    arguments = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # a job's machine resolves
+    arguments = [f"{key}={value}" for key, value in params.items()] + task
     parsed = OverridesParser.create().parse_overrides(arguments)
     last = {(key_of(each), each.is_delete()): str(each.input_line) for each in parsed}
     return list(last.values())

@@ -2,12 +2,29 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
+from kdsweep.system.foreign_errors import is_of_another_schema
+
+# The errors of libraries that reach for servers, databases and artifacts; requests' are the system's own.
+OF_LIBRARIES = (
+    "mlflow.exceptions.MlflowException",
+    "sqlalchemy.exc.SQLAlchemyError",
+    "alembic.util.exc.CommandError",
+    "json.decoder.JSONDecodeError",  # what answers is no MLflow
+    "boto3.exceptions.Boto3Error",
+    "botocore.exceptions.BotoCoreError",
+    "botocore.exceptions.ClientError",
+    "azure.core.exceptions.AzureError",
+    "google.api_core.exceptions.GoogleAPIError",
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,9 +46,23 @@ def connect(uri: str) -> "MlflowClient":
     import_mlflow()
     from mlflow import MlflowClient
 
-    try:
+    with answering(uri):
         return MlflowClient(uri)
-    except Exception as error:
+
+
+def losses(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """How MLflow's client ends when it cannot answer, and `others`; any other error is a mistake of ours."""
+    named = [name.rpartition(".") for name in OF_LIBRARIES]
+    loaded = [getattr(sys.modules[module], kind) for module, _, kind in named if module in sys.modules]
+    return OSError, ImportError, *loaded, *others  # a database's driver may not be installed
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Around calls of MLflow's client. Raises KdsweepError if MLflow does not answer."""
+    try:
+        yield
+    except losses() as error:
         raise silent(uri, error) from error
 
 
@@ -51,7 +82,7 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
 
     try:
         return Path(download_artifacts(uri, tracking_uri=tracking_uri))
-    except Exception as error:
+    except losses() as error:
         return KdsweepError(
             f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); it must be up, and the "
             "run must have this artifact"
@@ -59,10 +90,8 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
 
 
 def silent(uri: str, error: Exception) -> KdsweepError:
-    """What is told of MLflow's `error`; one that tells it already is left as it is."""
-    if isinstance(error, KdsweepError):
-        return error
-    if "out-of-date database schema" in str(error) or "Can't locate revision" in str(error):
+    """What is told of MLflow's `error`."""
+    if is_of_another_schema(error):
         return KdsweepError(
             f"tracking.uri={uri}: of another version of MLflow; make a copy of it, then "
             f"`mlflow db upgrade {uri}` brings it to the installed one's"

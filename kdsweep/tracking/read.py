@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kdsweep.errors import KdsweepError
 from kdsweep.results.names import options_of
 from kdsweep.results.result import INTERRUPTED, PRUNED, RESULT, SWEEP, JobResult, SweepInfo
-from kdsweep.tracking.client import connect, silent
+from kdsweep.tracking.client import answering, connect, losses
 from kdsweep.tracking.database import database_file
 from kdsweep.tracking.run import CONFIRMS_TAG, ERROR_TAG, NUMBER_TAG, ROLE_TAG, SWEPT_TAG, USED_TAG
 
@@ -35,21 +35,16 @@ def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
     client = _existing(uri)
     from mlflow.entities import ViewType
 
-    try:
-        for experiment in client.search_experiments(view_type=ViewType.ALL):
-            token: str | None = ""
-            while token is not None:
-                page = client.search_runs(
-                    [experiment.experiment_id], "", ViewType.ALL, 1000, None, token or None
-                )
-                for run in page:
-                    tags = run.data.tags
-                    keys = tags.get(USED_TAG, tags.get("kdsweep.stage", ""))
-                    deleted = "deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage)
-                    yield run.info.run_id, run.info.run_name, keys.split(",") if keys else [], deleted
-                token = page.token or None
-    except Exception as error:
-        raise silent(uri, error) from error
+    with answering(uri):
+        found = [
+            (run, experiment)
+            for experiment in client.search_experiments(view_type=ViewType.ALL)
+            for run in _search(client, experiment.experiment_id, "", ViewType.ALL)
+        ]
+    for run, experiment in found:
+        keys = run.data.tags.get(USED_TAG, "")
+        deleted = "deleted" in (run.info.lifecycle_stage, experiment.lifecycle_stage)
+        yield run.info.run_id, run.info.run_name, keys.split(",") if keys else [], deleted
 
 
 def _existing(uri: str) -> "MlflowClient":
@@ -69,12 +64,8 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[SweepInfo, list[JobResu
     Raises KdsweepError if there is none, or MLflow does not answer.
     """
     client = _existing(uri)
-    try:
+    with answering(uri):
         found = list(_sweeps(client, named))
-    except KdsweepError:
-        raise
-    except Exception as error:
-        raise silent(uri, error) from error
     if not found:
         raise KdsweepError(
             f"{named}: no sweep of that name; give the folder of a sweep, the id of a run, or the name of an "
@@ -91,13 +82,12 @@ def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, JobResult]:
     if not run_ids:
         return {}
     client = _existing(uri)
-    try:
-        with tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
-            found = list(pool.map(lambda run_id: _of_run(client, run_id, Path(there)), run_ids))
-    except KdsweepError:
-        raise
-    except Exception as error:
-        raise silent(uri, error) from error
+    with (
+        answering(uri),
+        tempfile.TemporaryDirectory() as there,
+        ThreadPoolExecutor(DOWNLOADS) as pool,
+    ):
+        found = list(pool.map(lambda run_id: _of_run(client, run_id, Path(there)), run_ids))
     return {run_id: result for run_id, result in zip(run_ids, found, strict=True) if result}
 
 
@@ -202,7 +192,7 @@ def _loaded(kind: type[Loaded], client: "MlflowClient", run: "Run", name: str, f
     there.mkdir(exist_ok=True)
     try:
         client.download_artifacts(run.info.run_id, name, str(there))
-    except Exception:
+    except losses():
         if any(artifact.path == name for artifact in client.list_artifacts(run.info.run_id)):
             raise  # it could not be fetched, which is not the same
         return None
@@ -212,12 +202,13 @@ def _loaded(kind: type[Loaded], client: "MlflowClient", run: "Run", name: str, f
         raise KdsweepError(f"run {run.info.run_id}: its {name} cannot be read ({error})") from error
 
 
-def _search(client: "MlflowClient", experiment: str, which: str) -> "list[Run]":
-    """Every run, the oldest first."""
+def _search(client: "MlflowClient", experiment: str, which: str, view: int = 1) -> "list[Run]":
+    """Every run, the oldest first; a `view` of MLflow's has those that were deleted, too."""
     runs: list[Run] = []
+    oldest = ["attributes.start_time ASC"]
     token: str | None = ""
     while token is not None:
-        page = client.search_runs([experiment], which, 1, 1000, ["attributes.start_time ASC"], token or None)
+        page = client.search_runs([experiment], which, view, 1000, oldest, token or None)
         runs += page
         token = page.token or None
     return runs

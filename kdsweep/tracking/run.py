@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from kdsweep.errors import Pruned
+from kdsweep.errors import KdsweepError, Pruned
 from kdsweep.results.events import EpochEnded, Event, StageFinished
 from kdsweep.system.liveness import Alive
 from kdsweep.system.signals import uninterrupted
-from kdsweep.tracking.client import reason, silent
+from kdsweep.tracking.client import answering, losses, reason
 from kdsweep.tracking.system import monitor
 
 if TYPE_CHECKING:
@@ -71,14 +71,16 @@ class Run:
         self.client = tracker.client
         self._alive = Alive(tracker.locks, "run")  # before the run is there, so that it is never without
         tags = {**tags, LOCK_TAG: self._alive.text}
+        named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
         try:
-            self.id = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags).info.run_id
-            named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
-            self.client.log_batch(self.id, params=named)
+            with answering(tracker.uri):
+                run = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags)
+                self.id = run.info.run_id
+                self.client.log_batch(self.id, params=named)
             self._monitor = monitor(self.id, tracker.uri)
-        except Exception as error:
+        except Exception:
             self.end("FAILED", "MLflow did not take the params")
-            raise silent(tracker.uri, error) from error
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -199,7 +201,7 @@ class Run:
             with tempfile.TemporaryDirectory() as there:
                 fetched = Path(self.client.download_artifacts(run_id, kept_folder(key), there))
                 shutil.copytree(fetched, folder, dirs_exist_ok=True)
-        except Exception as error:
+        except losses() as error:
             log.warning("stage %s cannot be had from MLflow, it is trained here: %s", key[:8], reason(error))
             return False
         return True
@@ -216,7 +218,7 @@ class Run:
         try:
             with uninterrupted():
                 call()
-        except Exception as error:
+        except losses(KdsweepError) as error:
             self._silent_until = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
             log.warning("MLflow is lost, the job goes on without it: %s", reason(error))
             return False

@@ -3,6 +3,8 @@
 import logging
 from typing import TYPE_CHECKING
 
+from kdsweep.tracking.client import losses
+
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -20,7 +22,7 @@ def monitor(run_id: str, uri: str) -> "SystemMetricsMonitor | None":
 
         begun = SystemMetricsMonitor(run_id, tracking_uri=uri)
         begun.start()
-    except Exception as error:
+    except losses() as error:
         log.warning("system metrics are not logged (%s); they need pip install psutil", error)
         return None
     return begun

@@ -1,5 +1,6 @@
 """The experiment that runs belong to, and what dead processes left in it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from socket import gethostname
 
@@ -9,7 +10,7 @@ from kdsweep.config import Tracking
 from kdsweep.store.store import Store
 from kdsweep.system.liveness import left_behind
 from kdsweep.system.signals import uninterrupted
-from kdsweep.tracking.client import connect, import_mlflow, silent
+from kdsweep.tracking.client import answering, connect, import_mlflow
 from kdsweep.tracking.database import database_file, database_lock, place_database
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 
@@ -26,11 +27,8 @@ class Tracker:
         place_database(self.uri)
         file = database_file(self.uri)
         lock = database_lock(file) if file else FileLock(self.locks / "database.lock")
-        try:
-            with lock:  # or processes would race on its migrations
-                self._open(config.experiment)
-        except Exception as error:
-            raise silent(self.uri, error) from error
+        with answering(self.uri), lock:  # or processes would race on its migrations
+            self._open(config.experiment)
 
     @uninterrupted()
     def _open(self, experiment: str) -> None:
@@ -50,19 +48,23 @@ class Tracker:
         It was KILLED, unless it only could not tell MLflow how it ended.
         Raises KdsweepError if MLflow does not answer.
         """
-        try:
-            for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-                with left_behind(run.data.tags.get(LOCK_TAG, "")) as lock:
-                    if lock:
-                        self._close(run.info.run_id, lock)
-        except Exception as error:
-            raise silent(self.uri, error) from error
+        with answering(self.uri):
+            running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
+        for run in running:
+            with left_behind(run.data.tags.get(LOCK_TAG, "")) as lock:
+                if lock:
+                    self._close(run.info.run_id, lock)
 
     def run_that_kept(self, key: str) -> str | None:
         """A run among whose artifacts are the files of a stage, whichever experiment it belongs to."""
         experiments = [each.experiment_id for each in self.client.search_experiments()]
         found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
         return found[0].info.run_id if found else None
+
+    def kept(self, keys: Iterable[str]) -> set[str]:
+        """Those of stages that a run has kept. Raises KdsweepError if MLflow does not answer."""
+        with answering(self.uri):
+            return {key for key in keys if self.run_that_kept(key)}
 
     @uninterrupted()
     def close_children(self, parent: str) -> None:
@@ -79,8 +81,9 @@ class Tracker:
     def _close(self, run_id: str, lock: Path) -> None:
         """With its lock in hand, so that a run which ended meanwhile is not told another end."""
         told = lock.with_suffix(".status")
-        if self.client.get_run(run_id).info.status == "RUNNING":
-            status = told.read_bytes().decode(errors="replace") if told.exists() else ""
-            self.client.set_terminated(run_id, status if status in ENDS else "KILLED")
+        status = told.read_bytes().decode(errors="replace") if told.exists() else ""
+        with answering(self.uri):
+            if self.client.get_run(run_id).info.status == "RUNNING":
+                self.client.set_terminated(run_id, status if status in ENDS else "KILLED")
         told.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def forget() -> None:
 
 
 def test_an_entry_is_made_once(tmp_path):
-    store = Store(tmp_path / "store")
+    store = Store(tmp_path / "store").made()
     entry, there = store.obtain("key", write("first"), origin=MADE)
     again, there_again = store.obtain("key", write("second"), origin=MADE)
     assert (there, there_again) == (False, True)
@@ -43,7 +43,7 @@ def test_an_entry_is_made_once(tmp_path):
 
 
 def test_a_maker_that_fails_leaves_nothing(tmp_path):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
 
     def fail(folder: Path) -> None:
         (folder / "file").write_text("half")
@@ -78,7 +78,7 @@ def _replace(entry: Path, by: Callable[[Path], object]) -> None:
      "a broken link", "a folder for a file"],
 )  # fmt: skip
 def test_damage_is_set_aside_and_made_anew(tmp_path, caplog, damage):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     entry, _ = store.obtain("key", write("right"), origin=MADE)
     file, sums = entry / "file", entry / SUMS
     {
@@ -109,7 +109,7 @@ def test_damage_is_set_aside_and_made_anew(tmp_path, caplog, damage):
 
 
 def test_what_a_killed_maker_left_is_cleared(tmp_path):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     (tmp_path / ".key-left").mkdir(parents=True)
     (tmp_path / ".other-left").mkdir()
     store.obtain("key", write("made"), origin=MADE)
@@ -118,7 +118,7 @@ def test_what_a_killed_maker_left_is_cleared(tmp_path):
 
 
 def test_sums_are_those_of_sha256sum(tmp_path):
-    entry, _ = Store(tmp_path).obtain("key", write("abc"), origin=MADE)
+    entry, _ = Store(tmp_path).made().obtain("key", write("abc"), origin=MADE)
     sums = (entry / SUMS).read_text().splitlines()
     assert sums[2] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  file"
     assert [line.split()[1] for line in sums[1:]] == ["entry.json", "file"]
@@ -128,7 +128,7 @@ def test_sums_are_those_of_sha256sum(tmp_path):
 
 def test_an_entry_says_what_it_is(tmp_path):
     origin = Origin("logits", {"logits": "a", "split": "val"}, ["a"], "mlp", "student")
-    entry, _ = Store(tmp_path).obtain("key", write("abc"), origin=origin)
+    entry, _ = Store(tmp_path).made().obtain("key", write("abc"), origin=origin)
     told = json.loads((entry / ENTRY).read_text())
     assert (told["key"], told["kind"], told["parents"], told["network"]) == ("key", "logits", ["a"], "mlp")
     assert told["made_from"] == {"logits": "a", "split": "val"}
@@ -137,11 +137,11 @@ def test_an_entry_says_what_it_is(tmp_path):
 
 
 def test_who_does_not_want_to_wait_is_told(tmp_path):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
 
     def make(folder: Path) -> None:
         with pytest.raises(Busy):
-            Store(tmp_path).obtain("key", write("other"), origin=MADE, wait=False)
+            Store(tmp_path).made().obtain("key", write("other"), origin=MADE, wait=False)
         (folder / "file").write_text("made")
 
     assert store.obtain("key", make, origin=MADE)[1] is False
@@ -158,7 +158,7 @@ class SafetensorError(Exception):
      SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")],
 )  # fmt: skip
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, error):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
 
     def fill(folder: Path) -> None:
         (folder / "file").write_text("half")
@@ -173,12 +173,14 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, error):
 
 
 def test_a_store_has_a_budget(tmp_path):
-    Store(tmp_path).obtain("key", lambda folder: (folder / "file").write_bytes(bytes(10**6)), origin=MADE)
+    Store(tmp_path).made().obtain(
+        "key", lambda folder: (folder / "file").write_bytes(bytes(10**6)), origin=MADE
+    )
     assert 10**6 < size_of(tmp_path) < 1.01 * 10**6
-    Store(tmp_path).check_budget()
-    Store(tmp_path, budget=0.0011).check_budget()
+    Store(tmp_path).made().check_budget()
+    Store(tmp_path, budget=0.0011).made().check_budget()
     with pytest.raises(KdsweepError, match=r"store_budget=0.0009: .* has 0.001 GB; .*remove --unused"):
-        Store(tmp_path, budget=0.0009).check_budget()
+        Store(tmp_path, budget=0.0009).made().check_budget()
 
 
 def _slow_maker(root: str, queue) -> None:
@@ -189,7 +191,7 @@ def _slow_maker(root: str, queue) -> None:
         (folder / "file").write_text("made")
         made.append(1)
 
-    Store(root).obtain("key", make, lambda: waited.append(1), origin=MADE)
+    Store(root).made().obtain("key", make, lambda: waited.append(1), origin=MADE)
     queue.put((len(made), len(waited)))
 
 
@@ -206,7 +208,7 @@ def test_processes_that_need_one_key_make_it_once(tmp_path):
 
 
 def test_unfinished_work_goes_when_the_entry_is_there(tmp_path):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     store.unfinished("key").mkdir()
     (store.unfinished("key") / "checkpoint").write_text("…")
     store.obtain("key", write("done"), origin=MADE)
@@ -216,7 +218,7 @@ def test_unfinished_work_goes_when_the_entry_is_there(tmp_path):
 def test_a_store_that_cannot_be_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(KdsweepError, match="store="):
-        Store(tmp_path / "file")
+        Store(tmp_path / "file").made()
 
 
 NOBODY = 65534
@@ -252,12 +254,12 @@ def test_files_have_the_mode_of_the_umask(tmp_path):
         (folder / "private").touch(mode=0o600)
         (folder / "plain").touch()
 
-    entry, _ = Store(tmp_path).obtain("key", make, origin=MADE)
+    entry, _ = Store(tmp_path).made().obtain("key", make, origin=MADE)
     assert {file.stat().st_mode for file in entry.iterdir()} == {(entry / "plain").stat().st_mode}
 
 
 def test_what_cannot_be_read_is_not_damaged(shared, caplog):
-    store = Store(shared / "store")
+    store = Store(shared / "store").made()
     entry, _ = store.obtain("key", write("right"), origin=MADE)
     (entry / "file").chmod(0)
     for folder in (store.root, *store.root.iterdir()):
@@ -274,7 +276,7 @@ def test_what_cannot_be_read_is_not_damaged(shared, caplog):
 
 
 def test_a_store_that_may_only_be_read_is_a_source(shared, monkeypatch, caplog):
-    theirs = Store(shared / "theirs")
+    theirs = Store(shared / "theirs").made()
     entry, _ = theirs.obtain("key", write("theirs"), origin=MADE)
     spoilt, _ = theirs.obtain("spoilt", write("theirs"), origin=MADE)
     (spoilt / "file").write_text("thei")
@@ -297,14 +299,14 @@ def test_a_store_that_may_only_be_read_is_a_source(shared, monkeypatch, caplog):
 
 
 def test_a_lock_that_is_none_is_told(tmp_path):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     (tmp_path / "locks" / "key.lock").mkdir()
     with pytest.raises(KdsweepError, match=r"locks/key.lock cannot be locked: Is a directory; remove it"):
         store.obtain("key", write("mine"), origin=MADE)
 
 
 def test_where_nothing_may_be_written_is_told(shared, monkeypatch):
-    theirs = Store(shared / "kdsweep-store")
+    theirs = Store(shared / "kdsweep-store").made()
     for folder in (theirs.root, theirs.root / "locks"):
         folder.chmod(0o555)
     monkeypatch.chdir(shared)
@@ -325,6 +327,6 @@ def test_a_remote_entry_without_its_list_is_made(tmp_path):
 
         def keep(self, key: str, entry: Path) -> None: ...
 
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     assert store.obtain("whole", write("mine"), remote=Remote(), origin=MADE)[1] is True
     assert store.obtain("cut", write("mine"), remote=Remote(), origin=MADE)[1] is False

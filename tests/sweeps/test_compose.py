@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 from hydra import initialize_config_module
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -126,10 +125,8 @@ def test_a_launchers_process_composes_its_jobs_once(loader, monkeypatch):
     of_jobs = ["hydra.sweep.subdir=${hydra.job.num}_${hydra.job.override_dirname}"]  # known job by job
     master = loader.load_configuration("config", of_jobs, RunMode.MULTIRUN)
     composed = []
-    whole = ConfigLoaderImpl.load_sweep_config
-    monkeypatch.setattr(
-        ConfigLoaderImpl, "load_sweep_config", lambda *given: composed.append(given) or whole(*given)
-    )
+    whole, kind = type(loader).load_sweep_config, type(loader)
+    monkeypatch.setattr(kind, "load_sweep_config", lambda *given: composed.append(given) or whole(*given))
     for alpha in (0.1, 0.2, 0.3):
         task = pickle.dumps(SweepLoader(loader))  # as it comes with each job
         config = pickle.loads(task).load_sweep_config(master, ["student=vgg", f"alpha={alpha}"])

@@ -1,18 +1,23 @@
 """MLflow runs tell the truth, whatever ends them, and losing MLflow loses no training."""
 
+import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 from helpers import LONG, TINY, Command, begin, epochs_done, start
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError, TrainingError
 from kdsweep.results.events import EpochEnded, StageFinished
 from kdsweep.store.store import Store
-from kdsweep.tracking import LOCK_TAG, Run, Tracker
+from kdsweep.tracking import LOCK_TAG, Run, Tracker, runs_of_store
 
 
 def state(tracker: Tracker, run: Run):
@@ -61,6 +66,53 @@ def test_losing_mlflow_is_said_once_and_made_up_for(tracker, monkeypatch, caplog
         monkeypatch.setattr(tracker.client, "log_batch", original)
     assert len(tracker.client.get_metric_history(run.id, "val/accuracy")) == 3
     assert state(tracker, run).info.status == "FINISHED"
+
+
+def throwing(error: Exception) -> Callable[..., None]:
+    def throw(*given: object, **options: object) -> None:
+        raise error
+
+    return throw
+
+
+@pytest.mark.parametrize("call", ["log_batch", "set_terminated"])
+def test_a_mistake_of_our_own_is_no_loss_of_mlflow(tracker, monkeypatch, caplog, call):
+    run = begin(tracker)
+    with monkeypatch.context() as broken:
+        broken.setattr(tracker.client, call, throwing(TypeError("ours")))
+        run.metric("val/accuracy", 0.5)
+        with pytest.raises(TypeError, match="ours"):
+            run.end("FINISHED")
+    assert "MLflow is lost" not in caplog.text
+    run.end("FINISHED")
+
+
+def test_a_mistake_of_our_own_comes_through_wherever_mlflow_is_asked(tracker, monkeypatch):
+    for ask in (tracker.close_dead_runs, lambda: tracker.kept(["key"]), lambda: begin(tracker)):
+        with monkeypatch.context() as broken:
+            broken.setattr(tracker.client, "search_runs", throwing(TypeError("ours")))
+            broken.setattr(tracker.client, "create_run", throwing(TypeError("ours")))
+            with pytest.raises(TypeError, match="ours"):
+                ask()
+    monkeypatch.setattr("mlflow.MlflowClient.search_experiments", throwing(TypeError("ours")))
+    with pytest.raises(TypeError, match="ours"):
+        list(runs_of_store(tracker.uri))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("gone"),
+        requests.ConnectionError("gone"),
+        OperationalError("SELECT", {}, Exception("gone")),
+        OSError("gone"),
+        json.JSONDecodeError("gone", "<html>", 0),
+    ],
+)
+def test_what_a_lost_mlflow_raises_is_a_loss(tracker, monkeypatch, error):
+    monkeypatch.setattr(tracker.client, "search_runs", throwing(error))
+    with pytest.raises(KdsweepError, match=r"MLflow does not answer: .*gone"):
+        tracker.close_dead_runs()
 
 
 def die(run: Run) -> Path:

@@ -10,16 +10,44 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.results.result import INTERRUPTED, RESULT, JobResult, SweepInfo
+from kdsweep.sweeps.hydra_private import completed, failed
 
 
 class ProcessDied(KdsweepError):
     """A job's process was killed, such as for want of memory."""
+
+
+class SweepLauncher(Launcher):
+    """What sweeps and searches ask a launcher of kdsweep's; another one runs `hardware.jobs` at a time."""
+
+    takes_away = True  # a job alone, which stays in the command's process, must not name it
+    prints_here = True  # what jobs print stands on the command's screen
+    config: Any  # a DictConfig, once it is set up
+
+    @staticmethod
+    def check(config: DictConfig) -> None:
+        """Raise ConfigError if it cannot work here. Nothing is started."""
+
+    @staticmethod
+    def room(config: DictConfig) -> int | None:
+        """How many jobs run at a time; None where that shows only when they run."""
+        return jobs_wanted(config)
+
+    def slots(self) -> int:
+        """The same, once it may be found out by starting something."""
+        return jobs_wanted(self.config)
+
+    def launch_once(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """As `launch`, but no job whose process dies is tried again: FAILED by ProcessDied."""
+        return self.launch(job_overrides, initial_job_idx)
 
 
 class Launched:
@@ -42,7 +70,7 @@ class Launched:
             return None
         if result.error:
             return failed(self.overrides, KdsweepError(result.error))
-        return JobReturn(self.overrides, status=JobStatus.COMPLETED, _return_value=result.objective)
+        return completed(self.overrides, result.objective)
 
     def fail(self, error: KdsweepError) -> JobReturn:
         """Leave the result that its process could not, and show it."""
@@ -68,11 +96,6 @@ class Launched:
         return SweepInfo.load(Path(self.config.hydra.sweep.dir))
 
 
-def failed(overrides: Sequence[str], error: Exception) -> JobReturn:
-    """What a job returns that ended by `error`."""
-    return JobReturn(list(overrides), status=JobStatus.FAILED, _return_value=error)
-
-
 def numbered(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> DictConfig:
     """The config of a sweep's job as its process composes it."""
     config: DictConfig = loader.load_sweep_config(sweep, list(overrides))
@@ -93,30 +116,38 @@ def job_folder(config: DictConfig) -> Path:
 
 
 def check_launcher(config: DictConfig) -> None:
-    """Ask the launcher, if it is one that can tell, whether it can work here: ConfigError if not."""
-    check = getattr(_plugin(config.hydra), "check", None)
-    if check is not None:
-        check(config)
+    """Raise ConfigError if the launcher, being one of kdsweep's, cannot work here."""
+    if launcher := _launcher(config.hydra):
+        launcher.check(config)
 
 
 def jobs_at_once(config: DictConfig) -> int | None:
     """How many jobs of a sweep run at a time; None where that shows only when they run."""
+    launcher = _launcher(config.hydra)
+    return launcher.room(config) if launcher else jobs_wanted(config)
+
+
+def jobs_wanted(config: DictConfig) -> int:
+    """hardware.jobs, as many as cores if it is -1."""
     from kdsweep.config import cores
 
-    room = getattr(_plugin(config.hydra), "room", None)
-    if room is not None:
-        known: int | None = room(config)
-        return known
-    jobs: int = OmegaConf.select(config, "hardware.jobs", default=1)
+    jobs = int(OmegaConf.select(config, "hardware.jobs", default=1))
     return cores() if jobs == -1 else jobs
+
+
+def shares_store(config: DictConfig) -> bool:
+    """Whether all jobs see one store; else they exchange stages through MLflow."""
+    return bool(OmegaConf.select(config, "hardware.shared_store", default=True))
 
 
 def refuse_launcher(hydra: Any) -> None:
     """Raise ConfigError if a job alone names a launcher that would take it elsewhere: only -m launches."""
-    if hasattr(_plugin(hydra), "check"):
+    launcher = _launcher(hydra)
+    if launcher and launcher.takes_away:
         chosen = f"hardware={hydra.runtime.choices.get('hardware')}"
         raise ConfigError(f"{chosen}: needs -m, as in kdsweep -m {chosen}; hardware=auto runs one job here")
 
 
-def _plugin(hydra: Any) -> type | None:
-    return Plugins.instance().class_name_to_class.get(hydra.launcher._target_)
+def _launcher(hydra: Any) -> type[SweepLauncher] | None:
+    plugin = Plugins.instance().class_name_to_class.get(hydra.launcher._target_)
+    return plugin if plugin and issubclass(plugin, SweepLauncher) else None

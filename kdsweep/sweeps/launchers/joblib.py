@@ -1,21 +1,24 @@
 """hardware=cpu_parallel: Hydra's joblib launcher; a worker that dies is not the end of the sweep."""
 
-import re
 import sys
 from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied, failed
+from kdsweep.sweeps.hydra_private import came_to, failed
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied, SweepLauncher
+from kdsweep.system.foreign_errors import ends_of_workers
 
 
-class JoblibLauncher(joblib_launcher.JoblibLauncher):
+class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
     """A worker that dies breaks joblib's pool, and whatever was under way in it is lost.
 
     Of that, each job runs again alone, from its checkpoint, which tells the one that kills its process: that
     has failed. What had not begun goes on in a new pool.
     """
+
+    takes_away = False
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         returns: list[JobReturn] = []
@@ -39,7 +42,7 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
         try:
             returns = list(super().launch(job_overrides, initial_job_idx))
         except TerminatedWorkerError as error:
-            ends = ", ".join(re.findall(r"\w+\(-?\d+\)", str(error)))  # such as SIGKILL(-9)
+            ends = ", ".join(ends_of_workers(error))
             died = ProcessDied(f"a job's process died{f' by {ends}' if ends else ''}")
             return [failed(overrides, died) for overrides in job_overrides]
         # the workers end while the report is made; their imports take a second to be undone
@@ -57,5 +60,5 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
 
 
 def _death(returns: Sequence[JobReturn]) -> ProcessDied | None:
-    died = (each._return_value for each in returns)
+    died = (came_to(job) for job in returns)
     return next((error for error in died if isinstance(error, ProcessDied)), None)

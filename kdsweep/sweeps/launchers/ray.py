@@ -1,9 +1,10 @@
-"""hardware=gpus, Ray on this machine, and hardware=ray, a cluster of it: Hydra's launcher, for which a worker
-that dies, Ctrl-C or nodes with disks of their own are not the end of the sweep.
+"""hardware=gpus, Ray on this machine, and hardware=ray, a cluster of it: a launcher for which a worker that
+dies, Ctrl-C or nodes with disks of their own are not the end of the sweep.
 
 Hydra imports this at every start, whether Ray is there or not: keep it light.
 """
 
+import importlib.util
 import logging
 import math
 import os
@@ -11,23 +12,26 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
-from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.results.result import RESULT, SWEEP
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied, failed
-from kdsweep.sweeps.launchers.turns import Turns, untrained
+from kdsweep.sweeps.hydra_private import came_to, failed
+from kdsweep.sweeps.launchers.base import Launched, ProcessDied, SweepLauncher, shares_store
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.util.queue import Queue
+
+    from kdsweep.stages.graph import Graph
 
 log = logging.getLogger(__name__)
 
@@ -40,34 +44,44 @@ QUIET = {
     "RAY_task_oom_retries": "1",  # of a job that does not fit into the memory; by default many
 }
 
-NODE: Any
-try:
-    from hydra_plugins.hydra_ray_launcher._config import RayLauncherConf as NODE
-    from hydra_plugins.hydra_ray_launcher.ray_launcher import RayLauncher as HydraRayLauncher
 
-    INSTALLED = True
-except ImportError:  # then hardware=gpus composes all the same, and `check` says what it needs
-    INSTALLED, NODE = False, {"_target_": "???", "ray": {"init": {}, "remote": {}}}
+@dataclass
+class RayOptions:
+    """`init` are options of ray.init, `remote` those of each job, as ray.remote takes them."""
 
-    class HydraRayLauncher(Launcher):  # type: ignore[no-redef]
-        def setup(self, **context: Any) -> None: ...
+    init: dict[str, Any] = field(default_factory=dict)
+    remote: dict[str, Any] = field(default_factory=dict)
 
 
-ConfigStore.instance().store("kdsweep_ray", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
+@dataclass
+class RayLauncherConf:
+    _target_: str = "kdsweep.sweeps.launchers.ray.RayLauncher"
+    ray: RayOptions = field(default_factory=RayOptions)
 
 
-class RayLauncher(HydraRayLauncher):
+ConfigStore.instance().store(
+    "kdsweep_ray", RayLauncherConf, group="hydra/launcher", provider="kdsweep", replace=True
+)
+
+
+class RayLauncher(SweepLauncher):
     """Every job is awaited, whatever became of the others.
 
     One whose worker dies is tried again by Ray, from its checkpoint; when that does not help it has failed.
     """
+
+    def __init__(self, ray: DictConfig) -> None:
+        self.ray_cfg = ray
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     @staticmethod
     def check(config: DictConfig) -> None:
         """Raise ConfigError if Ray, a GPU or the cluster is not there."""
         address = config.hardware.get("address")
         name = "gpus" if address is None else "ray"
-        if not INSTALLED:
+        if importlib.util.find_spec("ray") is None:
             raise ConfigError(f"hardware={name} needs Ray: pip install 'kdsweep[ray]'")
         if address is not None:
             _reach(str(address))
@@ -95,7 +109,6 @@ class RayLauncher(HydraRayLauncher):
 
     def slots(self) -> int:
         """How many jobs run at once. Starts Ray if it was not; ConfigError if no node has room for one."""
-        assert self.config is not None
         self._start()
         options = self.config.hydra.launcher.ray.remote
         nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
@@ -110,46 +123,46 @@ class RayLauncher(HydraRayLauncher):
         return int(min(fitting, self._limit()))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        turns = Turns([()] * len(job_overrides))
-        if not self._shares_store():
-            turns = Turns(untrained([self._job(i, each).config for i, each in enumerate(job_overrides)]))
-        return self._await(job_overrides, initial_job_idx, turns, self._retries(), _failed_for_good)
+        from kdsweep.sweeps.launchers.turns import at_once, turns
+
+        waits = at_once(job_overrides)
+        if not shares_store(self.config):
+            waits = turns(SweepInfo.load(Path(self.config.hydra.sweep.dir)), job_overrides)
+        return self._await(job_overrides, initial_job_idx, waits, self._retries(), _failed_for_good)
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's return, one whose worker dies FAILED by ProcessDied at once; none waits for another."""
-        turns = Turns([()] * len(job_overrides))
-        return self._await(job_overrides, initial_job_idx, turns, 0, lambda job, returned: returned)
+        from kdsweep.sweeps.launchers.turns import at_once
+
+        waits = at_once(job_overrides)
+        return self._await(job_overrides, initial_job_idx, waits, 0, lambda job, returned: returned)
 
     def _job(self, number: int, overrides: Sequence[str]) -> Launched:
         return Launched(self, number, overrides)
 
     def _retries(self) -> int:
-        assert self.config is not None
         return int(self.config.hydra.launcher.ray.remote.max_retries)
 
     def _limit(self) -> float:
-        assert self.config is not None
         jobs = self.config.hardware.jobs
         return math.inf if jobs == -1 else jobs
-
-    def _shares_store(self) -> bool:
-        assert self.config is not None
-        return bool(self.config.hardware.get("shared_store", True))
 
     def _start(self) -> None:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         import ray
-        from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
+        from kdsweep.sweeps.launchers.ray_private import quiet_deaths
 
         if ray.is_initialized():
             return
         handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces by one that leaves at once
         try:
-            start_ray(self.ray_cfg.init)
-            ray._private.worker._worker_logs_enabled = False  # its words on each death, which no option ends
-        except Exception as error:
+            options: Any = OmegaConf.to_container(self.ray_cfg.init, resolve=True)
+            ray.init(**options)
+            quiet_deaths()
+        except (RuntimeError, OSError, ValueError, TypeError, ray.exceptions.RayError) as error:
             where = self.ray_cfg.init.address
             raise ConfigError(f"Ray ({where}) cannot be used: {str(error).splitlines()[0]}") from error
         finally:
@@ -160,7 +173,7 @@ class RayLauncher(HydraRayLauncher):
         self,
         job_overrides: Sequence[Sequence[str]],
         first: int,
-        turns: Turns,
+        turns: "Graph",
         retries: int,
         settled: Callable[[Launched, JobReturn], JobReturn],
     ) -> list[JobReturn]:
@@ -169,7 +182,6 @@ class RayLauncher(HydraRayLauncher):
 
         from kdsweep.sweeps.launchers.ray_worker import mailbox, read
 
-        assert self.config is not None
         setup_globals()
         self.slots()
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
@@ -183,7 +195,7 @@ class RayLauncher(HydraRayLauncher):
                 ready = next((i for i in waiting if turns.may_begin(i)), None) if free else None
                 if ready is not None:
                     waiting.remove(ready)
-                    turns.begin(ready)
+                    turns.begin(turns.missing(ready))
                     job = self._job(first + ready, job_overrides[ready])
                     running[self._begin(job, folder, mail, retries)] = ready, job
                 done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS if ready is None else 0)
@@ -191,7 +203,7 @@ class RayLauncher(HydraRayLauncher):
                 for ref in done:
                     i, job = running.pop(ref)
                     returns[i] = settled(job, _returned(job, ref, 1 + retries))
-                    turns.end(i, returns[i].status == JobStatus.COMPLETED)
+                    turns.end(turns.missing(i), returns[i].status == JobStatus.COMPLETED)
         except BaseException:
             try:
                 _interrupt(list(running))
@@ -202,19 +214,18 @@ class RayLauncher(HydraRayLauncher):
         return [returns[i] for i in range(len(job_overrides))]
 
     def _begin(self, job: Launched, folder: Path, mail: "Queue", retries: int) -> "ObjectRef[Any]":
-        from hydra_plugins.hydra_ray_launcher._launcher_util import launch_job_on_ray
+        import ray
 
-        from kdsweep.sweeps.launchers.ray_worker import NodeTask
+        from kdsweep.sweeps.launchers.ray_worker import NodeTask, run_on_node
 
-        assert self.hydra_context is not None and self.task_function is not None
         with read_write(job.config.hydra.sweep):
             job.config.hydra.sweep.dir = str(folder)  # a worker begins elsewhere
-        sweep = None if self._shares_store() else (folder / SWEEP).read_text()
+        sweep = None if shares_store(job.config) else (folder / SWEEP).read_text()
         environment = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
         task = NodeTask(self.task_function, mail, Path.cwd(), environment, sweep)
-        remote = OmegaConf.create({**job.config.hydra.launcher.ray.remote, "max_retries": retries})
-        context, state = self.hydra_context, Singleton.get_state()
-        ref: ObjectRef[Any] = launch_job_on_ray(context, remote, job.config, task, state)
+        options: Any = OmegaConf.to_container(job.config.hydra.launcher.ray.remote, resolve=True)
+        remote = ray.remote(**{**options, "max_retries": retries})(run_on_node)
+        ref: ObjectRef[Any] = remote.remote(self.hydra_context, job.config, task, Singleton.get_state())
         return ref
 
 
@@ -245,7 +256,7 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
         return failed(
             job.overrides, ProcessDied(f"{died}; {reason}. The same command goes on from its checkpoint")
         )
-    except Exception as error:  # outside of the job, such as a return that cannot be sent
+    except Exception as error:  # Ray raises whatever the job's process raised where it could not send it
         cause = getattr(error, "cause", None) or error
         last = str(cause).strip().splitlines()[-1:]
         return failed(job.overrides, KdsweepError(": ".join(["in Ray", type(cause).__name__, *last])))
@@ -254,7 +265,7 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
 
 def _failed_for_good(job: Launched, returned: JobReturn) -> JobReturn:
     """With a result on the disk, which a job could not leave whose process died."""
-    error = returned._return_value
+    error = came_to(returned)
     if isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
         return job.fail(error)
     return returned
@@ -277,9 +288,9 @@ def _reach(address: str) -> None:
     where = address
     try:
         if address == "auto":
-            from ray._private.services import canonicalize_bootstrap_address
+            from kdsweep.sweeps.launchers.ray_private import address_of_this_machine
 
-            where = canonicalize_bootstrap_address(address) or address
+            where = address_of_this_machine() or address
         host, _, port = where.removeprefix("ray://").rpartition(":")
         if port.isdecimal():  # else the schema says what an address is
             socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()

@@ -12,6 +12,9 @@ from typing import Any
 
 import ray
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -61,6 +64,22 @@ class NodeTask:
         finally:
             for file, _ in set(_results(folder)) - before:
                 _send(self.mail, (FILE, str(file.relative_to(folder)), file.read_text()))
+
+
+def run_on_node(
+    context: HydraContext, config: DictConfig, task: NodeTask, state: dict[Any, Any]
+) -> JobReturn:
+    """The job as Hydra runs one, in a process of Ray's; `state` are Hydra's singletons of the sweep."""
+    setup_globals()
+    Singleton.set_state(state)
+    HydraConfig.instance().set_config(config)
+    return run_job(
+        hydra_context=context,
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
 
 
 def mailbox() -> Queue:

@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from kdsweep.errors import AskedToLeave, ConfigError
+from kdsweep.sweeps.launchers.base import SweepLauncher
 
 NODE: Any
 try:
@@ -36,12 +37,13 @@ except ImportError:  # then hardware=slurm composes all the same, and `check` sa
 ConfigStore.instance().store("kdsweep_slurm", NODE, group="hydra/launcher", provider="kdsweep", replace=True)
 
 
-class SlurmLauncher(HydraSlurmLauncher):
+class SlurmLauncher(SweepLauncher, HydraSlurmLauncher):
     """What becomes of the jobs is told by the queue, see slurm_queue.py, whose executor submitit knows as
     "kdsweep". On a node, preemption and the end of its time put the job back into the queue.
     """
 
     _EXECUTOR = "kdsweep"
+    prints_here = False  # but into a file for each job
 
     @staticmethod
     def check(config: DictConfig) -> None:

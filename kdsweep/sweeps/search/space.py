@@ -10,12 +10,9 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Override
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from hydra_plugins.hydra_optuna_sweeper._impl import (
-    OptunaSweeperImpl,
-    create_optuna_distribution_from_override,
-)
 from omegaconf import DictConfig, OmegaConf
 from optuna import Study, Trial
 from optuna.distributions import (
@@ -25,18 +22,19 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GridSampler
 
 from kdsweep.config.code import source_digest
 from kdsweep.config.search import MONITORS
 from kdsweep.errors import ConfigError
 from kdsweep.stage import FORMAT, digest
-from kdsweep.store.store import open_store
+from kdsweep.store.store import place_store
 from kdsweep.sweeps.overrides import sweep_arguments
 from kdsweep.sweeps.search.best import NO_EXPERIMENT
+from kdsweep.sweeps.search.distributions import choices, distribution
 from kdsweep.sweeps.search.trials import Search
 
-SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
+SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", f"{__name__}.WorkersGrid")
 DIRECTIONS = ("minimize", "maximize")
 Space = Mapping[str, BaseDistribution]
 
@@ -74,9 +72,7 @@ class Terms:
         return make_sampler(self.sampler, self.grid, number)
 
     def overrides(self, trial: Trial) -> list[str]:
-        """Those of a trial's job, of what the sampler suggests; a trial that is tried again has its own."""
-        for name, distribution in self.space.items():
-            trial._suggest(name, distribution)
+        """Those of a trial's job, whose values the sampler has suggested."""
         for key, value in self.fixed.items():
             if shapes(key):
                 trial.set_user_attr(key, value)
@@ -129,7 +125,7 @@ def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
             storage=str(sweeper.storage),
             pruner=sweeper.pruner,
             sweep=str(config.hydra.sweep.dir),
-            locks=open_store(base.store).root / "locks",
+            locks=place_store(base.store).root / "locks",
             n_trials=min(sweeper.n_trials, math.prod(map(len, grid.values()))) if grid else sweeper.n_trials,
             max_failure_rate=sweeper.max_failure_rate,
         ),
@@ -167,11 +163,8 @@ def _space(
 
 def _distribution(override: Override) -> BaseDistribution:
     try:
-        if isinstance(override.value(), Glob):  # which Optuna's plugin does not know
-            return CategoricalDistribution(list(override.sweep_string_iterator()))
-        made: BaseDistribution = create_optuna_distribution_from_override(override)
-        return made
-    except (ValueError, AssertionError, NotImplementedError) as error:
+        return distribution(override)
+    except ValueError as error:
         why = str(error) or "cannot be searched"
         raise ConfigError(
             f"{override.input_line}: {why}; give choices (1,2,4), range(1,5) or interval(1.0,64.0)"
@@ -180,9 +173,9 @@ def _distribution(override: Override) -> BaseDistribution:
 
 def _grid(space: Space) -> dict[str, Sequence[Any]]:
     grid: dict[str, Sequence[Any]] = {}
-    for name, distribution in space.items():
+    for name, searched in space.items():
         try:
-            grid[name] = OptunaSweeperImpl._to_grid_sampler_choices(distribution)
+            grid[name] = choices(searched)
         except ValueError as error:
             raise ConfigError(
                 f"hydra/sweeper/sampler=grid: {name} is an interval; give choices or a range"
@@ -217,7 +210,7 @@ def _check_sampler(terms: Terms) -> None:
         terms.sampler_of(0)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{target} needs {error.name}: pip install {error.name}") from error
-    except Exception as error:  # Hydra's, around what the sampler has against its options
+    except (InstantiationException, TypeError, ValueError) as error:  # Hydra's is around the sampler's own
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"hydra.sweeper.sampler: {target} does not take its options: {reason}") from error
 
@@ -230,9 +223,17 @@ def make_sampler(
     seed = recipe.get("seed")
     in_sequence = recipe["_target_"].endswith(("QMCSampler", "GridSampler"))  # which the seed shuffles once
     own = seed if seed is None or in_sequence else seed + number
+    if grid is not None:
+        recipe = {**recipe, "_target_": f"{__name__}.{WorkersGrid.__name__}"}
     sampler = instantiate({**recipe, "seed": own}, _execution_whitelist_=SAMPLERS)
-    made: BaseSampler = sampler(grid) if grid else sampler
+    made: BaseSampler = sampler if grid is None else sampler(grid)
     return made
+
+
+class WorkersGrid(GridSampler):
+    """Optuna's, which stops a loop of Optuna's own at its end: workers count their trials."""
+
+    def after_trial(self, *told: Any) -> None: ...
 
 
 def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: ConfigLoader) -> str:
@@ -243,7 +244,7 @@ def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: Conf
             {key: value for key, value in plain(each, resolve=False).items() if key not in NO_EXPERIMENT}
             for each in composed
         ],
-        "space": {name: repr(distribution) for name, distribution in terms.space.items()},
+        "space": {name: repr(searched) for name, searched in terms.space.items()},
         "sampler": terms.sampler,
         "pruner": terms.search.pruner,
         "directions": terms.directions,
@@ -257,10 +258,10 @@ def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: Conf
 
 def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Iterator[DictConfig]:
     """The config with each choice of a searched group, or of a network's class: their files may change."""
-    for key, distribution in terms.space.items():
+    for key, searched in terms.space.items():
         in_files = key.endswith("_target_") or loader.get_group_options(key.lstrip("+"), None)
-        if isinstance(distribution, CategoricalDistribution) and in_files:
-            for choice in distribution.choices:
+        if isinstance(searched, CategoricalDistribution) and in_files:
+            for choice in searched.choices:
                 yield loader.load_sweep_config(config, [*terms.always, f"{key}={choice}"])
 
 
@@ -289,9 +290,9 @@ def _searched(study: Study) -> Iterator[tuple[str, BaseDistribution]]:
     )
 
 
-def _told(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, CategoricalDistribution):
-        return f"({', '.join(map(str, distribution.choices))})"
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    kind = "whole numbers " if isinstance(distribution, IntDistribution) else ""
-    return f"{kind}{distribution.low} to {distribution.high}{' in log scale' if distribution.log else ''}"
+def _told(searched: BaseDistribution) -> str:
+    if isinstance(searched, CategoricalDistribution):
+        return f"({', '.join(map(str, searched.choices))})"
+    assert isinstance(searched, IntDistribution | FloatDistribution)
+    kind = "whole numbers " if isinstance(searched, IntDistribution) else ""
+    return f"{kind}{searched.low} to {searched.high}{' in log scale' if searched.log else ''}"

@@ -12,19 +12,18 @@ import optuna
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from kdsweep.config import cores
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.results.result import RESULT
 from kdsweep.sweeps.confirm import confirm
+from kdsweep.sweeps.hydra_private import BASIC_LAUNCHER
 from kdsweep.sweeps.job import run_job_of_sweep
-from kdsweep.sweeps.launchers.base import ProcessDied
+from kdsweep.sweeps.launchers.base import ProcessDied, SweepLauncher, jobs_wanted
 from kdsweep.sweeps.search.earlier import fetch_earlier
 from kdsweep.sweeps.search.outputs import standing, write_report
 from kdsweep.sweeps.search.progress import trial_lines
@@ -33,7 +32,6 @@ from kdsweep.sweeps.search.trials import ERROR, counted, failures, is_waiting, o
 from kdsweep.sweeps.search.worker import Worker, outcome
 from kdsweep.system.liveness import Alive
 
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 WORKERS_FOLDERS = ["hydra.sweep.subdir=workers/${hydra.job.num}", "hydra.output_subdir=null"]
 
 
@@ -134,11 +132,11 @@ def _launch(worker: Worker, alone: bool) -> Sequence[JobReturn]:
     launcher = Plugins.instance().instantiate_launcher(
         config=config, hydra_context=worker.context, task_function=worker
     )
-    launch = getattr(launcher, "launch_once", launcher.launch)
-    count = 1 if alone else min(_workers(launcher, config), search.n_trials)
-    elsewhere = config.hydra.launcher._target_.endswith("SlurmLauncher")  # into a file for each worker
-    told = trial_lines(Path(search.sweep), search.n_trials) if elsewhere else contextlib.nullcontext()
-    with told:
+    own = launcher if isinstance(launcher, SweepLauncher) else None
+    launch = own.launch_once if own else launcher.launch
+    count = 1 if alone else min(_workers(own, config), search.n_trials)
+    silent = own is not None and not own.prints_here
+    with trial_lines(Path(search.sweep), search.n_trials) if silent else contextlib.nullcontext():
         returns: Sequence[JobReturn] = launch([worker.terms.always] * count, initial_job_idx=0)
     for result in Path(search.sweep).glob(f"workers/*/{RESULT}"):  # a worker is no job
         result.unlink()
@@ -151,7 +149,7 @@ def _check_workers(config: DictConfig) -> None:
         raise ConfigError(
             f"hydra.sweeper.n_jobs={count}: must be 0 (as many workers as the hardware has room for) or more"
         )
-    if count > 1 and config.hydra.launcher._target_ == BASIC:
+    if count > 1 and config.hydra.launcher._target_ == BASIC_LAUNCHER:
         hardware = config.hydra.runtime.choices.hardware
         raise ConfigError(
             f"hydra.sweeper.n_jobs={count}: hardware={hardware} runs one job at a time; "
@@ -159,16 +157,13 @@ def _check_workers(config: DictConfig) -> None:
         )
 
 
-def _workers(launcher: Launcher, config: DictConfig) -> int:
+def _workers(own: SweepLauncher | None, config: DictConfig) -> int:
     """How many jobs the hardware has room for, unless hydra.sweeper.n_jobs says so."""
-    if config.hydra.launcher._target_ == BASIC:
+    if config.hydra.launcher._target_ == BASIC_LAUNCHER:
         return 1
     if config.hydra.sweeper.n_jobs:
         return int(config.hydra.sweeper.n_jobs)
-    if hasattr(launcher, "slots"):
-        return int(launcher.slots())
-    jobs = int(OmegaConf.select(config, "hardware.jobs", default=1))
-    return cores() if jobs == -1 else jobs
+    return own.slots() if own else jobs_wanted(config)
 
 
 def _composed(terms: Terms, context: HydraContext, config: DictConfig, trial: FrozenTrial) -> DictConfig:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_optuna_sweeper.config import OptunaSweeperConf, TPESamplerConfig
-from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
 from omegaconf import DictConfig
 
 
@@ -36,12 +36,11 @@ store(group="hydra/sweeper", name="kdsweep_optuna", node=SearchConf, provider="k
 store(group="hydra/sweeper/sampler", name="kdsweep_tpe", node=WorkersTPEConf, provider="kdsweep")
 
 
-class Search(OptunaSweeper):
-    """Hydra's Optuna sweeper with pruning, a study that goes on, and workers that do not wait."""
+class Search(Sweeper):
+    """As Hydra's Optuna sweeper, with pruning, a study that goes on, and workers that do not wait."""
 
-    def __init__(self, pruner: str, **plugin: Any) -> None:
-        """What it is told is read from the sweep's config, where `check` has found it right."""
-        super().__init__(**plugin)
+    def __init__(self, **options: Any) -> None:
+        """They are read from the sweep's config, where `check` has found them right."""
 
     @staticmethod
     def check(config: DictConfig) -> int:

@@ -19,7 +19,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, get_storage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
 
 from kdsweep.errors import ConfigError, without_passwords
 from kdsweep.sweeps.folders import why_unwritable
@@ -86,7 +86,8 @@ class Search:
         with self.lock():  # a trial that begins is not yet signed
             for trial in _running(study):
                 if ALIVE not in trial.user_attrs or is_dead(trial.user_attrs[ALIVE]):
-                    give_up(study, trial, KILLED_TWICE if KILLED in trial.user_attrs else None, killed=True)
+                    reason = KILLED_TWICE if KILLED in trial.user_attrs else None
+                    self.give_up(study, trial, reason, killed=True)
 
     def give_up_own(self, study: Study, blame: bool) -> int:
         """After the workers of this sweep have ended: what they left running is lost; how many that are.
@@ -96,36 +97,35 @@ class Search:
         with self.lock():
             own = [each for each in _running(study) if each.user_attrs.get(SWEEP, self.sweep) == self.sweep]
             for trial in own:
-                give_up(study, trial, KILLED_TWICE if blame else None)
+                self.give_up(study, trial, KILLED_TWICE if blame else None)
                 is_dead(trial.user_attrs.get(ALIVE, ""))  # clears its sign away
         return len(own)
 
+    @uninterrupted()
+    def give_up(
+        self, study: Study, trial: FrozenTrial, reason: str | None = None, killed: bool = False
+    ) -> None:
+        """End a trial that is still running: as failed for a `reason`, else to be tried again.
 
-@uninterrupted()
-def give_up(study: Study, trial: FrozenTrial, reason: str | None = None, killed: bool = False) -> None:
-    """End a trial that is still running: as failed for a `reason`, else to be tried again.
-
-    That its process was `killed` is remembered: twice is enough.
-    """
-    if not reason:
-        kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP, RUN)}
-        trial = copy.copy(trial)
-        trial.user_attrs = kept | ({KILLED: True} if killed else {})
-        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-            RetryHeartbeatStaleTrialCallback()(study, trial)
-    note = (ERROR, reason) if reason else (LOST, True)
-    study._storage.set_trial_user_attr(trial._trial_id, *note)  # Optuna has no other way for a trial at rest
-    tell(study, trial.number, state=TrialState.FAIL)
+        That its process was `killed` is remembered: twice is enough.
+        """
+        if not reason:
+            kept = {key: value for key, value in trial.user_attrs.items() if key not in (ALIVE, SWEEP, RUN)}
+            again = copy.copy(trial)
+            again.user_attrs = kept | ({KILLED: True} if killed else {})
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                RetryHeartbeatStaleTrialCallback()(study, again)
+        storage = open_storage(self.storage)  # a study has no way to a trial that another process runs
+        own = storage.get_study_id_from_name(self.study)
+        number = storage.get_trial_id_from_study_id_trial_number(own, trial.number)
+        storage.set_trial_user_attr(number, *((ERROR, reason) if reason else (LOST, True)))
+        tell(study, trial.number, state=TrialState.FAIL)
 
 
 @uninterrupted()
 def tell(study: Study, trial: Trial | int, values: Any = None, state: TrialState | None = None) -> None:
-    """As Optuna's; a grid sampler that is through wants to stop a loop that is not Optuna's, and may."""
-    try:
-        study.tell(trial, values, state)
-    except RuntimeError as error:
-        if "Study.stop" not in str(error):
-            raise
+    """As Optuna's, to its end whoever interrupts it."""
+    study.tell(trial, values, state)
 
 
 def counted(study: Study) -> list[FrozenTrial]:
@@ -157,12 +157,9 @@ def _open_storage(url: str, folder: Path) -> BaseStorage:
     try:
         try:
             return _storage(url)
-        except (
-            IntegrityError,
-            OperationalError,
-        ):  # another program, such as a dashboard, made the tables at the same moment
+        except (IntegrityError, OperationalError):  # another program made the tables at the same moment
             return _storage(url)
-    except Exception as error:
+    except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _not_opened(url, reason) from error
 

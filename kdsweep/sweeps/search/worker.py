@@ -17,9 +17,10 @@ from optuna.trial import TrialState
 from kdsweep.errors import AskedToLeave, Pruned, explain, without_passwords
 from kdsweep.results.events import EpochEnded, Event, StageFinished
 from kdsweep.results.result import JobResult
+from kdsweep.sweeps.hydra_private import came_to
 from kdsweep.sweeps.job import run_job_of_sweep
 from kdsweep.sweeps.search.space import Terms
-from kdsweep.sweeps.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, give_up, is_waiting, tell
+from kdsweep.sweeps.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, is_waiting, tell
 from kdsweep.system.liveness import Alive, is_dead
 from kdsweep.system.signals import uninterrupted
 
@@ -58,14 +59,13 @@ class Worker:
             if self.only_again and not is_waiting(study):
                 return None
             study.sampler = self.terms.sampler_of(len(counted(study)))  # what was lost shifts no seed
-            trial, alive = study.ask(), Alive(self.search.locks, "trial")
-            trial.set_user_attr(ALIVE, alive.text)
-            trial.set_user_attr(SWEEP, self.search.sweep)
+            alive = Alive(self.search.locks, "trial")
             try:
+                trial = study.ask(dict(self.terms.space))
+                trial.set_user_attr(ALIVE, alive.text)
+                trial.set_user_attr(SWEEP, self.search.sweep)
                 return trial, self.terms.overrides(trial), alive
-            except Exception as error:
-                trial.set_user_attr(ERROR, explain(error))
-                tell(study, trial, state=TrialState.FAIL)
+            except BaseException:  # whoever goes on finds a trial that nobody runs
                 alive.end()
                 raise
 
@@ -76,9 +76,9 @@ class Worker:
         except Pruned:
             tell(study, trial, state=TrialState.PRUNED)
         except (AskedToLeave, KeyboardInterrupt, SystemExit):  # to be tried again
-            give_up(study, study.get_trials(deepcopy=False)[trial.number])
+            self.search.give_up(study, study.get_trials(deepcopy=False)[trial.number])
             raise
-        except Exception as error:
+        except Exception as error:  # whatever ended the job is the trial's failure, and the search goes on
             trial.set_user_attr(ERROR, explain(error))
             tell(study, trial, state=TrialState.FAIL)
         else:
@@ -116,9 +116,10 @@ def _hide_passwords(config: DictConfig) -> None:
 
 def outcome(done: JobReturn) -> Any:
     """What a job returned; it raises what the job raised, without Hydra's words on the screen."""
-    if isinstance(done._return_value, Exception):
-        raise done._return_value
-    return done._return_value
+    value = came_to(done)
+    if isinstance(value, Exception):
+        raise value
+    return value
 
 
 class Watch:

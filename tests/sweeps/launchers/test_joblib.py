@@ -139,9 +139,10 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if "hydra_ray_launcher" in name or "hydra_submitit_launcher" in name:
+        if "hydra_submitit_launcher" in name:
             raise ImportError(name)
 
+sys.modules["ray"] = None
 sys.meta_path.insert(0, Missing())
 """
 

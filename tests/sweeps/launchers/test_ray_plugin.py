@@ -13,11 +13,14 @@ from hydra.conf import HydraConf, SweepDir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
-from kdsweep.results.result import JobResult, SweepInfo
+from kdsweep.results.result import JobResult, PlannedJob, SweepInfo
+from kdsweep.store.store import Store
 from kdsweep.sweeps.launchers.ray import RayLauncher, _fitting
 from kdsweep.sweeps.launchers.ray_worker import NodeTask, read
-from kdsweep.sweeps.launchers.turns import Turns
+from kdsweep.sweeps.launchers.turns import turns
+from kdsweep.tracking import Run, Tracker
 
 SWEEP = ("-m", "temperature=1,2")
 
@@ -70,24 +73,8 @@ def test_stores_of_their_own_need_a_server(kdsweep: Command):
     assert "tracking.uri=sqlite:///mlflow.db: must be a server with hardware.shared_store=false" in said
 
 
-WITHOUT = """
-import importlib.metadata, pkgutil, sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "ray" or name.startswith("hydra_plugins.hydra_ray_launcher"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
-walk = pkgutil.walk_packages
-pkgutil.walk_packages = lambda *a, **k: (m for m in walk(*a, **k) if "hydra_ray_launcher" not in m.name)
-found = importlib.metadata.entry_points
-importlib.metadata.entry_points = lambda **k: [e for e in found(**k) if "ray_launcher" not in e.value]
-"""
-
-
 def test_without_the_extra(kdsweep: Command, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ray'] = None")
     without = {"PYTHONPATH": str(tmp_path)}
     for name in ("gpus", "ray"):
         said = kdsweep(*SWEEP, f"hardware={name}", status=1, **without).stderr
@@ -95,19 +82,49 @@ def test_without_the_extra(kdsweep: Command, tmp_path):
     assert kdsweep("--cfg", "job", **without).stderr == ""
 
 
-def test_of_jobs_that_share_an_untrained_stage_one_goes_first():
-    turns = Turns([["teacher", "a"], ["teacher", "b"], ["other", "c"], ["other", "teacher"], []])
-    assert [turns.may_begin(job) for job in range(5)] == [True] * 5
-    turns.begin(0)
-    assert [turns.may_begin(job) for job in range(1, 5)] == [False, True, False, True]
-    turns.begin(2)
-    turns.end(0, done=False)
-    assert [turns.may_begin(job) for job in (1, 3)] == [True, False]
-    turns.begin(1)
-    turns.end(1, done=True)
-    assert not turns.may_begin(3)
-    turns.end(2, done=True)
-    assert turns.may_begin(3)
+def test_turns_go_by_the_stages_that_the_sweep_planned(tmp_path, monkeypatch):
+    """MLflow is told of one stage; jobs that the sweep did not plan wait for none."""
+    monkeypatch.chdir(tmp_path)
+    tracking = Tracking(uri="sqlite:///mlflow.db", experiment="turns")
+    run = Run(Tracker(tracking, Store(tmp_path / "store")), "a job")
+    (tmp_path / "entry").mkdir()
+    run.keep("kept", tmp_path / "entry")
+    run.end("FINISHED")
+    planned = [PlannedJob([f"alpha={i}"], ["kept", stage, str(i)]) for i, stage in enumerate("aab")]
+    config = {"tracking": tracking.model_dump(), "store": "store"}
+    graph = turns(SweepInfo("run", ["alpha"], 3, config=config, planned=planned), [*_lines(3), ["seed=9"]])
+    assert [graph.missing(job) for job in range(4)] == [["a", "0"], ["a", "1"], ["b", "2"], []]
+    graph.begin(graph.missing(0))
+    assert [graph.may_begin(job) for job in (1, 2, 3)] == [False, True, True]
+
+
+def test_turns_without_mlflow_take_all_as_untrained(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config = {"tracking": {"uri": "http://127.0.0.1:9", "experiment": "turns"}, "store": "store"}
+    graph = turns(SweepInfo("run", [], 1, config=config, planned=[PlannedJob(["alpha=0"], ["a"])]), _lines(1))
+    assert graph.missing(0) == ["a"]
+    assert "MLflow does not answer" in caplog.text
+
+
+def _lines(jobs: int) -> list[list[str]]:
+    return [[f"alpha={job}"] for job in range(jobs)]
+
+
+def test_what_is_taken_of_ray_is_as_it_was(monkeypatch, capsys):
+    from ray._private import worker
+
+    from kdsweep.sweeps.launchers.ray_private import address_of_this_machine, quiet_deaths
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.9.8.7:6379")
+    assert address_of_this_machine() == "10.9.8.7:6379"
+    monkeypatch.setattr(worker, "_worker_logs_enabled", True)
+    death = {"lines": ["a worker died"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(death, ignore_prefix=False)
+    assert "a worker died" in capsys.readouterr().out
+    quiet_deaths()
+    worker.print_to_stdstream({**death, "lines": ["another died"]}, ignore_prefix=False)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.search.outputs import best_trial
 from kdsweep.sweeps.search.progress import trial_lines
 from kdsweep.sweeps.search.space import Terms, make_sampler
-from kdsweep.sweeps.search.trials import Search, counted, failures, give_up
+from kdsweep.sweeps.search.trials import Search, counted, failures
 from kdsweep.sweeps.search.worker import Worker
 from kdsweep.system.liveness import Alive
 
@@ -423,7 +423,7 @@ def test_an_interrupted_study_has_the_trials_of_a_whole_one(search, sampler):
         while begun := worker._next(opened):
             trial, _, alive = begun
             if trial.number in lost:
-                give_up(opened, opened.trials[trial.number])
+                own.give_up(opened, opened.trials[trial.number])
             else:
                 opened.tell(trial, trial.params["x"] ** 2 + trial.params["y"])
             alive.end()

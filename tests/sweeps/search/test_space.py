@@ -160,7 +160,7 @@ def test_a_password_is_neither_shown_nor_written(composed: Composed, monkeypatch
         return JobReturn(status=JobStatus.COMPLETED, _return_value=1.0)
 
     monkeypatch.setattr("kdsweep.sweeps.search.worker.run_job", run_job)
-    trial = optuna.create_study().ask()
+    trial = optuna.create_study().ask(dict(found.space))
     overrides = found.overrides(trial)
     Worker(found, HydraContext(loader, Callbacks()), config, "")._job(trial, overrides)
     assert "cret" not in OmegaConf.to_yaml(written[0])
@@ -178,7 +178,7 @@ def test_a_study_of_another_search_is_refused_before_a_trial_is_asked_for(compos
 
     mine = terms(named("alpha=0.1,0.2", "temperature=interval(1.0,9.0)"))
     study = optuna.create_study(study_name="mine", storage=mine.search.storage, directions=["maximize"])
-    mine.overrides(study.ask())
+    study.ask(dict(mine.space))
     assert check(named("alpha=0.1,0.2", "temperature=interval(2.0,5.0)")) == 30
     assert check(named("seed=1,2")) == 30
     with pytest.raises(ConfigError, match=r"alpha from \(0.1, 0.2\), this search from \(0.1, 0.3\)"):
