@@ -3,7 +3,7 @@
 from helpers import TINY, Command
 from omegaconf import OmegaConf
 
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 
 def test_jobs_are_those_that_sweep_json_plans(kdsweep: Command, tmp_path):
@@ -11,7 +11,7 @@ def test_jobs_are_those_that_sweep_json_plans(kdsweep: Command, tmp_path):
     where = "tracking.experiment=${oc.env:EXPERIMENT}"  # each job's own machine says
     kdsweep("-m", "temperature=1,4", where, *sweeper, *TINY, EXPERIMENT="grid")
     (folder,) = tmp_path.glob("multirun/*/*")
-    planned, results = Sweep.load(folder).planned, Result.load_all(folder)
+    planned, results = SweepInfo.load(folder).planned, JobResult.load_all(folder)
     assert [(job.swept["alpha"], job.swept["temperature"]) for job in results] == [
         (0.5, 1), (0.5, 4), (0, 1), (0, 4)
     ]  # fmt: skip

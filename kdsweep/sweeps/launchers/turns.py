@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
+from kdsweep.results.result import SweepInfo
 from kdsweep.stages.graph import Graph
 
 log = logging.getLogger(__name__)
