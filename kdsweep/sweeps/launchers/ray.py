@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
-from kdsweep.results.result import RESULT, SWEEP
+from kdsweep.results.result import RESULT, SWEEP, SweepInfo
 from kdsweep.sweeps.hydra_private import came_to, failed
 from kdsweep.sweeps.launchers.base import Launched, ProcessDied, SweepLauncher, shares_store
 
