@@ -35,7 +35,8 @@ INTRODUCTIONS = {
     "dataset": "Which images. Of your own: [your own images](your-own.md).",
     "teacher": "The network that teaches; its `model` has the keys of the [student](#student) of its name.",
     "student": "The network that is taught. [Your own](your-own.md#4-a-student-of-your-own).",
-    "method": "The loss and the shape of the chain: [methods](methods.md).",
+    "method": "The loss, a weighted sum of terms: [methods](methods.md).",
+    "chain": "What stands between teacher and student, and who teaches whom: [chains](methods.md#chains).",
     "training": "The student's recipe, and everyone's who says nothing else. Digits have their own.",
     "training/optimizer": "What steps: any callable by import path. [Your own]"
     "(configuration.md#an-optimizer-or-schedule-of-your-own-one-yaml-file).",
@@ -105,8 +106,11 @@ def _keys(group: str) -> Iterator[str]:
     if group == "student":
         yield "Layer by layer, with `model._target_: kdsweep.networks.zoo.layers.Layers`:"
         yield f"```text\n{inspect.getdoc(Layers)}\n```"
-        yield "Each of `student.assistants`, and of `method.assistants`:"
+        yield "Each of `student.assistants`, and of `chain.assistants`:"
         yield _table(list(_rows(_definition("Assistant")["properties"], {})))
+    if group == "method":
+        yield "Each of `method.terms`; further keys are options of its function or class:"
+        yield _table(list(_rows(_definition("Term")["properties"], {})))
 
 
 def _merged(schemas: Sequence[Schema]) -> Schema:
@@ -183,6 +187,8 @@ def _allowed(key: str, schema: Schema) -> str:
             )
         case "object":
             return "mapping"
+    if key.rpartition(".")[2] == "_target_":
+        return "import path"
     if "pattern" in schema:
         return ", ".join(f"`{form}`" for form in PATTERNS[key.rpartition(".")[2]].split(", "))
     return "text"
@@ -240,7 +246,10 @@ def _sets(group: str, file: Path) -> str:
         ]
         owner = "`model` has" if group == "student" else "options"
         return f"{owner} {', '.join(told)}" if told else ""
-    if group not in ("dataset", "method", "training", "hardware"):
+    if group == "method":
+        terms = composed(f"method={file.stem}")["method"]["terms"]
+        return "; ".join(f"`{name}`: {_of_term(term)}" for name, term in terms.items())
+    if group not in ("dataset", "chain", "training", "hardware"):
         return ""
     mine = dict(_flat(composed(f"{group}={file.stem}")[group]))
     form = mine.get("source")  # told of a data set is how it differs from others of its form
@@ -254,6 +263,10 @@ def _sets(group: str, file: Path) -> str:
     }
     told_here = ", ".join(f"`{key}={_written(value)}`" for key, value in differing.items())
     return f"sets {told_here}" if told_here else ""
+
+
+def _of_term(term: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}={_written(value)}`" for key, value in term.items() if key != "_target_")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -33,11 +33,7 @@ def _is_weight(value: float | str) -> float | str:
     return value
 
 
-class Sides(Section):
-    """Taps where those of the student and of a teacher have other names."""
-
-    student: str | list[str]
-    teacher: str | list[str]
+Names = str | list[str]
 
 
 class Term(Section):
@@ -53,14 +49,17 @@ class Term(Section):
     """epochs, or below 1 the share of them, in which the weight rises to its value"""
     decay: float | None = Field(default=None, ge=0)
     """the epoch, or below 1 the share of them, from which the weight falls as half a cosine"""
-    taps: str | list[str] | Sides | None = None
+    taps: Names | dict[Literal["student", "teacher"], Names] | None = None
     """where the term looks: embedding, map, stage2, stages, a module's path, or a list; null: logits"""
 
     @field_validator("taps")
     @classmethod
     def _taps_are_there(cls, taps: Any) -> Any:
-        if taps == [] or (isinstance(taps, Sides) and [] in (taps.student, taps.teacher)):
-            raise PydanticCustomError("taps", "must name a tap, such as embedding, map or stage2")
+        sides = list(taps.values()) if isinstance(taps, dict) else [taps]
+        if [] in sides or (isinstance(taps, dict) and len(sides) < 2):
+            raise PydanticCustomError(
+                "taps", "must name a tap, such as embedding, map or stage2, or {student: …, teacher: …}"
+            )
         return taps
 
     def describe(self, temperature: float, alpha: float) -> dict[str, Any]:

@@ -129,6 +129,14 @@ def without_flags(arguments: list[str]) -> Iterator[str]:
             yield each
 
 
+def test_the_code_that_contributing_shows_is_the_code():
+    shown = {text.partition("\n")[0]: text.partition("\n")[2] for _, text in blocks(DOCS / "contributing.md")}
+    files = {first.removeprefix("# "): text for first, text in shown.items() if first.startswith("# ")}
+    assert len(files) == 4
+    for file, text in files.items():
+        assert text == (ROOT / file).read_text(), f"docs/contributing.md shows another {file}"
+
+
 def test_every_page_has_its_place():
     """In the site, and in the README."""
     nav, readme = (ROOT / "mkdocs.yml").read_text(), (ROOT / "README.md").read_text()

@@ -38,4 +38,4 @@ def test_the_page_is_true(kdsweep: Command, tmp_path):
             assert done.returncode == 0, done.stderr
             assert "Sequential" in done.stdout or "Layers" in done.stdout
         commands += 1
-    assert commands == 5
+    assert commands == 6
