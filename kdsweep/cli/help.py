@@ -79,14 +79,9 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
         if key == "hydra" or _is_the_students(config, name, prefix):
             continue
         sections_below = _sections(field.annotation) if field else []
-        if (
-            isinstance(value, DictConfig)
-            and field
-            and sections_below
-            and get_origin(field.annotation) is dict
-        ):
+        if isinstance(value, DictConfig) and field and _have_names(field.annotation):
             yield f"{key}.*", _words(field)
-            for each in map(str, value):  # sections by names of any kind, such as a method's terms
+            for each in map(str, value):
                 yield from _keys(value[each], f"{key}.{each}.", sections_below)
         elif isinstance(value, DictConfig):
             if field and not sections_below:  # a component; the schema does not explain its options
@@ -122,6 +117,11 @@ def _sections(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _have_names(annotation: Any) -> bool:
+    """Whether a key holds sections by names that the user chooses, such as a method's terms."""
+    return get_origin(annotation) is dict and bool(_sections(annotation))
 
 
 def _words(field: FieldInfo) -> str:
