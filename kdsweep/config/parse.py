@@ -14,7 +14,11 @@ from kdsweep.config import SAME, Config
 from kdsweep.errors import ConfigError
 from kdsweep.system.hydra_errors import unknown_key
 
-PATTERNS = {"device": "auto, cpu, cuda, cuda:N", "address": "auto, HOST:6379, ray://HOST:10001"}
+PATTERNS = {
+    "_target_": "an import path, such as my_methods.loss",
+    "device": "auto, cpu, cuda, cuda:N",
+    "address": "auto, HOST:6379, ray://HOST:10001",
+}
 
 
 def parse(config: DictConfig | dict[str, Any]) -> Config:

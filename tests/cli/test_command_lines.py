@@ -157,7 +157,7 @@ kdsweep 'student.assistants=[5]'
 kdsweep 'student.assistants=[{name:a}]' method=takd chain_length=2
 kdsweep student=timm student.model.architecture=nosuch
 kdsweep experiment=[mnist_kd]
-kdsweep method.ensemble=zz
+kdsweep chain.ensemble=zz
 kdsweep -m confirm=99999999999999 temperature=1,2
 kdsweep -m confirm=3,4 temperature=1,2
 kdsweep -m 'temperature=range(1,2,0)'

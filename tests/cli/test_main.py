@@ -313,10 +313,10 @@ def test_debug_shows_where_a_job_of_a_sweep_failed(kdsweep: Command):
 
 
 def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp_path):
-    kdsweep("-m", "hydra.sweep.dir=out", "temperature=1,2,4", "method=scratch", *TINY)
-    kdsweep("-m", "hydra.sweep.dir=out", "alpha=0.1,0.5", "method=scratch", *TINY)
+    kdsweep("-m", "hydra.sweep.dir=out", "seed=1,2,4", "method=scratch", *TINY)
+    kdsweep("-m", "hydra.sweep.dir=out", "training.batch_size=32,64", "method=scratch", *TINY)
     with (tmp_path / "out" / "sweep.csv").open() as stream:
-        assert [row["alpha"] for row in csv.DictReader(stream)] == ["0.1", "0.5"]
+        assert sorted(row["training.batch_size"] for row in csv.DictReader(stream)) == ["32", "64"]
     shown = kdsweep("-m", "hydra.sweep.dir=.", "method=scratch", *TINY, status=1).stderr
     assert "another sweep's or job's; give a new folder" in shown
     assert len(list(tmp_path.glob("out/*/result.json"))) == 2

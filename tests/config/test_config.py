@@ -131,8 +131,18 @@ def test_all_mistakes_are_told_together():
             "training.monitor=loss",
             "training.monitor=loss: allowed: val/accuracy, val/cross_entropy, train/loss",
         ),
-        ("method.loss=dkd", "method.loss=dkd: allowed: kd, logit_mse, cross_entropy"),
-        ("+method.betwen=nothing", "method.betwen: no such key; did you mean method.between?"),
+        ("chain.between=dense", "chain.between=dense: allowed: nothing, assistants, generations"),
+        ("+chain.betwen=nothing", "chain.betwen: no such key; did you mean chain.between?"),
+        (
+            "method.terms.kd.weight=heavy",
+            "method.terms.kd.weight=heavy: must be a number, or one of temperature, alpha, 1 - alpha",
+        ),
+        ("method.terms.kd.temperature=inf", "method.terms: kd.temperature must be finite"),
+        (
+            "+method.terms.kd.taps=[]",
+            "method.terms.kd.taps=[]: must name a tap, such as embedding, map or stage2, or "
+            "{student: …, teacher: …}",
+        ),
         ("+training.epoch=1", "training.epoch: no such key; did you mean training.epochs?"),
         ("hardware.device=tpu", "hardware.device=tpu: allowed: auto, cpu, cuda, cuda:N"),
         ("+hardware.jobs=0", "hardware.jobs=0: must be 1 or more, or -1 for as many as fit"),
@@ -188,13 +198,13 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line
     [
         (
             ["chain_length=2"],
-            "chain_length=2: method=kd has no networks in between; allowed: 1, or a method that has: takd, "
-            "dgkd (assistants), ban (generations)",
+            "chain_length=2: chain=direct has no networks in between; allowed: 1, or chain=assistants (as "
+            "method=takd), dense (dgkd) or generations (ban)",
         ),
         (
             ["experiment=mnist_takd", "chain_length=3"],
             "chain_length=3: needs 2 assistants, and 1 are listed, from large to small, in "
-            "student.assistants or method.assistants",
+            "student.assistants or chain.assistants",
         ),
         (
             ["teacher=timm", "dataset.normalize=standard"],
@@ -230,7 +240,7 @@ def test_an_assistants_recipe_says_what_differs_from_the_students():
 
 def test_a_method_may_bring_its_own_assistants():
     own = {"name": "own", "model": {"_target_": "kdsweep.networks.zoo.mlp.MLP", "hidden": [8]}}
-    config = parse(composed("experiment=mnist_takd", f"method.assistants={literal([own])}"))
+    config = parse(composed("experiment=mnist_takd", f"chain.assistants={literal([own])}"))
     assert [network.name for network in config.assistants] == ["own"]
 
 

@@ -127,7 +127,7 @@ def test_swept_values_are_no_markup(tmp_path):
 
 
 def test_names_in_the_store_are_no_markup(tmp_path, capsys):
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     (tmp_path / "damaged" / "[bold]x").mkdir(parents=True)
     show_entries(store, None, False)
     assert "[bold]x" in capsys.readouterr().out

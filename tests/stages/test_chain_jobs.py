@@ -89,7 +89,7 @@ def test_a_job_tells_every_link(kdsweep: Command, tmp_path):
 
 
 def test_members_of_an_ensemble_are_choosable(kdsweep: Command, tmp_path):
-    kdsweep("chain_length=2", "method.ensemble=[generations]", *CHAIN)
+    kdsweep("chain_length=2", "chain.ensemble=[generations]", *CHAIN)
     (file,) = tmp_path.glob("outputs/*/*/result.json")
     networks = json.loads(file.read_text())["networks"]
     assert networks["ensemble"]["members"] == ["generation1", "student"]

@@ -88,7 +88,7 @@ def test_jobs_at_once_share_what_they_can():
 
 
 def store_with(tmp_path, *records) -> Store:
-    store = Store(tmp_path)
+    store = Store(tmp_path).made()
     for i, (stage, seconds, epochs, threads) in enumerate(records):
         (tmp_path / str(i)).mkdir()
         record = {"stage": stage.describe(), "seconds": seconds, "history": [{}] * epochs,

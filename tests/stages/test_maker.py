@@ -30,7 +30,7 @@ def _hold(root: str, key: str, until: str, most: float, held) -> None:
 def order_while_another_trains(folder: Path, locked: str, until: str, most: float = 60) -> list[str]:
     """What a job does, by role, waiting included."""
     events: list[object] = []
-    shop = Maker(Store(folder), make_dataset(), Hardware(device="cpu", threads=1), {}, events.append)
+    shop = Maker(Store(folder).made(), make_dataset(), Hardware(device="cpu", threads=1), {}, events.append)
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     other = context.Process(target=_hold, args=(str(folder), locked, until, most, held))

@@ -25,7 +25,7 @@ KEYS = (
     "temperature", "student.name", "student.model", "student.model.hidden", "student.model.hidden.0",
     "training", "training.epochs", "teacher.training.fine_tuning.epochs", "dataset.augment.zoom",
     "student.assistants", "+student.model.bias", "++student.model.bias", "++temperature", "+new",
-    "+new.deeper.still", "~student.model", "~temperature", "no.such.key", "student", "method.ensemble",
+    "+new.deeper.still", "~student.model", "~temperature", "no.such.key", "student", "chain.ensemble",
 )  # fmt: skip
 VALUES = (
     "1", "1.0", "1e-3", "null", "true", "''", "text", "'quoted, with=signs'", '"1"', "[1,2]", "[]", "{}",
