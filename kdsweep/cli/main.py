@@ -34,7 +34,7 @@ def main() -> None:
     gc.set_threshold(*COLLECTION)
     any_signs()
     sys.argv[1:] = map(_at_home, sys.argv[1:])
-    # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
+    # Hydra would print its own tracebacks; with this it raises, and the mistake is explained in a line or two
     os.environ["HYDRA_FULL_ERROR"] = "1"
     for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
         if signal.getsignal(sign) == signal.SIG_DFL:  # but under nohup
