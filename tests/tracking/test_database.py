@@ -105,9 +105,9 @@ def test_a_command_that_ends_early_leaves_none(temporary, tmp_path, end):
 
 @pytest.mark.long
 def test_the_first_line_comes_once_and_only_where_jobs_begin(kdsweep: Command):
-    parallel = ("-m", "hardware=cpu_parallel", "hardware.jobs=2", "temperature=1,4", "method=scratch")
+    parallel = ("-m", "hardware=cpu_parallel", "hardware.jobs=2", "seed=1,4", "method=scratch")
     shown = kdsweep(*parallel, *TINY).stdout
-    assert shown.startswith("checking the sweep, making mlflow.db\n2 jobs over temperature")
+    assert shown.startswith("checking the sweep, making mlflow.db\n2 jobs over seed")
     assert shown.count("checking") == 1
     assert kdsweep("plan=true").stdout.startswith("checking the job\nplan of one job")
     assert "checking" not in kdsweep("--cfg", "job").stdout + kdsweep("--help").stdout
