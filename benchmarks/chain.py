@@ -1,10 +1,10 @@
-"""What a sweep over chain lengths costs over the longest chain alone.
+"""Measures the cost of a sweep over chain lengths against the longest chain alone.
 
     python benchmarks/chain.py [--images 20000] [--epochs 10] [--longest 4]
 
-Born-again generations of the `mlp` on random images of MNIST's shape, by the command, each time with an
-empty store: first chain_length=4 alone, then chain_length=1,2,3,4. Prints the ratio of the two times; start,
-checks, evaluation, MLflow and pictures are in both.
+It trains born-again generations of the `mlp` on random images of MNIST's shape, by the command, each time
+with an empty store: first chain_length=4 alone, then chain_length=1,2,3,4. It prints the ratio of the two
+times, which both include start, checks, evaluation, MLflow and pictures.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def seconds(folder: Path, root: Path, epochs: int, lengths: str) -> float:
-    """The time of the whole command."""
+    """Seconds of the whole command."""
     folder.mkdir()
     command = [
         str(Path(sys.executable).parent / "kdsweep"), "-m", "experiment=mnist_kd", "method=ban", "alpha=0",

@@ -1,13 +1,13 @@
-"""How often a report claims a difference that is none, and how often it finds one that is there.
+"""Measures how often a report claims a difference that does not exist, and how often it finds a real one.
 
     python benchmarks/claims.py [--sweeps 400]
 
-Whole sweeps are invented, network by network and image by image, and given to the report's own leaderboard. A
-network is right on an image if a sum of normal draws is above a threshold: how hard the image is for all, for
-this recipe, and for this network, and how good the network is. Recipes that are equal have images of their
-own that are hard for them, and lucky and unlucky seeds; how good a network is on the validation images goes
-with how good it is on the test images. Among the recipes are neither the student alone nor the teacher, which
-are networks like theirs.
+It simulates whole sweeps, network by network and image by image, and gives them to the report's own
+leaderboard. A network is right on an image if a sum of normal draws is above a threshold: how hard the image
+is for all networks, for this recipe and for this network, and how good the network is. Equal recipes have
+their own hard images, and lucky and unlucky seeds. A network's accuracy on the validation images correlates
+with its accuracy on the test images. The student alone and the teacher are such networks too, but not
+recipes.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult, SweepInfo
 
 ACCURACY = 0.95
-OF_IMAGES = 1.0  # deviation of how hard images are for all, as of what is left to a network and an image
+OF_IMAGES = 1.0  # deviation of an image's difficulty for all networks; that of the rest is 1 as well
 
 
 @dataclass(frozen=True)
 class World:
-    """What sweeps are like: `recipes` are 6 to 40, `gain` is what the first is better by, in deviations of
+    """The sweeps to simulate: `recipes` are 6 to 40, `gain` is the first one's advantage, in deviations of
     its seeds.
 
     `of_recipes` is the deviation of how hard an image is for one recipe, `of_seeds` that of how good a
@@ -47,9 +47,9 @@ class World:
     gain: float = 0.0
 
     def sweep(self, random: np.random.Generator) -> Record:
-        """A sweep over so many temperatures and seeds."""
+        """A sweep over this many temperatures and seeds."""
         networks = self.recipes + 2
-        common = 0.3 * self.of_seeds * random.standard_normal(self.seeds)  # of the seed, for all recipes
+        common = 0.3 * self.of_seeds * random.standard_normal(self.seeds)  # of all recipes
         test_skill, own = self.of_seeds * random.standard_normal((2, networks, self.seeds))
         val_skill = self.luck * test_skill + (1 - self.luck**2) ** 0.5 * own
         for skill in (test_skill, val_skill):
@@ -103,7 +103,7 @@ def _record(test: NDArray[np.bool_], val: NDArray[np.float64]) -> Record:
 
 
 def claimed(rows: list[Row]) -> bool:
-    """Whether a report says anywhere that there is a difference."""
+    """Whether a report claims any difference."""
     return any(
         each is not None and each.claimed
         for row in rows
@@ -112,13 +112,13 @@ def claimed(rows: list[Row]) -> bool:
 
 
 def found(rows: list[Row]) -> bool:
-    """Whether the recipe chosen by validation is said to be above the student alone."""
+    """Whether a report claims that the recipe chosen by validation is above the student alone."""
     first = rows[0].versus_alone
     return first is not None and first.claimed and first.interval.mean > 0
 
 
 def by_seeds_alone(rows: list[Row]) -> bool:
-    """Whether a t test over seeds says so of the same comparison, as if there were no other test images."""
+    """Whether a t test over seeds claims the same, as if there were no other test images."""
     first = rows[0].versus_alone
     return first is not None and abs(first.interval.mean) > (first.interval.over_seeds or 0.0)
 

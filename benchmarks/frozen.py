@@ -1,10 +1,10 @@
-"""How much faster a head is trained when the frozen backbone's features are computed once.
+"""Measures how much faster a head trains when the frozen backbone's features are computed once.
 
     python benchmarks/frozen.py [--images 200] [--size 224] [--epochs 3]
 
-Trains the head of timm's tf_efficientnet_lite0 on random images, once as kdsweep does it and once with the
-backbone run in every epoch, as it is where images are augmented. Prints the ratio of the fastest epochs,
-which include validation and a checkpoint, and the time that the features took.
+It trains the head of timm's tf_efficientnet_lite0 on random images, once as kdsweep does and once with the
+backbone run in every epoch, as for augmented images. It prints the ratio of the fastest epochs, which include
+validation and a checkpoint, and the time that the features took.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def head_of_lite0(epochs: int) -> Stage:
 
 
 def epochs(stage: Stage, dataset: Dataset) -> tuple[float, list[float]]:
-    """Seconds before the first epoch ended, but for that epoch, and of each epoch."""
+    """Seconds before the first epoch, and of each epoch."""
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -1,13 +1,13 @@
-"""What a job of a sweep costs beyond its training.
+"""Measures what a job of a sweep costs beyond its training.
 
     python benchmarks/jobs.py [--jobs 60]
 
-A sweep over the temperature on scikit-learn's digits, each job training a student of its own for an epoch on
-one thread (threads that wait for each other on a busy machine would be counted), in a store of its own. From
-the command's wall time go the seconds of training that its stages tell of; what is left, over the number of
-jobs, is the overhead of a job. Of its parts the start (imports, checks, MLflow's new database), the first job
-(which imports what all need) and the end (table, pictures) do not grow with the jobs; a further job costs its
-composition, checks, building, logits, evaluation, confusion matrix and MLflow.
+It runs a sweep over the temperature on scikit-learn's digits, in a new store. Each job trains its own student
+for an epoch on one thread, because threads that wait for each other on a busy machine would count. The
+command's wall time, minus the training seconds that its stages report, over the number of jobs is the
+overhead of a job. The start (imports, checks, MLflow's new database), the first job (which imports what all
+jobs need) and the end (table, pictures) do not grow with the jobs. A further job costs its composition,
+checks, building, logits, evaluation, confusion matrix and MLflow.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def sweep(folder: Path, jobs: int) -> tuple[list[float], float]:
-    """When the sweep's first line and that of each job came, and when it ended, in seconds from the start."""
+    """Seconds from the start to the sweep's first line, to each job's line, and to the end."""
     program = str(Path(sys.executable).parent / "kdsweep")
     command = [program, "-m", f"temperature=range(1,{jobs + 1})", "training.epochs=1", "hardware.threads=1"]
     start, lines = time.perf_counter(), []
@@ -53,7 +53,7 @@ def sweep(folder: Path, jobs: int) -> tuple[list[float], float]:
 
 
 def training(folder: Path) -> list[float]:
-    """Seconds of training that each job did itself, from its result."""
+    """The seconds that each job trained itself, from its result."""
     files = sorted(folder.glob("multirun/*/*/*/result.json"), key=lambda file: int(file.parent.name))
     results = [json.loads(file.read_text()) for file in files]
     return [

@@ -1,11 +1,11 @@
-"""How much kdsweep's training costs over a bare loop on the same tensors and stored logits.
+"""Measures the cost of kdsweep's training against a bare loop on the same tensors and stored logits.
 
     python benchmarks/overhead.py [--images 54000] [--epochs 3] [--rounds 3]
 
 Both train the `mlp` student of `mnist_kd` (T = 4, alpha = 0.5, batch 256, Adam) on images of MNIST's shape,
-in turn, in one process; pixels are random, which the speed does not depend on. kdsweep's epoch includes what
-the bare loop does not have: normalisation of uint8 images, validation and a checkpoint. Prints the ratio of
-the fastest epochs, for what else the machine does only adds.
+in turn, in one process. The pixels are random, which does not change the speed. Only kdsweep's epoch includes
+normalisation of uint8 images, validation and a checkpoint. The result is the ratio of the fastest epochs,
+because other work on the machine only adds time.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def random_images(count: int) -> Dataset:
-    """MNIST's shape and its share of validation images."""
+    """Random images of MNIST's shape, with its share of validation images."""
     random = np.random.RandomState(0)
 
     def split(size: int) -> Split:
@@ -65,7 +65,7 @@ def random_images(count: int) -> Dataset:
 
 
 def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float]:
-    """Seconds of each epoch, from the end of the one before."""
+    """Seconds of each epoch, from the end of the previous one."""
     with initialize_config_module("kdsweep.conf"):
         config = parse(compose("config", ["experiment=mnist_kd", f"training.epochs={epochs}"]))
     known = Known(lambda network: None, lambda network: None, lambda network: 0)

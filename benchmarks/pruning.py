@@ -1,10 +1,10 @@
-"""How many epochs a pruned search needs, and how near its best trial comes to that of the full search.
+"""Measures how many epochs a pruned search needs, and how close its best trial comes to the full search's.
 
     python benchmarks/pruning.py --root data [--images 6000] [--epochs 15] [--trials 40] [--pruner NAME]
 
-The same search twice, over temperature, alpha and learning rate of `mnist_kd` on the first images of MNIST,
-by the command; the teacher is trained before. Prints the epochs that the students were trained, the best
-validation accuracies, the ratio of the first and the difference of the second.
+It runs the same search twice, over temperature, alpha and learning rate of `mnist_kd` on the first images of
+MNIST, by the command, after training the teacher. It prints the epochs that the students trained and their
+ratio, the best validation accuracies and their difference.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def search(folder: Path, pruner: str, job: list[str], trials: int) -> tuple[int, float, float]:
-    """Epochs trained, best validation accuracy and seconds, from a store that has the teacher alone."""
+    """Epochs trained, best validation accuracy and seconds, from a store that has only the teacher."""
     work = folder / pruner
     shutil.copytree(folder / "kdsweep-store", work / "kdsweep-store")
     start = time.perf_counter()

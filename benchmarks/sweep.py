@@ -1,12 +1,12 @@
-"""How much faster kdsweep runs a sweep over temperatures than the script that one writes first.
+"""Measures how much faster kdsweep runs a sweep over temperatures than a naive script.
 
     python benchmarks/sweep.py [--root data] [--images 20000] [--epochs 12]
 
 The sweep is T = 1, 2, 4, 16, 32, 64 of `mnist_kd` on the first images of MNIST (random images of its shape
-without --root); its teacher was trained before, and its logits stored, as after any first student. The naive
-script has a DataLoader with per-image transforms and asks the teacher on every step; its epochs cost the
-same, so some are timed, in the same run, and counted for all. kdsweep's time is the whole command's: start,
-checks, six trainings, evaluation, MLflow, table.
+without --root). Its teacher is already trained and its logits stored, as after any first student. The naive
+script has a DataLoader with per-image transforms and asks the teacher in every step. All its epochs cost the
+same, so a few of them are timed, in the same run, and stand for the others. kdsweep's time is that of the
+whole command: start, checks, six trainings, evaluation, MLflow, table.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def raw_files(root: Path | None, folder: Path, images: int) -> Path:
-    """MNIST's files unzipped, as torchvision wants them."""
+    """MNIST's files, unzipped as torchvision expects them."""
     raw = folder / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     if root is None:
@@ -67,14 +67,14 @@ def raw_files(root: Path | None, folder: Path, images: int) -> Path:
 
 
 def kdsweep_sweep(folder: Path, root: Path, images: int, epochs: int) -> float:
-    """Seconds of the command, with its teacher (of one epoch: better is not slower) in the store."""
+    """Seconds of the command, with a teacher of one epoch in the store; a better one is as fast."""
     command = [
         str(Path(sys.executable).parent / "kdsweep"), "experiment=mnist_kd", "baseline=false",
         f"dataset.root={root}", f"dataset.train_limit={images}",
         f"training.epochs={epochs}", "teacher.training.epochs=1",
     ]  # fmt: skip
     quiet = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
-    # a student of one epoch, none of the sweep's, has the teacher trained
+    # a student of one epoch, which the sweep does not have, trains the teacher
     subprocess.run([*command, "temperature=3", "training.epochs=1"], **quiet)
     start = time.perf_counter()
     subprocess.run([*command, "-m", f"temperature={TEMPERATURES}"], **quiet)
@@ -82,7 +82,7 @@ def kdsweep_sweep(folder: Path, root: Path, images: int, epochs: int) -> float:
 
 
 def naive_epoch(root: Path, images: int) -> float:
-    """Seconds of one of the naive script's epochs, the faster of two."""
+    """Seconds of an epoch of the naive script, the faster of two."""
     data = Subset(MNIST(str(root), train=True, transform=transforms.ToTensor()), range(images))
     loader = DataLoader(data, batch_size=BATCH, shuffle=True, num_workers=os.cpu_count() or 1)
     teacher, student = MnistCNN(10, 1, (28, 28)).eval(), MLP(10, 1, (28, 28))

@@ -1,4 +1,4 @@
-"""What the console scripts have in common: their help, how they end, and what they print on."""
+"""What the console scripts share: help, exit status and output streams."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
 
 
 def parser(name: str, description: str, examples: str = "") -> argparse.ArgumentParser:
-    """The parser of a command; `examples` are lines of shell, each with a word on what it does."""
+    """The parser of a command; `examples` are shell lines, each with a short explanation."""
     shown = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     made = argparse.ArgumentParser(
         prog=name,

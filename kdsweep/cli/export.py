@@ -1,4 +1,4 @@
-"""The command `kdsweep-export`: from a sweep to the files that one ships."""
+"""The command `kdsweep-export`: from a sweep to the files to ship."""
 
 import argparse
 import sys
@@ -12,8 +12,8 @@ from kdsweep.system.terminal import say
 KINDS = ("onnx", "torch-export", "torchscript", "safetensors")
 EXAMPLES = """
 kdsweep-export multirun/DAY/TIME --to onnx --out shipped            the sweep's best student
-kdsweep-export RUN_ID --to onnx --quantize static --out shipped     in eight bits too
-kdsweep-export multirun/DAY/TIME --job 3 --to safetensors --out shipped    not the best but job 3
+kdsweep-export RUN_ID --to onnx --quantize static --out shipped     also in eight bits
+kdsweep-export multirun/DAY/TIME --job 3 --to safetensors --out shipped    job 3 instead of the best
 """
 
 
@@ -24,7 +24,9 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = console.parser(
-        "kdsweep-export", "The best student of a sweep as files, with preprocessing and model card.", EXAMPLES
+        "kdsweep-export",
+        "Write a sweep's best student as files, with preprocessing and model card.",
+        EXAMPLES,
     )
     parser.add_argument(
         "what",
@@ -35,19 +37,22 @@ def _parser() -> argparse.ArgumentParser:
         "--to", nargs="+", action="extend", choices=KINDS, required=True, metavar="FORMAT",
         help=f"one or several of {', '.join(KINDS)}",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
-    parser.add_argument("--force", action="store_true", help="replace an export that is there already")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
+    parser.add_argument("--force", action="store_true", help="replace an existing export")
     parser.add_argument("--role", default="student", help="student (default), teacher, scratch, …")
     parser.add_argument(
-        "--job", type=int, metavar="N", help="of this job (from 0, as in its folder's name), not the best one"
+        "--job",
+        type=int,
+        metavar="N",
+        help="this job (from 0, as in its folder's name), not the best one",
     )
     parser.add_argument(
         "--quantize",
         choices=("dynamic", "static"),
-        help="ONNX in eight bits too: its dense layers, or all",
+        help="also write ONNX in eight bits: dense layers, or all layers",
     )
-    parser.add_argument("--tracking-uri", help="MLflow (the config's by default)")
-    parser.add_argument("--json", action="store_true", help="what came of it, as JSON")
+    parser.add_argument("--tracking-uri", help="MLflow (default: the config's)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

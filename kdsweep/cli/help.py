@@ -1,6 +1,6 @@
-"""What `kdsweep --help` says of groups and keys, explained by the schema's docstrings.
+"""The groups and keys of `kdsweep --help`, explained by the schema's docstrings.
 
-Hydra asks for it by the resolver `kdsweep.help` in conf/config.yaml, for a template, in which $ is doubled.
+The template in conf/config.yaml asks for them by the resolver `kdsweep.help`; in a template $ is doubled.
 """
 
 import shutil
@@ -16,11 +16,11 @@ from pydantic.fields import FieldInfo
 
 from kdsweep.config import SAME, Config, Section
 
-COLUMN = 36  # where explanations begin
-MOST = 110  # characters of a line
-LONGEST = 48  # of a value, such as a network written down layer by layer
-RECIPE = "teacher.training"  # of an assistant there is none in a composed config
-OTHER_GROUPS = {"experiment": "differences, each a published experiment"}
+COLUMN = 36  # at which explanations begin
+MOST = 110  # characters in a line
+LONGEST = 48  # characters of a value; a network written layer by layer has more
+RECIPE = "teacher.training"  # a composed config has no assistants, so no recipes of theirs
+OTHER_GROUPS = {"experiment": "published experiments, as differences from the defaults"}
 
 
 def explained(part: str, config: DictConfig) -> str:
@@ -29,17 +29,17 @@ def explained(part: str, config: DictConfig) -> str:
     return "\n".join(_folded(*line) for line in lines).replace("$", "$$")
 
 
-def _folded(given: str, words: str) -> str:
-    """What one may give and, beside it or below, what it means."""
+def _folded(argument: str, words: str) -> str:
+    """An argument and, beside it or below, its meaning."""
     width = min(shutil.get_terminal_size().columns, MOST)
-    beside = f"  {given}".ljust(COLUMN - 1) + " "
+    beside = f"  {argument}".ljust(COLUMN - 1) + " "
     first = beside if len(beside) == COLUMN else " " * COLUMN
     if not words:
-        return f"  {given}"
-    told = textwrap.fill(
+        return f"  {argument}"
+    meaning = textwrap.fill(
         words, width, initial_indent=first, subsequent_indent=" " * COLUMN, break_long_words=False
     )
-    return told if first == beside else f"  {given}\n{told}"
+    return meaning if first == beside else f"  {argument}\n{meaning}"
 
 
 def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
@@ -52,7 +52,7 @@ def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def _all_groups(loader: ConfigLoader, above: str, others: set[str]) -> Iterator[str]:
-    """The groups below one, each followed by those inside of it."""
+    """The groups below a group; each is followed by the groups inside it."""
     for name in sorted(set(loader.list_groups(above)) - others):
         group = f"{above}/{name}" if above else name
         yield group
@@ -60,7 +60,7 @@ def _all_groups(loader: ConfigLoader, above: str, others: set[str]) -> Iterator[
 
 
 def _words_of_group(group: str) -> str:
-    """What the section that a group's files make means."""
+    """The meaning of the section that a group's files fill."""
     sections: list[type[Section]] = [Config]
     field = None
     for name in group.split("/"):
@@ -70,7 +70,7 @@ def _words_of_group(group: str) -> str:
 
 
 def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
-    """Each key with its value and what it means: first those that are no sections."""
+    """Each key with its value and its meaning; sections come last."""
     for name in sorted(map(str, config), key=lambda name: isinstance(config._get_node(name), DictConfig)):
         key = f"{prefix}{name}"
         field, value = _field(sections, name), _value(config, name)
@@ -79,8 +79,12 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
         if key == "hydra" or _is_the_students(config, name, prefix):
             continue
         sections_below = _sections(field.annotation) if field else []
-        if isinstance(value, DictConfig):
-            if field and not sections_below:  # a component, whose options have no words in the schema
+        if isinstance(value, DictConfig) and field and _have_names(field.annotation):
+            yield f"{key}.*", _words(field)
+            for each in map(str, value):
+                yield from _keys(value[each], f"{key}.{each}.", sections_below)
+        elif isinstance(value, DictConfig):
+            if field and not sections_below:  # a component; the schema does not explain its options
                 yield f"{key}.*", _words(field)
             yield from _keys(value, f"{key}.", sections_below)
         else:
@@ -90,12 +94,12 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
 def _value(config: DictConfig, name: str) -> Any:
     try:
         return config[name]
-    except OmegaConfBaseException:  # it leads nowhere; a job's checks say so
+    except OmegaConfBaseException:  # an interpolation that leads nowhere; a job's checks report it
         return "???"
 
 
 def _is_the_students(config: DictConfig, name: str, prefix: str) -> bool:
-    """Whether a key of a teacher's recipe is the student's, as most are."""
+    """Whether a key of a teacher's recipe has the student's value, as most do."""
     raw = config._get_node(name)
     return prefix.startswith(RECIPE) and getattr(raw, "_value", lambda: None)() == SAME
 
@@ -115,12 +119,17 @@ def _sections(annotation: Any) -> list[type[Section]]:
     return [section for part in get_args(annotation) for section in _sections(part)]
 
 
+def _have_names(annotation: Any) -> bool:
+    """Whether a key holds sections by names that the user chooses, such as a method's terms."""
+    return get_origin(annotation) is dict and bool(_sections(annotation))
+
+
 def _words(field: FieldInfo) -> str:
-    """What a key means, and the words that it takes if these are few and not told."""
+    """The meaning of a key, and the values that it allows if the meaning does not name them."""
     words = field.description or ""
     allowed = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    untold = [each for each in allowed if each not in words]
-    return f"{words} ({', '.join(allowed)})" if untold else words
+    unnamed = [value for value in allowed if value not in words]
+    return f"{words} ({', '.join(allowed)})" if unnamed else words
 
 
 def _shortened(value: str) -> str:

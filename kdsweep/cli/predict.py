@@ -1,4 +1,4 @@
-"""The command `kdsweep-predict`: classes of image files by an exported model; it needs no torch."""
+"""The command `kdsweep-predict`: classify image files with an exported model, without torch."""
 
 import argparse
 import json
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kdsweep.export.predict import Predicted
 
 EXAMPLES = """
-kdsweep-predict shipped photo.jpg            file, class and probability, separated by tabs
-kdsweep-predict shipped photos --top 3       every image of a folder, its three likeliest classes
+kdsweep-predict shipped photo.jpg            print file, class and probability, separated by tabs
+kdsweep-predict shipped photos --top 3       the three likeliest classes of every image in a folder
 """
 
 
@@ -26,18 +26,18 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = console.parser(
-        "kdsweep-predict", "Classes of image files, by a folder that kdsweep-export has made.", EXAMPLES
+        "kdsweep-predict", "Classify image files with a folder that kdsweep-export has made.", EXAMPLES
     )
-    parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER", help="with an ONNX file")
+    parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER", help="folder with an ONNX file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, and folders of images")
     parser.add_argument(
         "--model",
         metavar="FILE",
-        help="the model in it (model.onnx, else model.int8.onnx)",
+        help="model file in the folder (default: model.onnx, else model.int8.onnx)",
     )
     parser.add_argument("--top", type=_count, default=1, metavar="K", help="the K likeliest classes (1)")
     parser.add_argument("--batch", type=_count, default=32, metavar="N", help="images at a time (32)")
-    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser
 
 

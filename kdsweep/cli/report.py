@@ -1,4 +1,4 @@
-"""The command `kdsweep-report`: the report of one or several sweeps, made again from what they left."""
+"""The command `kdsweep-report`: rebuild the report of one or several sweeps from what they left."""
 
 import argparse
 import json
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from kdsweep.results.record import Record
 
 EXAMPLES = """
-kdsweep-report multirun/2026-01-31/12-00-00-000000    a sweep, from its folder and into it
-kdsweep-report kdsweep --out all                      every sweep of an MLflow experiment, as one
-kdsweep-report 3f2a… 9c41…                            two sweeps, by the ids of their runs in MLflow
+kdsweep-report multirun/2026-01-31/12-00-00-000000    rebuild a sweep's report in its folder
+kdsweep-report kdsweep --out all                      report all sweeps of an MLflow experiment as one
+kdsweep-report 3f2a… 9c41…                            report two sweeps, by their run ids in MLflow
 """
 
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     description = (
-        "The report of sweeps: report.html, pictures and a CSV. Several sweeps are told together, as one."
+        "Write the report of sweeps: report.html, pictures and a CSV. Several sweeps are reported as one."
     )
     parser = console.parser("kdsweep-report", description, EXAMPLES)
     parser.add_argument(
@@ -41,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="where to write (the folder, if one is named, else report)",
+        help="where to write (default: the sweep's folder if you name one, else report)",
     )
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (the config's by default)")
-    parser.add_argument("--json", action="store_true", help="the answer and the leaderboard, as JSON")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: the config's)")
+    parser.add_argument("--json", action="store_true", help="print the answer and the leaderboard as JSON")
     return parser
 
 

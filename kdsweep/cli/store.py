@@ -20,9 +20,9 @@ MOST_DAYS = 36500
 RESULTS = [Path("multirun"), Path("outputs")]
 
 EXAMPLES = """
-kdsweep-store list                       what there is, how large, used by whom
-kdsweep-store show 3f2a                  one entry, by the first digits of its key
-kdsweep-store remove --unused            what no run needs, after asking
+kdsweep-store list                       list the entries, their sizes and the runs that use them
+kdsweep-store show 3f2a                  show one entry, by the first digits of its key
+kdsweep-store remove --unused            remove what no run needs, after asking
 """
 
 
@@ -32,12 +32,12 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = console.parser("kdsweep-store", "What the store holds, and what may go.", EXAMPLES)
+    parser = console.parser("kdsweep-store", "List, verify and remove what the store holds.", EXAMPLES)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--store", help="folder of the store (the config's by default)")
+    common.add_argument("--store", help="folder of the store (default: the config's)")
     common.add_argument(
         "--tracking-uri",
-        help="MLflow, whose runs use the store (the config's by default)",
+        help="MLflow, whose runs use the store (default: the config's)",
     )
     common.add_argument(
         "--results",
@@ -45,36 +45,36 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         default=RESULTS,
         metavar="FOLDER",
-        help="folders of sweeps and jobs, which use it where MLflow does not know them (multirun, outputs)",
+        help="folders of sweeps and jobs that MLflow may not know (default: multirun, outputs)",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", parents=[common], help="what there is, how large, used by whom")
-    listing.add_argument("--all", action="store_true", help="what was computed of stages, too")
-    listing.add_argument("--json", action="store_true", help="everything, as JSON")
-    show = commands.add_parser("show", parents=[common], help="one entry: what it is and where it came from")
+    listing = commands.add_parser("list", parents=[common], help="list the entries, their sizes and users")
+    listing.add_argument("--all", action="store_true", help="list what was computed from stages too")
+    listing.add_argument("--json", action="store_true", help="print everything as JSON")
+    show = commands.add_parser("show", parents=[common], help="show what an entry is and where it came from")
     show.add_argument("key", help="the first digits of its key")
-    show.add_argument("--json", action="store_true", help="everything, as JSON")
+    show.add_argument("--json", action="store_true", help="print everything as JSON")
     verify = commands.add_parser(
-        "verify", parents=[common], help="read all checksums; exit status 1 if any is wrong"
+        "verify", parents=[common], help="verify all checksums; exit status 1 if any is wrong"
     )
-    verify.add_argument("--json", action="store_true", help="what is damaged, as JSON")
+    verify.add_argument("--json", action="store_true", help="print the damage as JSON")
     remove = commands.add_parser(
         "remove",
         parents=[common],
         help="remove entries, after asking",
-        description="Removes entries, and what was computed of them, after asking. Kept is, unless it is "
-        "named: what an MLflow run needs that is not deleted, or a job's result.json of whose run MLflow "
-        "knows nothing; the stages that taught it; and always what a job is making.",
+        description="Removes entries, and what was computed from them, after asking. Unless you name it, an "
+        "entry is kept while any undeleted MLflow run needs it, or any result.json whose run MLflow does not "
+        "know; so are the stages that taught it. What a running job makes is always kept.",
     )
     remove.add_argument("keys", nargs="*", metavar="KEY", help="the first digits of keys, used or not")
-    remove.add_argument("--unused", action="store_true", help="what no kept run or result needs")
+    remove.add_argument("--unused", action="store_true", help="remove what no kept run or result needs")
     remove.add_argument(
         "--unfinished",
         type=_days,
         metavar="DAYS",
-        help="checkpoints of trainings that were interrupted so many days ago or earlier",
+        help="remove checkpoints of trainings that were interrupted at least this many days ago",
     )
-    remove.add_argument("--damaged", action="store_true", help="entries that were set aside as damaged")
+    remove.add_argument("--damaged", action="store_true", help="remove entries set aside as damaged")
     remove.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 

@@ -15,19 +15,19 @@ class Augment(Section):
     crop_padding: int = Field(default=0, ge=0, le=1000)
     """pixels of zero padding from which a crop of the old size is drawn"""
     horizontal_flip: bool = False
-    """left to right, for an image in two"""
+    """mirror left to right, with probability 1/2"""
     vertical_flip: bool = False
-    """top to bottom, for an image in two"""
+    """mirror top to bottom, with probability 1/2"""
     rotation: float = Field(default=0, ge=0, le=180)
-    """degrees, to either side, at most"""
+    """largest angle in degrees, to either side"""
     shift: float = Field(default=0, ge=0, lt=1)
-    """share of height and of width, to either side, at most"""
+    """largest shift to either side, as a share of height and width"""
     zoom: Range = (1, 1)
-    """share of the image's side that is shown, smallest and largest; below 1 enlarges"""
+    """smallest and largest share of the image's side that stays visible; below 1 enlarges"""
     independent_zoom: bool = False
-    """height and width each with a zoom of its own, as Keras draws them; false: one for both"""
+    """true: separate zooms for height and width, as in Keras; false: one for both"""
     brightness: Range = (1, 1)
-    """factor of the pixels, smallest and largest"""
+    """smallest and largest factor of the pixels"""
 
     @property
     def random(self) -> bool:
@@ -35,18 +35,18 @@ class Augment(Section):
         return self.effective() != Augment().effective()
 
     def effective(self) -> dict[str, Any]:
-        """What is used of it, so that two recipes that train alike are one."""
+        """The options that play a part, so that two recipes that train alike are one."""
         apart = self.independent_zoom and self.zoom != (1, 1)
         return self.model_dump(exclude=set() if apart else {"independent_zoom"})
 
 
 def _as_written(value: Any) -> Any:
-    """A name that YAML takes for a number or for a truth value."""
+    """The text of a name that YAML reads as a number or a truth value."""
     return str(value).lower() if type(value) in (bool, int, float) else value
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
-    """A list of two names or more, in which null too is one; None if it is none."""
+    """Two or more names, with null read as a name; None if the value is no such list."""
     listed = value if isinstance(value, list | tuple) else ()
     names = tuple("null" if each is None else _as_written(each) for each in listed)
     return names if len(names) > 1 and all(isinstance(name, str) and name for name in names) else None
@@ -89,23 +89,23 @@ Named = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 
 class _Dataset(Section):
     name: Named
-    """how tables and runs call it"""
+    """its name in tables and runs"""
     root: str = Field(json_schema_extra=OF_SWEEP)
-    """folder of the data set's files, downloaded into it where they can be and are missing"""
+    """folder of the data set's files; missing files are downloaded if they can be"""
     train_limit: int | None = Field(ge=1)
-    """take the first N training images, before the validation split; null: all"""
+    """use the first N training images, before the validation split; null: all"""
     test_limit: int | None = Field(ge=1)
-    """take the first N test images; null: all"""
+    """use the first N test images; null: all"""
     val_fraction: float = Field(gt=0, lt=1)
-    """share of the training images, per class, that selects and is never trained on"""
+    """share of the training images, per class, held back to select; never trained on"""
     split_seed: int = Field(ge=0, lt=2**32)
-    """draws the splits; not `seed`, so that seeds stay comparable"""
+    """seed of the splits, apart from `seed`, so that seeds stay comparable"""
     positive_class: Name | None
-    """of two classes, the one that F1 and ROC AUC look for; null: the second"""
+    """the positive one of two classes, for F1 and ROC AUC; null: the second"""
     normalize: Literal["unit", "standard"]
-    """unit: pixels in [0, 1]; standard: then minus mean, by deviation of the training split"""
+    """unit: pixels in [0, 1]; standard: also standardized by the training split's mean and deviation"""
     augment: Augment
-    """random changes of training images alone, drawn for each image anew"""
+    """random changes of training images, drawn again in each epoch"""
 
 
 class ArrayDataset(_Dataset):
@@ -119,19 +119,19 @@ class ImageDataset(_Dataset):
     """A data set of image files, decoded and resized once."""
 
     image_size: int = Field(ge=1, le=4096)
-    """side in pixels to which every image is brought, once; the decoded images are kept in the store"""
+    """side in pixels to which every image is resized once; the store keeps the decoded images"""
     resize: Literal["squash", "crop"]
-    """squash: the whole image, its proportions changed; crop: the middle square"""
+    """squash: the whole image, with changed proportions; crop: the middle square"""
     on_corrupt: Literal["refuse", "skip"]
-    """refuse: stop and list the unreadable images; skip: go on without them"""
+    """refuse: stop and list the unreadable images; skip: leave them out"""
     duplicates: Literal["warn", "refuse", "drop"] = "warn"
-    """images in two splits or with two labels: warn, refuse, or drop all but one, of two labels all"""
+    """copies in two splits or with two labels: warn, refuse, or drop all but one (with two labels, all)"""
     background: Annotated[tuple[int, int, int], BeforeValidator(_colour), _COLOUR] = COLOURS["white"]
-    """what transparent images are composed onto; channels from 0 to 255"""
+    """background of transparent images; channels from 0 to 255"""
     classes: Annotated[tuple[str, ...] | None, BeforeValidator(_classes)] = None
-    """which classes, in the order of the network's outputs; null: all, by name, numbers by value"""
+    """the classes to use, in the order of the outputs; null: all, by name, numbers by value"""
     test_fraction: float = Field(gt=0, lt=1)
-    """share of all images, per class, drawn for testing where the files tell no splits"""
+    """share of all images, per class, drawn for testing if the files define no splits"""
 
 
 class ImageFolder(ImageDataset):
@@ -140,9 +140,9 @@ class ImageFolder(ImageDataset):
     source: Literal["image_folder"]
     """image_folder: a folder per class"""
     train_folder: Named
-    """where root has this folder, or training, it has one per split; else the folders of the classes"""
+    """if root has this folder, or training, it has a folder per split; otherwise a folder per class"""
     val_folder: Named
-    """or valid, validation, dev; if root has none such, val_fraction is drawn from the training images"""
+    """or valid, validation, dev; if root has none, val_fraction is drawn from the training images"""
     test_folder: Named
     """the folder of the test split, in root"""
 
@@ -157,11 +157,11 @@ class ImageCsv(ImageDataset):
     images: Named
     """the folder of images, in root"""
     image_column: Name
-    """file names, relative to `images`"""
+    """column of file names, relative to `images`"""
     label_column: Annotated[str | tuple[str, ...], BeforeValidator(_columns)]
-    """names of classes; or a list of columns, a class each, with 1 for the one that an image is of"""
+    """column of class names; or a list of columns, one per class, with 1 for an image's class"""
     partition_column: Name | None
-    """train, test and perhaps val; null: test_fraction and val_fraction are drawn"""
+    """column of train, test and perhaps val; null: test_fraction and val_fraction are drawn"""
 
 
 Dataset = Annotated[ArrayDataset | ImageFolder | ImageCsv, Field(discriminator="source")]

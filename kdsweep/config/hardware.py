@@ -8,35 +8,35 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import Section
 
-MOST = 10_000  # cores, threads or jobs at a time: beyond, machines give up rather than say so
+MOST = 10_000  # cores, threads or jobs at a time: beyond it machines give up without an error
 
 
 def cores() -> int:
-    """That this process may use."""
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Hardware(Section):
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """auto: the GPU if there is one, else the cores; with gpus_per_job a GPU, unless that is 0"""
+    """auto: the GPU if there is one, otherwise the cores; with gpus_per_job a GPU, unless that is 0"""
     threads: int | None = Field(ge=1, le=MOST)
-    """CPU threads of a job; null: the cores, shared between the jobs at work"""
-    minutes: int | None = Field(default=None, ge=3)  # the last two are for leaving it
-    """time limit of a Slurm job; one whose time is up is queued again and goes on from its checkpoint"""
+    """CPU threads per job; null: the cores, divided between the running jobs"""
+    minutes: int | None = Field(default=None, ge=3)  # a job needs the last two to save and leave
+    """time limit of a Slurm job; a job that reaches it is queued again and resumes from its checkpoint"""
     jobs: int = Field(default=1, le=MOST)
-    """at a time, at most; -1: as many as fit"""
+    """most jobs at a time; -1: as many as fit"""
     gpus_per_job: float | None = Field(default=None, ge=0, le=1)
-    """share of a GPU that a job is given; with Slurm 0 or 1"""
+    """share of a GPU per job; with Slurm 0 or 1"""
     cpus_per_job: int | None = Field(default=None, ge=1, le=MOST)
-    """cores, and threads"""
+    """cores and threads per job"""
     address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
-    """of a Ray cluster; auto: the one of this machine"""
+    """address of a Ray cluster; auto: this machine's"""
     shared_store: bool = True
-    """false: nodes have disks of their own; stages are exchanged through MLflow's artifacts"""
+    """false: nodes have separate disks and exchange stages through MLflow's artifacts"""
     partition: str | None = None
-    """of Slurm; null: the cluster's own choice"""
+    """Slurm partition; null: the cluster's default"""
     memory_gb: int | None = Field(default=None, ge=1)
-    """GB of a Slurm job; null: the cluster's own choice"""
+    """memory of a Slurm job in GB; null: the cluster's default"""
 
     @field_validator("jobs")
     @classmethod
@@ -64,15 +64,15 @@ class Hardware(Section):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether jobs run on other machines, whose devices are not seen here."""
+        """Whether jobs run on other machines, whose devices are not visible here."""
         return self.address is not None or self.minutes is not None
 
     @property
     def device_type(self) -> Literal["cpu", "cuda"] | None:
-        """What jobs compute on, wherever they run; None: whatever this machine has.
+        """What jobs compute on, wherever they run; None: what this machine has.
 
-        A job that is given GPUs takes one, and one that is given none does not look for any: so the machine
-        that plans a sweep, which may have no GPU, knows what its nodes will do.
+        A job that gets GPUs uses one, and a job that gets none does not look for any. So the machine that
+        plans a sweep knows what its nodes will do, although it may have no GPU itself.
         """
         if self.device != "auto":
             return "cpu" if self.device == "cpu" else "cuda"
@@ -82,6 +82,6 @@ class Hardware(Section):
 
     @property
     def cpu_threads(self) -> int:
-        """CPU threads of one job: as configured, else its cores, else all divided by the jobs at a time."""
+        """CPU threads of one job: `threads`, else its cores, else all cores divided by the jobs at a time."""
         jobs = cores() if self.jobs == -1 else self.jobs
         return self.threads or self.cpus_per_job or max(1, cores() // jobs)

@@ -21,7 +21,7 @@ def _is_kept(uri: str) -> str:
 
 
 def _is_plain_path(value: str) -> str:
-    """Of ~ none but the command's own is written out, and a folder of that name would be made."""
+    """Only the command expands ~; elsewhere it would create a folder of that name."""
     if value.removeprefix("sqlite:///").startswith("~"):
         raise PydanticCustomError("home", "~ is not known here; give the path from / on, or ${oc.env:HOME}/…")
     return value
@@ -29,9 +29,9 @@ def _is_plain_path(value: str) -> str:
 
 class Tracking(Section):
     uri: Annotated[str, AfterValidator(_is_kept)] = Field(min_length=1)
-    """of MLflow: a database (sqlite:///FILE) or a server (http://HOST:PORT)"""
+    """MLflow's database (sqlite:///FILE) or server (http://HOST:PORT)"""
     experiment: str = Field(min_length=1)
-    """MLflow's experiment, made where it is missing"""
+    """MLflow's experiment, created if it is missing"""
 
 
 def _is_model_name(value: str) -> str:
@@ -44,28 +44,28 @@ ModelName = Annotated[str, AfterValidator(_is_model_name)]
 
 
 class Config(Section):
-    """A job: one student, one MLflow run, one number (or several, if a search weighs them)."""
+    """A job: one student, one MLflow run, one number (or several for a search with several objectives)."""
 
     temperature: float = Field(gt=0)
     """softens the outputs of teacher and student"""
     alpha: Fraction
     """weight of the labels' cross-entropy; the teacher gets 1 - alpha"""
     chain_length: int = Field(ge=1, le=1000)
-    """distillation steps from teacher to student; beyond 1 for methods with networks in between"""
+    """distillation steps from teacher to student; above 1 for chains with networks in between"""
     seed: int = Field(ge=0, lt=2**32)
     """initial weights, batch order, augmentation and dropout"""
     objective: Objective = Field(json_schema_extra=OF_SWEEP)
-    """the number a job returns to the sweeper, or several, for a search that weighs them"""
+    """the number that a job returns to the sweeper; a list for a search with several objectives"""
     baseline: bool = Field(json_schema_extra=OF_SWEEP)
-    """also train the student from scratch, to compare with"""
+    """also train the student alone, for comparison"""
     confirm: int | None = Field(ge=2, le=1000, json_schema_extra=OF_SWEEP)
-    """afterwards train the chosen recipe and the student alone with so many fresh seeds; null: none"""
+    """afterwards train the chosen recipe and the student alone with this many fresh seeds; null: none"""
     store: Annotated[str, AfterValidator(_is_plain_path)] = Field(min_length=1, json_schema_extra=APART)
-    """folder of everything trained; delete it to train anew"""
+    """folder of all trained networks; delete it to train them again"""
     store_budget: float | None = Field(gt=0, json_schema_extra=APART)
-    """GB; a job fails before it trains if the store has grown beyond them; null: none"""
+    """GB; a job fails before it trains if the store is larger; null: no limit"""
     plan: bool = Field(json_schema_extra=APART)
-    """only show what would be trained and about how long that takes"""
+    """only print what would be trained, and about how long that takes"""
     debug: bool = Field(json_schema_extra=APART)
     """show tracebacks"""
     register_as: ModelName | None = Field(
@@ -73,7 +73,7 @@ class Config(Section):
         alias="register",  # which is a method of the class
         json_schema_extra=APART,
     )
-    """a name in MLflow's registry: the best student becomes a version, with alias best if it is better"""
+    """a name in MLflow's registry: the best student becomes a version, with alias best if it leads"""
     tracking: Tracking = Field(json_schema_extra=APART)
     """MLflow"""
     dataset: Dataset
@@ -83,18 +83,18 @@ class Config(Section):
     student: Student
     """the network that is taught"""
     method: Method
-    """the loss"""
+    """the loss, a weighted sum of terms"""
     chain: Chain
     """what stands between teacher and student, and who teaches whom"""
     training: Training
-    """the student's recipe, and the teacher's where that says nothing else"""
+    """the student's recipe, and the teacher's where its own gives no value"""
     hardware: Hardware = Field(json_schema_extra=APART)
     """where jobs run, and how many at a time"""
     search: Search | None = Field(default=None, json_schema_extra=APART)
-    """Optuna instead of every combination"""
+    """Optuna's choices instead of every combination"""
 
     def alone(self) -> Self:
-        """As of a job without others, which has all cores of the machine."""
+        """The config of a single job, which has all cores of the machine."""
         return self.model_copy(update={"hardware": self.hardware.model_copy(update={"jobs": 1})})
 
     @property
@@ -123,7 +123,7 @@ class Config(Section):
 
     @property
     def _networks(self) -> list[tuple[str, Network, Training]]:
-        """What the job trains, by the key that it is given under."""
+        """The networks that the job trains, with the keys that set them."""
         networks: list[tuple[str, Network, Training]] = [("student", self.student, self.training)]
         if self.method.has_teacher:
             networks.append(("teacher", self.teacher, self.teacher.training))

@@ -20,9 +20,9 @@ class Option(Section):
     """How tables, pictures and MLflow write a number that a method takes."""
 
     sign: str = Field(min_length=1)
-    """such as T or β"""
+    """symbol, such as T or β"""
     axis: Literal["linear", "log"] = "linear"
-    """of pictures that sweep it"""
+    """axis of the pictures that sweep it"""
 
 
 def _is_weight(value: float | str) -> float | str:
@@ -46,9 +46,9 @@ class Term(Section):
     weight: Annotated[float | str, AfterValidator(_is_weight)]
     """factor of the term; alpha, 1 - alpha and temperature stand for the job's numbers"""
     warmup: float | None = Field(default=None, ge=0)
-    """epochs, or below 1 the share of them, in which the weight rises to its value"""
+    """epochs (below 1: a share of them) in which the weight rises to its value"""
     decay: float | None = Field(default=None, ge=0)
-    """the epoch, or below 1 the share of them, from which the weight falls as half a cosine"""
+    """epoch (below 1: a share of them) from which the weight falls as half a cosine"""
     taps: Names | dict[Literal["student", "teacher"], Names] | None = None
     """where the term looks: embedding, map, stage2, stages, a module's path, or a list; null: logits"""
 
@@ -63,7 +63,7 @@ class Term(Section):
         return taps
 
     def describe(self, temperature: float, alpha: float) -> dict[str, Any]:
-        """What it comes to for a temperature and an alpha; what plays no part is left out."""
+        """The term for a temperature and an alpha, without the options that play no part."""
         numbers = {TEMPERATURE: temperature, ALPHA: alpha, REST: 1 - alpha}
         given = self.model_dump(by_alias=True, exclude_none=True)
         if not given.get("warmup"):
@@ -72,7 +72,7 @@ class Term(Section):
 
     @property
     def words(self) -> set[str]:
-        """Those that stand for a job's numbers in it."""
+        """The words in it that stand for a job's numbers."""
         given = self.model_dump(by_alias=True)
         return {word for word in WORDS if any(value == word for value in _leaves(given))}
 
@@ -85,11 +85,11 @@ class Method(Section):
     """The loss of a step: a weighted sum of terms."""
 
     name: str = Field(min_length=1)
-    """how tables and runs call it"""
+    """its name in tables and runs"""
     terms: dict[str, Term] = Field(min_length=1)
-    """the summands, by the names that their figures have"""
+    """the terms, by the names of their figures"""
     options: dict[str, Option]
-    """how the numbers it takes are written, by their keys"""
+    """how to write the numbers that it takes, by their keys"""
 
     @field_validator("terms")
     @classmethod
@@ -113,15 +113,15 @@ class Chain(Section):
     """What stands between teacher and student, and who teaches whom."""
 
     name: str = Field(min_length=1)
-    """how tables and runs call it"""
+    """its name in tables and runs"""
     between: Literal["nothing", "assistants", "generations"]
     """what stands between teacher and student when chain_length > 1"""
     taught_by: Literal["previous", "all"]
-    """a link's teachers: the link before it, or every one, averaged"""
+    """each link's teachers: the previous link, or all links before it, averaged"""
     assistants: list[Assistant]
-    """networks from large to small, instead of student.assistants"""
+    """networks between teacher and student, from large to small, instead of student.assistants"""
     ensemble: list[str]
-    """links whose averaged outputs are evaluated too: teacher, generations (all after it), or single ones"""
+    """links whose averaged outputs are evaluated too: teacher, generations (all after it), or single links"""
 
 
 def _put_in(value: Any, numbers: Mapping[str, float]) -> Any:

@@ -13,31 +13,31 @@ class Network(Section):
     """A network by import path, called with num_classes, in_channels, image_size and its options."""
 
     name: str = Field(min_length=1)
-    """how tables and runs call it"""
+    """its name in tables and runs"""
     model: Annotated[dict[str, Any], AfterValidator(component("my_networks.Small"))]
-    """`_target_`: import path of a callable (num_classes, in_channels, image_size, …); and its options"""
+    """`_target_`, the import path of a callable (num_classes, in_channels, image_size, …), and its options"""
     weights: str | None = None
-    """begin with a file (safetensors, PyTorch), stage:KEY of the store, or MLflow's runs:/ID/PATH"""
+    """initial weights: a file (safetensors, PyTorch), stage:KEY of the store, or MLflow's runs:/ID/PATH"""
     init: Literal["own", "keras", "keras_he"] = "own"
-    """own: the network's own initialization; keras: Keras' defaults; keras_he: with He's for convolutions"""
+    """own: the network's initialization; keras: Keras' defaults; keras_he: with He's for convolutions"""
 
 
 class Teacher(Network):
     training: Training
-    """a recipe of its own; what is not given is as the student's"""
+    """the teacher's recipe; values that are not given are the student's"""
 
 
 class Assistant(Network):
-    """A network between teacher and student; what it does not say is as for the student."""
+    """A network between teacher and student; values that are not given are the student's."""
 
     training: Training
-    """a recipe of its own; what is not given is as the student's"""
+    """its recipe; values that are not given are the student's"""
     temperature: Positive | None = None
-    """of the link that trains it; null: the job's"""
+    """temperature of the step that trains it; null: the job's"""
     alpha: Fraction | None = None
-    """of the link that trains it; null: the job's"""
+    """alpha of the step that trains it; null: the job's"""
 
 
 class Student(Network):
     assistants: list[Assistant]
-    """networks between teacher and student, from large to small, for methods that have such"""
+    """networks between teacher and student, from large to small, for chains that use them"""

@@ -32,17 +32,17 @@ Objective = Annotated[
 
 
 class Search(Section):
-    """Optuna's search over jobs; what a job does is no matter of it."""
+    """Optuna's search over jobs; it does not change what a job does."""
 
     n_trials: int = Field(ge=1, le=1_000_000)
-    """trials wanted in all: the same command goes on to that number"""
+    """trials in all; the same command resumes up to that number"""
     pruner: Literal["none", "median", "successive_halving", "hyperband"]
-    """Optuna's, with its defaults: ends trials that do worse than others"""
+    """Optuna's pruner, with its defaults; it ends trials that do worse than others"""
     max_failure_rate: Fraction
-    """of n_trials; beyond it the search ends, exit status 1"""
+    """share of n_trials that may fail; beyond it the search ends, exit status 1"""
     seed: int | None = Field(ge=0, lt=2**32)
-    """of the sampler; null: another search each time"""
+    """seed of the sampler; null: another search each time"""
     storage: Annotated[str, PlainSerializer(without_passwords)] = Field(min_length=1)
-    """any storage of Optuna's by URL"""
+    """any Optuna storage, by URL"""
     study: str | None
-    """its name; null: made from everything that shapes the trials"""
+    """the study's name; null: derived from everything that shapes the trials"""

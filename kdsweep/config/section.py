@@ -21,9 +21,9 @@ Range = Annotated[tuple[Positive, Positive], Field(strict=False), AfterValidator
 
 
 APART: dict[str, JsonValue] = {"apart": True}
-"""Of a field that shapes no job: where and how jobs run. It is no part of an experiment."""
+"""Marks a field that shapes no job but where and how jobs run. It is not part of an experiment."""
 OF_SWEEP: dict[str, JsonValue] = {"of_sweep": True}
-"""Of a field that asks something of jobs and does not shape their networks, or says how they are written."""
+"""Marks a field that does not shape a job's networks, but what is asked of them or how they are written."""
 
 
 class Section(BaseModel):
@@ -48,7 +48,7 @@ class Section(BaseModel):
 
 
 def _sections(annotation: Any) -> Iterator[type[Section]]:
-    """The sections that a field may hold; lists of sections are told by no key."""
+    """The sections that a field may hold, except lists of sections, which no dotted key names."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     elif get_origin(annotation) in (Annotated, Union, UnionType):

@@ -66,43 +66,43 @@ class Phase(NamedTuple):
 
 
 class FineTuning(Section):
-    """A second phase of training; none with 0 epochs."""
+    """A second phase of training, if it has epochs."""
 
     epochs: int = Field(ge=0, le=MOST_EPOCHS)
-    """of a second phase with a fresh optimizer; 0: none"""
+    """epochs of a second phase with a fresh optimizer; 0: no second phase"""
     learning_rate: float = Field(gt=0)
-    """of the second phase"""
+    """learning rate of the second phase"""
     trainable: Trainable
-    """in the second phase"""
+    """layers that train in the second phase: all, head or N"""
 
 
 class Training(Section):
     epochs: int = Field(ge=0, le=MOST_EPOCHS)
-    """passes over the training split; 0 takes `weights` as they are"""
+    """passes over the training split; 0 uses `weights` as they are"""
     batch_size: int = Field(ge=1)
     """images per step"""
     optimizer: Optimizer
-    """what steps, by import path of a callable (params, lr, …), and its options; a fresh one in each phase"""
+    """the optimizer: import path of a callable (params, lr, …), and its options; a fresh one in each phase"""
     learning_rate: float = Field(gt=0)
-    """at the start of the schedule; the optimizer's `lr`"""
+    """rate at the start of the schedule; the optimizer's `lr`"""
     schedule: Schedule
-    """of the rate, by import path of a callable (optimizer, …), and its options; stepped after each epoch"""
+    """the schedule: import path of a callable (optimizer, …), and its options; stepped after each epoch"""
     keep: Literal["best", "last"]
-    """best: the weights of the best epoch by `monitor`; last: of the last"""
+    """best: the weights of the best epoch by `monitor`; last: those of the last epoch"""
     monitor: Monitor
-    """what the best epoch and early stopping look at; train/loss sees no validation images"""
+    """figure that decides the best epoch and early stopping; train/loss uses no validation images"""
     patience: int | None = Field(ge=1)
-    """stop after this many epochs without a better one; null: train them all"""
+    """stop after this many epochs without a better one; null: never"""
     mixed_precision: bool
     """bfloat16 on CUDA; elsewhere float32, as with false"""
     trainable: Trainable
-    """all; head; or N, the last N layers that have weights; what is frozen stays in eval mode"""
+    """all; head; or N, the last N layers with weights; frozen layers stay in eval mode"""
     fine_tuning: FineTuning
     """a second phase"""
 
     @property
     def phases(self) -> list[Phase]:
-        """What is done one after the other."""
+        """The phases, in order."""
         first, second = Phase(self.epochs, self.learning_rate, self.trainable), self.fine_tuning
         return [first, Phase(second.epochs, second.learning_rate, second.trainable)]
 
@@ -111,7 +111,7 @@ class Training(Section):
         return sum(phase.epochs for phase in self.phases)
 
     def effective(self) -> dict[str, Any]:
-        """What is used of it, so that two recipes that train alike are one."""
+        """The options that play a part, so that two recipes that train alike are one."""
         phases = [phase for phase in self.phases if phase.epochs]
         if not phases:
             return {"epochs": 0}

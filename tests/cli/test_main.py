@@ -23,7 +23,7 @@ def test_help_explains_every_group_and_every_key(kdsweep: Command, overrides):
     recipe = [key for key, value in keys.items() if value == "same"]
     assert recipe and "${" not in shown
     explained = dict(re.findall(r"^  ([\w.]+)=\S+(?:\n {9,}| +)(\S.*)", shown, re.M))
-    of_components = {key for key in keys if re.search(r"\.(model|optimizer|schedule)\.", key)}
+    of_components = {key for key in keys if re.search(r"\.(model|optimizer|schedule|terms)\.", key)}
     assert keys.keys() - explained.keys() <= {*recipe, *of_components}
     assert not set(recipe) & explained.keys()
     assert all(f"  {key}=" in shown for key in of_components)
