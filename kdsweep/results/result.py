@@ -216,6 +216,14 @@ class JobResult:
         packed = evaluation.resampled.get(figure) if evaluation else None
         return unpack_floats(packed) if packed else None
 
+    def percentages(self, role: str) -> tuple[str, str]:
+        """The validation and test accuracy of a network, as tables show them."""
+        return f"{100 * self.networks[role].val.accuracy:.2f}", f"{100 * (self.test(role) or 0):.2f}"
+
+    def order(self) -> tuple[float, float]:
+        """Sorts jobs that finished, best first: by validation accuracy, then by cross-entropy."""
+        return -self.val.accuracy, self.val.cross_entropy
+
     @property
     def failed(self) -> bool:
         return self.error not in (None, PRUNED)

@@ -8,15 +8,18 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kdsweep.errors import explain
+from kdsweep.errors import KdsweepError, explain
+from kdsweep.report.tables import busy
 from kdsweep.results.left import as_json, read_left
 from kdsweep.results.result import Latency
 from kdsweep.stage import FORMAT, digest
+from kdsweep.stages.figures import priced
+from kdsweep.stages.prepare import Job
 from kdsweep.store.store import Origin, Store
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,30 @@ BUSY = 0.25  # share of the cores at work for others, beyond which nothing is me
 SECONDS_TO_LOOK = 0.1  # at what others do, before torch is imported for it
 GROUP = 2**30  # bytes of networks that are built at a time
 FILE = "latency.json"
+ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 5, 2.0  # to measure what an objective needs
+
+
+def measure(jobs: Sequence[Job]) -> Latency | None:
+    """The latency of all networks of jobs that have not begun; None if it cannot be measured."""
+    networks, models = {}, {}
+    for job in jobs:
+        for stage in job.plan.links().values():
+            description = priced(stage, job.dataset)
+            key = digest(description)
+            networks[key], models[key] = description, stage.model
+    return latency(networks, models, jobs[0].store)
+
+
+def measure_when_quiet(job: Job) -> dict[str, float]:
+    """The latencies of a job's networks. Raises KdsweepError if the machine does not become quiet."""
+    for _ in range(ATTEMPTS):
+        taken = measure([job])
+        if taken and taken.ms:
+            return taken.ms
+        time.sleep(SECONDS_BETWEEN_ATTEMPTS)
+    raise KdsweepError(
+        f"objective=cost/latency_ms: {busy(taken)}; run it on a quiet machine, or take cost/flops"
+    )
 
 
 def latency(

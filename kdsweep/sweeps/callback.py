@@ -46,7 +46,7 @@ from kdsweep.tracking.database import begin_database
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
-    from kdsweep.job import Job
+    from kdsweep.stages.prepare import Job
     from kdsweep.tracking import Run
 
 JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
@@ -137,7 +137,7 @@ class SweepCallback(Callback):
         self.folder, folder = take_folder(config, "hydra.sweep.dir"), Path(config.hydra.sweep.dir)
         SweepInfo.clear(folder)
 
-        from kdsweep.job import measure
+        from kdsweep.stages.latency import measure
         from kdsweep.store.store import open_store
         from kdsweep.system.terminal import console
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker

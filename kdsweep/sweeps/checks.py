@@ -16,15 +16,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.sweeps.compose import composed_values
-from kdsweep.sweeps.folders import why_unwritable
 from kdsweep.sweeps.launchers.base import jobs_at_once, refuse_launcher
 from kdsweep.sweeps.overrides import count, key_of
 from kdsweep.sweeps.search.sweeper import Search
+from kdsweep.system.files import why_unwritable
 from kdsweep.tracking.database import database_file
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
-    from kdsweep.job import Job
+    from kdsweep.stages.prepare import Job
 
 SQLITE = b"SQLite format 3\0"  # how such a file begins
 OF_THE_SWEEP = ("plan", "register", "search", "tracking")
@@ -161,7 +161,7 @@ def composed_configs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list
 def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":
     """Every job, prepared. Raises ConfigError with what is wrong with any job, each thing once."""
     from kdsweep.config.parse import parse
-    from kdsweep.job import prepare
+    from kdsweep.stages.prepare import prepare
 
     problems: list[str] = []
     prepared = []

@@ -6,7 +6,6 @@ Hydra imports this module at every start: keep it light.
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
@@ -46,15 +45,6 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
         told = f"{key}={folder}: cannot be written ({explain(error)}); give another folder"
         raise ConfigError(told) from error
     return lock
-
-
-def why_unwritable(folder: Path) -> str | None:
-    """Why no file can be made in it; None if one can."""
-    try:
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        return error.strerror
-    return None
 
 
 def _is_a_sweeps(folder: Path) -> bool:

@@ -5,6 +5,7 @@ import shutil
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 @cache
@@ -32,8 +33,13 @@ def discard(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+def why_unwritable(folder: Path) -> str | None:
+    """Why no file can be made in a folder; None if one can."""
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def owner(file: Path) -> str:

@@ -12,8 +12,8 @@ from kdsweep.cli.records import read
 from kdsweep.config import Tracking
 from kdsweep.config.parse import parse
 from kdsweep.errors import KdsweepError
-from kdsweep.job import describe
 from kdsweep.results import names
+from kdsweep.results.describe import describe
 from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking import ROLE_TAG, Run, Tracker

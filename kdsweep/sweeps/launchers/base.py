@@ -86,7 +86,7 @@ class Launched:
 
     def show(self) -> None:
         """Its line, which a process on another machine could not print here."""
-        from kdsweep.report.tables import sweep_line
+        from kdsweep.results.line import sweep_line
         from kdsweep.system.terminal import console
 
         if (self.folder / RESULT).exists():

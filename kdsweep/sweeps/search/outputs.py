@@ -77,11 +77,11 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
 
 
 def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[JobResult]) -> FrozenTrial:
-    """Equals by validation cross-entropy, as the sweep's report has it."""
-    losses = {each.number: each.val.cross_entropy for each in results if not each.error}
-    best = study.best_value  # which asks the database
+    """Among equally good trials, the one whose job the sweep's report ranks first."""
+    orders = {result.number: result.order() for result in results if not result.error}
+    best = study.best_value  # asks the database
     equals = [trial for trial in finished if trial.value == best]
-    return min(equals, key=lambda trial: losses.get(trial.number, inf))
+    return min(equals, key=lambda trial: orders.get(trial.number, (inf, inf)))
 
 
 def _write_results(best: Sequence[FrozenTrial], file: Path) -> None:

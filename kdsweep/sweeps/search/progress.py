@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-from kdsweep.report.tables import sweep_line
+from kdsweep.results.line import sweep_line
 from kdsweep.results.result import RESULT, JobResult
 from kdsweep.system.terminal import console
 

@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, SQLAlchemyError
 
 from kdsweep.errors import ConfigError, without_passwords
-from kdsweep.sweeps.folders import why_unwritable
+from kdsweep.system.files import why_unwritable
 from kdsweep.system.liveness import is_dead
 from kdsweep.system.signals import uninterrupted
 from kdsweep.tracking.database import make_whole
