@@ -13,10 +13,7 @@ from typing import Any
 from kdsweep.system.foreign_errors import has_no_home, is_out_of_memory, memory_wanted, system_error_number
 from kdsweep.system.terminal import say
 
-# Read before the command sets the variable for its own purpose.
-_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
-
-
+TRACEBACKS = "KDSWEEP_TRACEBACKS"  # set by `kdsweep`, which needs HYDRA_FULL_ERROR for its own purpose
 LONGEST_NAME = 200  # of a file, in a message
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # how a disk says that it takes no more
 
@@ -60,13 +57,15 @@ def disk_is_full(error: BaseException, where: Path) -> str | None:
 
 
 def wants_traceback(config: Any = None) -> bool:
-    """Whether tracebacks are asked for: by a config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
-    if _TRACEBACKS or config is None:
-        return _TRACEBACKS
-    try:
-        return config.get("debug") is True
-    except Exception:  # OmegaConf's, without which kdsweep-predict runs: it is told as any mistake
-        return False
+    """Whether tracebacks are wanted: by a config's `debug`, or by HYDRA_FULL_ERROR=1."""
+    if os.environ.get(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR")) == "1":
+        return True
+    if config is not None:
+        from omegaconf.errors import OmegaConfBaseException  # kdsweep-predict runs without OmegaConf
+
+        with suppress(OmegaConfBaseException):
+            return config.get("debug") is True
+    return False
 
 
 def tell(error: Exception, config: Any = None, name: str = "kdsweep") -> None:

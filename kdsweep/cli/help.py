@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic.fields import FieldInfo
 
@@ -71,12 +71,13 @@ def _words_of_group(group: str) -> str:
 
 def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
     """Each key with its value and what it means: first those that are no sections."""
-    for name in sorted(map(str, config), key=lambda name: isinstance(config._get_node(name), DictConfig)):
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for name in sorted(map(str, config), key=lambda name: isinstance(raw[name], dict)):
         key = f"{prefix}{name}"
         field, value = _field(sections, name), _value(config, name)
         if key == RECIPE:
             yield f"{key}.*", _words(field) if field else ""
-        if key == "hydra" or _is_the_students(config, name, prefix):
+        if key == "hydra" or (prefix.startswith(RECIPE) and raw[name] == SAME):  # as most are
             continue
         sections_below = _sections(field.annotation) if field else []
         if isinstance(value, DictConfig):
@@ -92,12 +93,6 @@ def _value(config: DictConfig, name: str) -> Any:
         return config[name]
     except OmegaConfBaseException:  # it leads nowhere; a job's checks say so
         return "???"
-
-
-def _is_the_students(config: DictConfig, name: str, prefix: str) -> bool:
-    """Whether a key of a teacher's recipe is the student's, as most are."""
-    raw = config._get_node(name)
-    return prefix.startswith(RECIPE) and getattr(raw, "_value", lambda: None)() == SAME
 
 
 def _field(sections: list[type[Section]], name: str) -> FieldInfo | None:

@@ -3,6 +3,7 @@
 Heavy imports wait until a job runs, so that --help, --cfg and shell completion answer at once.
 """
 
+import atexit
 import gc
 import os
 import re
@@ -17,13 +18,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep import __version__
-from kdsweep.errors import tell
+from kdsweep.errors import TRACEBACKS, tell
 from kdsweep.system.exits import FAILED, INTERRUPTED
 from kdsweep.system.terminal import any_signs, reader_left
 
-# Imports leave a million objects; to look for cycles among them as often as Python does would be a tenth
-# of what a sweep costs beyond its training.
-COLLECTION = (10_000, 20, 50)
+# Imports leave a million objects. Looking for cycles among them as often as Python does, and once more at the
+# end, takes a quarter of what a sweep costs beyond its training. Launchers' processes import this module too.
+gc.set_threshold(10_000, 20, 50)
+atexit.register(gc.freeze)
 
 
 def main() -> None:
@@ -31,11 +33,11 @@ def main() -> None:
     if "--version" in sys.argv[1:]:  # Hydra would tell its own alone
         print(f"kdsweep {__version__} (Hydra {hydra.__version__})")
         return
-    gc.set_threshold(*COLLECTION)
     any_signs()
     sys.argv[1:] = map(_at_home, sys.argv[1:])
-    # Hydra would print tracebacks of its own; so it raises, and the mistake is told in a line or two
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
+    os.environ.setdefault(TRACEBACKS, str(int(wanted)))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises then, and prints no tracebacks of its own
     for sign in (signal.SIGTERM, signal.SIGHUP):  # asked to end, or the terminal is gone: as by Ctrl-C
         if signal.getsignal(sign) == signal.SIG_DFL:  # but under nohup
             signal.signal(sign, signal.default_int_handler)
@@ -52,8 +54,6 @@ def main() -> None:
     except Exception as error:
         tell(error)
         sys.exit(FAILED)
-    finally:
-        gc.freeze()  # Python would look through it all once more before it ends
 
 
 def _at_home(argument: str) -> str:
@@ -79,7 +79,6 @@ OmegaConf.register_resolver("kdsweep.help", _help)
 @hydra.main(config_path="pkg://kdsweep.conf", config_name="config", execution_whitelist="kdsweep.*")
 def run(composed: DictConfig) -> float | list[float] | None:
     """Run the job of a composed config; its objective's number is for the sweeper."""
-    gc.set_threshold(*COLLECTION)  # in a launcher's process
     from kdsweep.job import run_job
     from kdsweep.results.result import JobResult
     from kdsweep.sweeps.job import run_job_of_sweep

@@ -79,12 +79,11 @@ class RayLauncher(SweepLauncher):
     @staticmethod
     def check(config: DictConfig) -> None:
         """Raise ConfigError if Ray, a GPU or the cluster is not there."""
-        address = config.hardware.get("address")
-        name = "gpus" if address is None else "ray"
+        kind = config.hardware.get("kind")
         if importlib.util.find_spec("ray") is None:
-            raise ConfigError(f"hardware={name} needs Ray: pip install 'kdsweep[ray]'")
-        if address is not None:
-            _reach(str(address))
+            raise ConfigError(f"hardware={kind} needs Ray: pip install 'kdsweep[ray]'")
+        if kind == "ray":
+            _reach(str(config.hardware.address))
         elif str(config.hardware.device).startswith("cuda"):
             import torch
 
@@ -94,7 +93,7 @@ class RayLauncher(SweepLauncher):
     @staticmethod
     def room(config: DictConfig) -> int | None:
         """How many jobs this machine has room for; None of a cluster, and if there is no room."""
-        if config.hardware.get("address") is not None:
+        if config.hardware.get("kind") == "ray":
             return None
         options, jobs = config.hydra.launcher.ray, config.hardware.jobs
         gpus, cpus = options.init.num_gpus, options.init.num_cpus

@@ -23,6 +23,7 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 from optuna.samplers import BaseSampler, GridSampler
+from optuna.trial import FrozenTrial
 
 from kdsweep.config.code import source_digest
 from kdsweep.config.search import MONITORS
@@ -71,12 +72,17 @@ class Terms:
         """See make_sampler."""
         return make_sampler(self.sampler, self.grid, number)
 
-    def overrides(self, trial: Trial) -> list[str]:
-        """Those of a trial's job, whose values the sampler has suggested."""
+    def begin(self, trial: Trial) -> list[str]:
+        """Note on a trial the fixed values that shape its job; the overrides of that job."""
         for key, value in self.fixed.items():
             if shapes(key):
                 trial.set_user_attr(key, value)
-        values = {**self.fixed, **trial.params}
+        return self.overrides(trial)
+
+    def overrides(self, trial: Trial | FrozenTrial) -> list[str]:
+        """The overrides of a trial's job. Another command may have begun the trial: its own values hold."""
+        own = {key: value for key, value in trial.user_attrs.items() if shapes(key)}
+        values = {**self.fixed, **own, **trial.params}
         return [*(f"{key}={value}" for key, value in values.items()), *self.deleted]
 
     def check_study(self) -> None:

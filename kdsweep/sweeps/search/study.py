@@ -27,7 +27,7 @@ from kdsweep.sweeps.launchers.base import ProcessDied, SweepLauncher, jobs_wante
 from kdsweep.sweeps.search.earlier import fetch_earlier
 from kdsweep.sweeps.search.outputs import standing, write_report
 from kdsweep.sweeps.search.progress import trial_lines
-from kdsweep.sweeps.search.space import Terms, read_terms, shapes
+from kdsweep.sweeps.search.space import Terms, read_terms
 from kdsweep.sweeps.search.trials import ERROR, counted, failures, is_waiting, open_storage
 from kdsweep.sweeps.search.worker import Worker, outcome
 from kdsweep.system.liveness import Alive
@@ -52,6 +52,10 @@ def search(context: HydraContext, config: DictConfig) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     terms = read_terms(config, context.config_loader)
     search, study = terms.search, _open(terms)
+
+    def composed(trial: FrozenTrial) -> DictConfig:
+        return context.config_loader.load_sweep_config(config, terms.overrides(trial))
+
     there = counted(study)
     if there and search.wants_more(study):
         print(f"goes on: {standing(study, search)}", flush=True)
@@ -62,7 +66,6 @@ def search(context: HydraContext, config: DictConfig) -> None:
         _run(study, Worker(terms, context, config, alive.text))
     finally:
         alive.end()
-        composed = functools.partial(_composed, terms, context, config)
         steps: tuple[Callable[[], None], ...] = (
             functools.partial(fetch_earlier, study, Path(search.sweep), config.tracking.uri),
             functools.partial(write_report, study, search, terms.objectives, composed),
@@ -86,7 +89,7 @@ def _confirm(wanted: int, study: Study, terms: Terms, context: HydraContext, con
     """Run the best trial again with fresh seeds, as jobs of a plain sweep."""
 
     def overrides(number: int) -> list[str]:
-        return _overrides(terms, study.get_trials(deepcopy=False)[number])
+        return terms.overrides(study.get_trials(deepcopy=False)[number])
 
     launcher = Plugins.instance().instantiate_launcher(
         config=config, hydra_context=context, task_function=run_job_of_sweep
@@ -164,14 +167,3 @@ def _workers(own: SweepLauncher | None, config: DictConfig) -> int:
     if config.hydra.sweeper.n_jobs:
         return int(config.hydra.sweeper.n_jobs)
     return own.slots() if own else jobs_wanted(config)
-
-
-def _composed(terms: Terms, context: HydraContext, config: DictConfig, trial: FrozenTrial) -> DictConfig:
-    """The config of a trial's job, which may have begun by another command: its own values hold."""
-    return context.config_loader.load_sweep_config(config, _overrides(terms, trial))
-
-
-def _overrides(terms: Terms, trial: FrozenTrial) -> list[str]:
-    own = {key: value for key, value in trial.user_attrs.items() if shapes(key)}
-    overrides = [f"{key}={value}" for key, value in {**terms.fixed, **own, **trial.params}.items()]
-    return [*overrides, *terms.deleted]

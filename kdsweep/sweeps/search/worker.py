@@ -64,7 +64,7 @@ class Worker:
                 trial = study.ask(dict(self.terms.space))
                 trial.set_user_attr(ALIVE, alive.text)
                 trial.set_user_attr(SWEEP, self.search.sweep)
-                return trial, self.terms.overrides(trial), alive
+                return trial, self.terms.begin(trial), alive
             except BaseException:  # whoever goes on finds a trial that nobody runs
                 alive.end()
                 raise
