@@ -1,6 +1,6 @@
-"""What `kdsweep --help` says of groups and keys, explained by the schema's docstrings.
+"""`kdsweep --help`: groups and keys, explained by the schema's docstrings.
 
-Hydra asks for it by the resolver `kdsweep.help` in conf/config.yaml, for a template, in which $ is doubled.
+Hydra fills a template by the resolver `kdsweep.help` in conf/config.yaml; $ is doubled in it.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from kdsweep.config import SAME, Config, Section
 COLUMN = 36  # where explanations begin
 MOST = 110  # characters of a line
 LONGEST = 48  # of a value, such as a network written down layer by layer
-RECIPE = "teacher.training"  # of an assistant there is none in a composed config
+RECIPE = "teacher.training"  # a composed config has no assistant's
 OTHER_GROUPS = {"experiment": "differences, each a published experiment"}
 
 
@@ -29,17 +29,17 @@ def explained(part: str, config: DictConfig) -> str:
     return "\n".join(_folded(*line) for line in lines).replace("$", "$$")
 
 
-def _folded(given: str, words: str) -> str:
-    """What one may give and, beside it or below, what it means."""
+def _folded(argument: str, words: str) -> str:
+    """An argument and, beside it or below, its meaning."""
     width = min(shutil.get_terminal_size().columns, MOST)
-    beside = f"  {given}".ljust(COLUMN - 1) + " "
+    beside = f"  {argument}".ljust(COLUMN - 1) + " "
     first = beside if len(beside) == COLUMN else " " * COLUMN
     if not words:
-        return f"  {given}"
-    told = textwrap.fill(
+        return f"  {argument}"
+    meaning = textwrap.fill(
         words, width, initial_indent=first, subsequent_indent=" " * COLUMN, break_long_words=False
     )
-    return told if first == beside else f"  {given}\n{told}"
+    return meaning if first == beside else f"  {argument}\n{meaning}"
 
 
 def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
@@ -52,7 +52,7 @@ def _groups(config: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def _all_groups(loader: ConfigLoader, above: str, others: set[str]) -> Iterator[str]:
-    """The groups below one, each followed by those inside of it."""
+    """The groups below one, each followed by its own."""
     for name in sorted(set(loader.list_groups(above)) - others):
         group = f"{above}/{name}" if above else name
         yield group
@@ -60,7 +60,7 @@ def _all_groups(loader: ConfigLoader, above: str, others: set[str]) -> Iterator[
 
 
 def _words_of_group(group: str) -> str:
-    """What the section that a group's files make means."""
+    """The meaning of the section that a group's files fill."""
     sections: list[type[Section]] = [Config]
     field = None
     for name in group.split("/"):
@@ -70,14 +70,14 @@ def _words_of_group(group: str) -> str:
 
 
 def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
-    """Each key with its value and what it means: first those that are no sections."""
+    """Each key with its value and meaning; sections come last."""
     raw: Any = OmegaConf.to_container(config, resolve=False)
     for name in sorted(map(str, config), key=lambda name: isinstance(raw[name], dict)):
         key = f"{prefix}{name}"
         field, value = _field(sections, name), _value(config, name)
         if key == RECIPE:
             yield f"{key}.*", _words(field) if field else ""
-        if key == "hydra" or (prefix.startswith(RECIPE) and raw[name] == SAME):  # as most are
+        if key == "hydra" or (prefix.startswith(RECIPE) and raw[name] == SAME):  # most keys are the student's
             continue
         sections_below = _sections(field.annotation) if field else []
         if isinstance(value, DictConfig):
@@ -91,7 +91,7 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
 def _value(config: DictConfig, name: str) -> Any:
     try:
         return config[name]
-    except OmegaConfBaseException:  # it leads nowhere; a job's checks say so
+    except OmegaConfBaseException:  # it refers to nothing; a job's checks report it
         return "???"
 
 
@@ -111,11 +111,11 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 def _words(field: FieldInfo) -> str:
-    """What a key means, and the words that it takes if these are few and not told."""
+    """The meaning of a key, and the words that it takes unless the meaning names them."""
     words = field.description or ""
     allowed = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    untold = [each for each in allowed if each not in words]
-    return f"{words} ({', '.join(allowed)})" if untold else words
+    unnamed = [word for word in allowed if word not in words]
+    return f"{words} ({', '.join(allowed)})" if unnamed else words
 
 
 def _shortened(value: str) -> str:
@@ -123,7 +123,7 @@ def _shortened(value: str) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value as a command gives it."""
+    """A value as the command line takes it."""
     if isinstance(value, ListConfig | list):
         return f"[{','.join(map(_written, value))}]"
     if isinstance(value, DictConfig | dict):

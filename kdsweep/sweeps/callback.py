@@ -213,7 +213,7 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
         finally:
             run.note(note(record, leaderboard(record)), folder / "sweep.png")
     except Exception as error:
-        told = f"the report is not whole: {explain(error)}"
+        told = f"the report is incomplete: {explain(error)}"
         say(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", sys.stderr)
 
 

@@ -109,8 +109,8 @@ def check_sweeps(overrides: Sequence[Override], grid: bool) -> None:
         check_number(count(override), plan=False)
         if not count(override):
             raise ConfigError(
-                f"{override.input_line}: comes to nothing, so there is no job; give values, such as "
-                "temperature=1,4, range(1,5), or a glob of a group's files that some match"
+                f"{override.input_line}: gives no value, so there is no job; give values, such as "
+                "temperature=1,4, range(1,5), or a glob that matches files of a group"
             )
 
 

@@ -32,7 +32,9 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
         raise ConfigError(f"{key}=: must name a folder")
     for above in folder.absolute().parents:
         if _is_a_sweeps(above) or _is_taken(above):
-            raise ConfigError(f"{key}={folder}: is in {above}, another sweep's or job's; give one outside")
+            raise ConfigError(
+                f"{key}={folder}: is in {above}, the folder of another sweep or job; give one outside"
+            )
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def _is_taken(folder: Path) -> bool:
 def refuse_results_below(folder: Path) -> None:
     """Raise ConfigError if a job alone would write above the results of a sweep or of other jobs."""
     if other := next((file for file in folder.rglob(RESULT) if file.parent != folder), None):
-        raise ConfigError(f"hydra.run.dir={folder}: has {other}, another sweep's or job's; give a new folder")
+        raise ConfigError(f"hydra.run.dir={folder}: has {other}, of another sweep or job; give a new folder")
 
 
 def refuse_shared_folders(

@@ -44,7 +44,7 @@ class GridSweeper(Sweeper):
         assert config is not None and launcher is not None
         folder = Path(config.hydra.sweep.dir)
         if not (folder / SWEEP).is_file():
-            raise ConfigError("hydra.callbacks.sweep: must be as it is, it checks the sweep and records it")
+            raise ConfigError("hydra.callbacks.sweep: must stay as it is: it checks the sweep and records it")
         OmegaConf.save(config, folder / "multirun.yaml")
         overrides = read_overrides(config)
         jobs = combinations(overrides, prod(map(count, overrides)))

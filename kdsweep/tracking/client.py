@@ -84,7 +84,7 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
         return Path(download_artifacts(uri, tracking_uri=tracking_uri))
     except losses() as error:
         return KdsweepError(
-            f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); it must be up, and the "
+            f"{uri}: tracking.uri={tracking_uri} cannot deliver it ({reason(error)}); it must be up, and the "
             "run must have this artifact"
         )
 
@@ -93,7 +93,7 @@ def silent(uri: str, error: Exception) -> KdsweepError:
     """What is told of MLflow's `error`."""
     if is_of_another_schema(error):
         return KdsweepError(
-            f"tracking.uri={uri}: of another version of MLflow; make a copy of it, then "
+            f"tracking.uri={uri}: was made by another version of MLflow; make a copy of it, then "
             f"`mlflow db upgrade {uri}` brings it to the installed one's"
         )
     return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {reason(error)}")

@@ -78,7 +78,7 @@ def place_database(uri: str) -> None:
         with database_lock(file):
             if file.exists() and _is_unused(file) and _version(file) != _version(made):
                 aside = file.rename(_free_name(file))
-                log.warning("%s was left unfinished by who made it; set aside as %s, made anew", file, aside)
+                log.warning("%s was left unfinished; set aside as %s, made anew", file, aside)
         make_whole(file, lambda new: shutil.copyfile(made, new))
     maker.stdin.close()
     with suppress(subprocess.TimeoutExpired):

@@ -43,7 +43,7 @@ def begin_run(config: Config, store: Store, result: JobResult, sweep: SweepInfo 
     except KdsweepError as error:
         if sweep is None:
             raise
-        log.warning("%s; the job goes on without it", error)
+        log.warning("%s; the job continues without it", error)
         return Run(None)
     run.input(result.dataset, config.dataset.root)
     return run

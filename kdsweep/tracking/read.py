@@ -116,7 +116,7 @@ def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[SweepInfo, lis
         try:
             yield _sweep(client, run)
         except KdsweepError as error:
-            log.warning("a sweep is left out: %s", error)
+            log.warning("skipped a sweep: %s", error)
 
 
 def _is_sweep(run: "Run") -> bool:

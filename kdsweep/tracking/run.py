@@ -79,7 +79,7 @@ class Run:
                 self.client.log_batch(self.id, params=named)
             self._monitor = monitor(self.id, tracker.uri)
         except Exception:
-            self.end("FAILED", "MLflow did not take the params")
+            self.end("FAILED", "MLflow refused the params")
             raise
 
     def __enter__(self) -> Self:
@@ -202,7 +202,9 @@ class Run:
                 fetched = Path(self.client.download_artifacts(run_id, kept_folder(key), there))
                 shutil.copytree(fetched, folder, dirs_exist_ok=True)
         except losses() as error:
-            log.warning("stage %s cannot be had from MLflow, it is trained here: %s", key[:8], reason(error))
+            log.warning(
+                "stage %s could not be fetched from MLflow and is trained here: %s", key[:8], reason(error)
+            )
             return False
         return True
 
@@ -220,7 +222,7 @@ class Run:
                 call()
         except losses(KdsweepError) as error:
             self._silent_until = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
-            log.warning("MLflow is lost, the job goes on without it: %s", reason(error))
+            log.warning("MLflow does not answer, the job continues without it: %s", reason(error))
             return False
         return True
 

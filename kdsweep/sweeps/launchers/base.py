@@ -20,7 +20,7 @@ from kdsweep.sweeps.hydra_private import completed, failed
 
 
 class ProcessDied(KdsweepError):
-    """A job's process was killed, such as for want of memory."""
+    """A job's process was killed, probably out of memory."""
 
 
 class SweepLauncher(Launcher):

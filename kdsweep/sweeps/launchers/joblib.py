@@ -26,7 +26,7 @@ class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
             first = initial_job_idx + len(returns)
             attempt = self.launch_once(rest, first)
             if death := _death(attempt):
-                print(f"kdsweep: {death}; what was under way goes on, one job at a time", file=sys.stderr)
+                print(f"kdsweep: {death}; unfinished jobs run again, one at a time", file=sys.stderr)
                 jobs = [Launched(self, first + i, overrides) for i, overrides in enumerate(rest)]
                 # at least one, lest processes that die when they start are started forever
                 begun = max((i for i, job in enumerate(jobs) if job.begun()), default=0)
@@ -52,9 +52,7 @@ class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
     def _alone(self, job: Launched) -> JobReturn:
         (again,) = self.launch_once([job.overrides], job.number)
         if death := _death([again]):
-            reason = (
-                f"{death}, alone too; out of memory, perhaps. The same command goes on from its checkpoint"
-            )
+            reason = f"{death}, even alone; probably out of memory. Run the same command to resume from its checkpoint"
             return job.returned() or job.fail(ProcessDied(reason))
         return again
 

@@ -249,11 +249,10 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
         returned: JobReturn = ray.get(ref)
     except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
         died = f"its process died, {attempts} times" if attempts > 1 else "its process died"
-        reason = (
-            "the memory did not suffice" if isinstance(error, OutOfMemoryError) else "out of memory, perhaps"
-        )
+        reason = "out of memory" if isinstance(error, OutOfMemoryError) else "probably out of memory"
         return failed(
-            job.overrides, ProcessDied(f"{died}; {reason}. The same command goes on from its checkpoint")
+            job.overrides,
+            ProcessDied(f"{died}; {reason}. Run the same command to resume from its checkpoint"),
         )
     except Exception as error:  # Ray raises whatever the job's process raised where it could not send it
         cause = getattr(error, "cause", None) or error

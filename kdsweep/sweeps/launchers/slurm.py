@@ -79,14 +79,14 @@ class SlurmLauncher(SweepLauncher, HydraSlurmLauncher):
                 queue_again(number, frame)
             except submitit.core.utils.UncompletedJobError:
                 raise AskedToLeave(
-                    "its time is up once too often (hardware.minutes, hydra.launcher.max_num_timeout); "
-                    "the same command goes on from its checkpoint"
+                    "it hit its time limit too often (hardware.minutes, hydra.launcher.max_num_timeout); "
+                    "run the same command to resume from its checkpoint"
                 ) from None
             except CalledProcessError as error:
                 if error.returncode < 0:  # Slurm ends what it queues again, submitit's scontrol too
                     sys.exit(error.returncode)
                 raise AskedToLeave(
-                    "Slurm does not queue it again; the same command goes on from its checkpoint"
+                    "Slurm refused to queue it again; run the same command to resume from its checkpoint"
                 ) from None
 
         signal.signal(asked, leave)

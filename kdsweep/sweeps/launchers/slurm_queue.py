@@ -110,7 +110,7 @@ class KdsweepExecutor(SlurmExecutor):
         for job, submission in zip(jobs, delayed_submissions, strict=True):
             queued.append(Queued(job, submission, watcher, queued))
         array = jobs[0].job_id.partition("_")[0]
-        print(f"Slurm's job {array}: squeue --job {array} shows how it stands", flush=True)
+        print(f"Slurm's job {array}: squeue --job {array} shows its state", flush=True)
         return queued
 
 

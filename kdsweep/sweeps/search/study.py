@@ -74,7 +74,7 @@ def search(context: HydraContext, config: DictConfig) -> None:
             try:
                 step()
             except Exception as error:  # which would hide how the search ended
-                print(f"kdsweep: the report of the search is not whole: {explain(error)}", file=sys.stderr)
+                print(f"kdsweep: the report of the search is incomplete: {explain(error)}", file=sys.stderr)
     if search.too_many(failed := failures(study)):
         raise KdsweepError(
             f"{len(failed)} trials failed; of {search.n_trials} search.max_failure_rate="

@@ -30,7 +30,7 @@ from kdsweep.tracking.database import make_whole
 ALIVE, SWEEP, ERROR = "kdsweep.alive", "kdsweep.sweep", "kdsweep.error"  # attributes of trials
 RUN = "kdsweep.run"  # and the MLflow run of its job
 LOST, KILLED = "kdsweep.lost", "kdsweep.killed"
-KILLED_TWICE = "its process was killed twice, such as for want of memory"
+KILLED_TWICE = "its process was killed twice, probably out of memory"
 SECONDS_FOR_A_LOCKED_DATABASE = 60
 PRUNERS: dict[str, type[BasePruner]] = {
     "none": NopPruner,

@@ -170,7 +170,7 @@ def test_a_search_that_goes_on_tells_of_all_its_trials(kdsweep: Command, tmp_pat
     assert len(logged) == len(set(logged))  # the same best is logged once
     client.delete_run(first[0])
     lowered = search(2)
-    assert "trial 0 is not in the table: MLflow no longer has what came of it" in lowered
+    assert "trial 0 is missing from the table: its MLflow run was deleted" in lowered
     assert "4 trials, 2 were wanted: 4 finished" in lowered
 
 
