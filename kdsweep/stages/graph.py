@@ -33,7 +33,7 @@ def nodes(jobs: Iterable[Links]) -> dict[str, Node]:
 
 
 def in_order(chain: Links, alone: Links) -> dict[str, Stage]:
-    """The links of a job in the order of training: the chain's student is last, after the baseline, `alone`."""
+    """The links of a job in the order of training: the chain's student last, after the baseline, `alone`."""
     before, (role, student) = list(chain.items())[:-1], list(chain.items())[-1]
     return {**dict(before), **alone, role: student}
 

@@ -190,7 +190,7 @@ def _step(
 
 
 def _batches(stage: Stage, count: int, epoch: int) -> list[Tensor]:
-    """The indices of an epoch in its own order, without a last batch of one image: BatchNorm cannot use it."""
+    """The indices of an epoch in its own order, without a last batch of one, which BatchNorm cannot use."""
     order = torch.Generator().manual_seed(derive(stage.seed, epoch, "order"))
     batches = list(torch.randperm(count, generator=order).split(stage.training.batch_size))
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches

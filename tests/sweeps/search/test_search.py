@@ -87,7 +87,7 @@ def test_a_search_goes_on_to_the_number_wanted(kdsweep: Command, tmp_path):
     assert len({each["temperature"] for each in begun}) == 3
 
     on = kdsweep(*SEARCH, "search.n_trials=5")
-    assert "goes on: 3 of 5 trials" in on.stdout
+    assert "resuming: 3 of 5 trials" in on.stdout
     assert [line[:5] for line in on.stdout.splitlines() if line.startswith("[")] == ["[4/5]", "[5/5]"]
     assert params(tmp_path)[:3] == begun
 
