@@ -82,11 +82,7 @@ def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
 
 def best_job(row: Row) -> JobResult:
     """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
-    return min(row.recipe.jobs, key=_order_of_job)
-
-
-def _order_of_job(job: JobResult) -> tuple[float, float]:
-    return -job.val.accuracy, job.val.cross_entropy
+    return min(row.recipe.jobs, key=JobResult.order)
 
 
 def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:

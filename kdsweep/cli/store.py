@@ -122,7 +122,7 @@ def _uses_if_known(options: argparse.Namespace) -> "list[Use] | None":
     try:
         return _uses(options)
     except KdsweepError as error:
-        print(f"kdsweep-store: who uses what is not known: {error}", file=sys.stderr)
+        print(f"kdsweep-store: cannot tell which runs use which entries: {error}", file=sys.stderr)
         return None
 
 
@@ -219,7 +219,9 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         print("nothing was removed")
         return DONE
     freed = 0
-    needed_now = kept(entries, _uses(options)) if options.unused else set()  # a job may have begun meanwhile
+    needed_now = (
+        kept(entries, _uses(options)) if options.unused else set()
+    )  # a job may have started meanwhile
     for key, folder in going:
         if key in needed_now and key not in named:
             print(f"  {key[:8]} stays: a job needs it now")
@@ -232,7 +234,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
     for folder in whole:
         freed += size_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{size(freed)} are free")
+    print(f"freed {size(freed)}")
     return DONE
 
 

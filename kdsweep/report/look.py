@@ -1,6 +1,5 @@
 """How pictures look: by matplotlib, without a screen, in Okabe and Ito's colours, told apart by all."""
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -33,8 +32,3 @@ def halves(intervals: Sequence[Interval]) -> list[float] | None:
     """Half of each interval, 0 where one seed has none; None where there is none to draw."""
     found = [each.half or 0 for each in intervals]
     return found if any(found) else None
-
-
-def link_name(role: str) -> str:
-    """A role as people write it: generation 2, student alone."""
-    return "student alone" if role == "scratch" else re.sub(r"(\d+)$", r" \1", role)

@@ -13,12 +13,11 @@ from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import best_job, leaderboard
 from kdsweep.analysis.measured import tested_on
 from kdsweep.errors import KdsweepError, explain
-from kdsweep.report.look import link_name
 from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
 from kdsweep.report.pictures.response import draw_sweep, has_values
-from kdsweep.results.names import written
+from kdsweep.results.names import link_name, written
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency
+from kdsweep.results.result import JobResult, Latency
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console, seconds
 
@@ -129,30 +128,6 @@ def _inside(results: Sequence[JobResult], best: JobResult, swept: Sequence[str])
     return {"curves.png": partial(draw_curves, best), **links}
 
 
-def sweep_line(result: JobResult, jobs: int) -> str:
-    """The line that a job of a sweep leaves on the screen."""
-    if result.error:
-        figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
-    else:
-        student = result.student
-        first = [
-            link_name(role)
-            for role, network in result.networks.items()
-            if not network.members and network.key != student.key and not network.reused
-        ]
-        how = "reused" if student.reused else f"trained in {seconds(student.seconds)}"
-        val, test = _accuracies(result, "student")
-        figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
-    of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
-    which = "confirm" if result.confirms else f"{result.number + 1}{of}"
-    return f"[{which}] {result.name}  {figures}"
-
-
-def ranked(results: Sequence[JobResult]) -> list[JobResult]:
-    """Best first: by validation accuracy, equals by validation cross-entropy."""
-    return sorted(results, key=lambda job: (-job.val.accuracy, job.val.cross_entropy, job.number))
-
-
 def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
     """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
 
@@ -170,13 +145,13 @@ def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
         cells = (
             label,
             *(value.pop() if len(value) == 1 else "" for value in values),
-            *_accuracies(result, role),
+            *result.percentages(role),
             *(_difference(result, role, other) for other in versus),
             *(("", "") if role == "ensemble" else _made(sharing, role)),
         )
         table.add(cells, style)
 
-    for i, result in enumerate(ranked(results)):
+    for i, result in enumerate(sorted(results, key=JobResult.order)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
     students = {result.student.key for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
@@ -264,10 +239,6 @@ def _made(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:
     """How long the training took, and whether this sweep did it."""
     reused = all(each.networks[role].reused for each in sharing)
     return seconds(sharing[0].networks[role].seconds), "reused" if reused else "trained"
-
-
-def _accuracies(result: JobResult, role: str) -> tuple[str, str]:
-    return f"{100 * result.networks[role].val.accuracy:.2f}", f"{100 * (result.test(role) or 0):.2f}"
 
 
 def _difference(result: JobResult, role: str, other: str) -> str:

@@ -318,7 +318,7 @@ def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp
     with (tmp_path / "out" / "sweep.csv").open() as stream:
         assert sorted(row["training.batch_size"] for row in csv.DictReader(stream)) == ["32", "64"]
     shown = kdsweep("-m", "hydra.sweep.dir=.", "method=scratch", *TINY, status=1).stderr
-    assert "another sweep's or job's; give a new folder" in shown
+    assert "of another sweep or job; give a new folder" in shown
     assert len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 

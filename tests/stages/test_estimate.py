@@ -40,7 +40,7 @@ def test_a_plan_then_its_sweep_then_the_plan_again(kdsweep: Command, tmp_path):
     assert len(made) == 11
     runs = {path.name for path in tmp_path.glob("multirun/*/*")}
     again = kdsweep(*sweep, "plan=true").stdout
-    assert "nothing is to be trained: all 12 networks" in again
+    assert "nothing to train: all 12 networks" in again
     assert {path.name for path in tmp_path.glob("multirun/*/*")} == runs
     assert "nothing is to be trained" in kdsweep(*TINY, "plan=true", "method=ban", "alpha=0").stdout
 
@@ -58,7 +58,7 @@ def test_a_search_is_planned_as_far_as_it_is_known(kdsweep: Command, tmp_path):
     search = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=7", "alpha=interval(0,1)", "seed=0,1")
     shown = kdsweep(*search, *TINY, "plan=true").stdout
     assert "plan of 7 jobs over alpha, seed" in shown
-    assert "known before: nothing to train" in shown
+    assert "known in advance: nothing to train" in shown
     assert "to train: at most 21 networks" in shown
     assert {path.name for path in tmp_path.iterdir()} == {"kdsweep-store"}
 
@@ -137,7 +137,7 @@ def test_a_search_takes_at_most_its_longest_trials(tmp_path, capsys):
     jobs.append(Planned({"training.epochs": 4}, student(4, batch_size=99)))
     show_plan(jobs, "a search", store, HARDWARE, 1, trials=7)
     shown = capsys.readouterr().out
-    assert "for how long is not known: " in shown and "never trained on these data" in shown
+    assert "duration unknown: " in shown and "never trained on these data" in shown
     assert "at most about" not in shown
 
 

@@ -134,7 +134,7 @@ def test_one_with_runs_is_never_set_aside(kdsweep: Command, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
     told = kdsweep("method=scratch", *TINY, status=1).stderr
-    assert told.startswith("kdsweep: tracking.uri=sqlite:///mlflow.db: of another version of MLflow")
+    assert told.startswith("kdsweep: tracking.uri=sqlite:///mlflow.db: was made by another version of MLflow")
     assert "mlflow db upgrade sqlite:///mlflow.db" in told
     assert "(unexpected" not in told
     assert not list(tmp_path.glob("mlflow.db.*"))

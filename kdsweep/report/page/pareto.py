@@ -8,8 +8,8 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.look import link_name
 from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
+from kdsweep.results.names import link_name
 from kdsweep.results.result import JobResult
 
 COSTS = {
@@ -85,7 +85,7 @@ def _points(rows: Sequence[Row]) -> Iterable[Point]:
         for jobs in _sharing(rows, role):
             if not told.issuperset(keys := {job.networks[role].key for job in jobs}):
                 told |= keys
-                called = "student alone" if role == "scratch" else link_name(role)
+                called = link_name(role)
                 yield from _point(role, f"{called}, {jobs[0].networks[role].name}", jobs)
 
 

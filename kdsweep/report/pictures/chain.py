@@ -5,8 +5,8 @@ from pathlib import Path
 
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, link_name, of_seeds
-from kdsweep.results.names import named
+from kdsweep.report.look import COLOURS, MARKERS, MOST_LINES, SCRATCH, figure, halves, of_seeds
+from kdsweep.results.names import link_name, named
 from kdsweep.results.result import JobResult
 
 
