@@ -10,13 +10,16 @@ from rich.console import Console
 
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
-from kdsweep.analysis.leaderboard import best_job, leaderboard
+from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
 from kdsweep.analysis.measured import tested_on
+from kdsweep.analysis.metric import Metric
 from kdsweep.errors import KdsweepError, explain
-from kdsweep.report.look import link_name
-from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
-from kdsweep.report.pictures.response import draw_sweep, has_values
-from kdsweep.results.names import written
+from kdsweep.report.charts.chain import chain_chart, has_links
+from kdsweep.report.charts.curves import curves
+from kdsweep.report.charts.metric import metrics
+from kdsweep.report.charts.response import main_charts
+from kdsweep.report.pictures.draw import draw
+from kdsweep.results.names import link_name, written
 from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency
 from kdsweep.system.table import Column, Fitting
@@ -79,16 +82,26 @@ def _pictures(record: Record) -> Files:
     results, swept = record.finished, record.sweep.keys
     if not results:
         return {}
-    figures = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
+    rows = leaderboard(record)
+    names = {"accuracy": "sweep.png", "f1": "f1.png", "roc_auc": "roc_auc.png"}
     return {
         "sweep.txt": partial(_write_tables, record),
         **{
-            name: partial(draw_sweep, results, swept, figure)
-            for name, figure in figures.items()
-            if has_values(results, figure)
+            names[metric.figure]: partial(_draw_metric, rows, metric, swept)
+            for metric in metrics(rows)
+            if metric.figure in names
         },
-        **_inside(results, _best(record), swept),
+        **_inside(results, best_job(rows[0]), swept),
     }
+
+
+def _draw_metric(rows: Sequence[Row], metric: Metric, swept: Sequence[str], file: Path) -> None:
+    seeds = len({job.seed for row in rows for job in row.recipe.jobs})
+    draw(main_charts(rows, metric, swept), _over(seeds), file)
+
+
+def _over(seeds: int) -> str:
+    return f"mean and 95 % interval over {seeds} seeds and test images" if seeds > 1 else "one seed"
 
 
 def _write_tables(record: Record, file: Path) -> None:
@@ -125,8 +138,12 @@ def draw_inside(result: JobResult, folder: Path) -> list[Path]:
 
 
 def _inside(results: Sequence[JobResult], best: JobResult, swept: Sequence[str]) -> Files:
-    links: Files = {"chain.png": partial(draw_chain, results, swept)} if has_links(results) else {}
-    return {"curves.png": partial(draw_curves, best), **links}
+    title = best.name or "distilled against alone"
+    files: Files = {"curves.png": lambda file: draw([curves([best])], title, file)}
+    if has_links(results):
+        seeds = len({result.seed for result in results if len(result.chain) > 1})
+        files["chain.png"] = lambda file: draw([chain_chart(results, swept)], _over(seeds), file)
+    return files
 
 
 def sweep_line(result: JobResult, jobs: int) -> str:

@@ -3,6 +3,7 @@
 A method says how the numbers it takes are written (`method.options`); any other key goes by its own name.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -77,3 +78,8 @@ def is_number(value: Any) -> bool:
 def usual(options: Options) -> list[str]:
     """The keys that are drawn first where they were swept."""
     return [*options, CHAIN_LENGTH]
+
+
+def link_name(role: str) -> str:
+    """A role as people write it: generation 2, student alone."""
+    return "student alone" if role == "scratch" else re.sub(r"(\d+)$", r" \1", role)

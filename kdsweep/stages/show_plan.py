@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsweep.config import Hardware
-from kdsweep.report.look import link_name
-from kdsweep.results.names import written
+from kdsweep.results.names import link_name, written
 from kdsweep.stage import Stage
 from kdsweep.stages.estimate import Need, makespan, needs
 from kdsweep.store.store import Store

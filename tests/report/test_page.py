@@ -15,8 +15,8 @@ from pages import Page, nasty
 from scipy import stats
 
 from kdsweep.analysis.statistics import interval
-from kdsweep.report.page.figures import Axis
-from kdsweep.report.page.pareto import Point, pareto
+from kdsweep.report.charts.figures import Axis
+from kdsweep.report.charts.pareto import Point, pareto
 from kdsweep.results.names import Option
 from kdsweep.results.network import Calibration, Selection
 from kdsweep.results.packed import pack_bits

@@ -10,8 +10,7 @@ from kdsweep.analysis.conclusions import adjusted, percent, points, spread, widt
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, compared
 from kdsweep.analysis.statistics import Interval, interval
-from kdsweep.report.look import link_name
-from kdsweep.results.names import written
+from kdsweep.results.names import link_name, written
 from kdsweep.results.network import NetworkResult
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 from kdsweep.system.terminal import seconds

@@ -11,14 +11,14 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.analysis.recipes import recipes
+from kdsweep.report.charts.calibration import calibration_section
+from kdsweep.report.charts.confusion import confusion_section
+from kdsweep.report.charts.curves import curves_section
+from kdsweep.report.charts.figures import COLOURS, Section
+from kdsweep.report.charts.heatmap import map_section
+from kdsweep.report.charts.pareto import cost_section
+from kdsweep.report.charts.response import along_section
 from kdsweep.report.page.best_model import shipped
-from kdsweep.report.page.calibration import calibration_section
-from kdsweep.report.page.confusion import confusion_section
-from kdsweep.report.page.curves import curves_section
-from kdsweep.report.page.figures import COLOURS, Section
-from kdsweep.report.page.heatmap import map_section
-from kdsweep.report.page.pareto import cost_section
-from kdsweep.report.page.response import along_section
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
 from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult

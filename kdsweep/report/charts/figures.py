@@ -39,7 +39,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 TEACHER = {"color": "--teacher", "dash": "solid"}
 ALONE = {"color": "--alone", "dash": "dash"}
-MOST_LINES = 12
+MOST_LINES = 12  # beyond, a search's trials are points
 MOST_TICKS = 12
 
 
@@ -98,9 +98,39 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def rounded(values: Sequence[float | None]) -> list[float | None]:
-    """To six digits, of which a screen shows four; what is no number is left out."""
-    return [None if value is None or not isfinite(value) else float(f"{value:.6g}") for value in values]
+def rounded(values: Sequence[Any]) -> list[Any]:
+    """Numbers to six digits, of which a screen shows four; None for NaN and infinity; words as they are."""
+    return [
+        value if value is None or isinstance(value, str)
+        else float(f"{value:.6g}") if isfinite(value)
+        else None
+        for value in values
+    ]  # fmt: skip
+
+
+def scatter(
+    mode: str, name: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A trace of points or lines; `text` is shown at each point under the pointer, `name` in the legend."""
+    hover = {"text": list(text), "hoverinfo": "text"} if text else {"hoverinfo": "skip"}
+    legend = {"name": name} if name else {"showlegend": False}
+    places = {"x": rounded(x), "y": rounded(y)}
+    return {"type": "scatter", "mode": mode, **places, **hover, **legend, **more}
+
+
+def on_cells(
+    x: Sequence[Any], y: Sequence[Any], texts: Sequence[str], font: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A trace of texts upon the cells of a heat map."""
+    return {**scatter("text", "", x, y), "text": list(texts), "textfont": font}
+
+
+def whiskers(intervals: Sequence[Interval], colour: str) -> dict[str, Any]:
+    """The part of a trace that draws half of each interval up and down; empty if there are none."""
+    if not any(each.half for each in intervals):
+        return {}
+    halves = rounded([each.half or 0 for each in intervals])
+    return {"error_y": {"array": halves, "color": colour, "thickness": 1.4, "width": 4}}
 
 
 def layout(x: Mapping[str, Any], y: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from statistics import fmean
 from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
-from kdsweep.report.page.figures import (
+from kdsweep.report.charts.figures import (
     MOST_TICKS,
+    Figure,
     Section,
     View,
     layout,
     numbered,
-    rounded,
+    scatter,
     shown,
 )
 from kdsweep.results.network import NetworkResult
@@ -24,14 +25,11 @@ LINES = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "tra
 
 def curves_section(rows: Sequence[Row]) -> Section | None:
     """The best recipes' accuracy per epoch, distilled against alone, means over the seeds."""
-    views = []
-    for row in rows[:MOST_CURVES]:
-        traces = list(_curves(row.recipe.jobs))
-        if traces:
-            epochs = max(len(trace["x"]) for trace in traces)
-            axis = {"title": {"text": "epoch"}, **({"dtick": 1} if epochs <= MOST_TICKS else {})}
-            figure = {"data": traces, "layout": layout(axis, "accuracy (%)")}
-            views.append(View(numbered(row), _how_it_learned(row), {"Accuracy, epoch by epoch": figure}))
+    views = [
+        View(numbered(row), _how_it_learned(row), {"Accuracy, epoch by epoch": figure})
+        for row in rows[:MOST_CURVES]
+        if (figure := curves(row.recipe.jobs))["data"]
+    ]
     if not views:
         return None
     explains = "Solid is validation, dotted training; stars are the epochs whose weights were kept."
@@ -40,7 +38,15 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
     return Section("curves", "Learning curves", explains, views, "Recipe")
 
 
-def _curves(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
+def curves(jobs: Sequence[JobResult]) -> Figure:
+    """Accuracy per epoch of the students and of their baselines, means over the jobs."""
+    traces = list(_traces(jobs))
+    epochs = max((len(trace["x"]) for trace in traces), default=0)
+    axis = {"title": {"text": "epoch"}, "tickformat": "d", **({"dtick": 1} if epochs <= MOST_TICKS else {})}
+    return {"data": traces, "layout": layout(axis, "accuracy (%)")}
+
+
+def _traces(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
     for role, name, colour, symbol in (
         ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
         ("scratch", "alone", "--line1", "square"),
@@ -52,29 +58,28 @@ def _curves(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
             means = _mean_per_epoch([network.history for network in networks], figure)
             if not any(value is not None for value in means):
                 continue
-            epochs = list(range(1, len(means) + 1))
-            yield {
-                "type": "scatter",
-                "mode": "lines" if len(means) > 1 else "markers",
-                "name": f"{name}, {what}",
-                "x": epochs,
-                "y": rounded(means),
-                "line": {"color": colour, "dash": dash, "width": 2},
-                "marker": {"color": colour, "symbol": symbol},
-                "hovertemplate": f"{name}, {what}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
-            }
+            yield scatter(
+                "lines" if len(means) > 1 else "markers",
+                f"{name}, {what}",
+                range(1, len(means) + 1),
+                means,
+                line={"color": colour, "dash": dash, "width": 2},
+                marker={"color": colour, "symbol": symbol},
+                hoverinfo="all",
+                hovertemplate=f"{name}, {what}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
+            )
             if figure == "val/accuracy":
                 kept = sorted({network.best_epoch for network in networks if network.best_epoch})
-                yield {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": f"{name}, kept",
-                    "x": kept,
-                    "y": rounded([means[epoch - 1] for epoch in kept]),
-                    "marker": {"color": colour, "symbol": "star", "size": 12},
-                    "showlegend": False,
-                    "hovertemplate": f"{name}: weights of epoch %{{x}} kept<extra></extra>",
-                }
+                yield scatter(
+                    "markers",
+                    f"{name}, kept",
+                    kept,
+                    [means[epoch - 1] for epoch in kept],
+                    marker={"color": colour, "symbol": "star", "size": 12},
+                    showlegend=False,
+                    hoverinfo="all",
+                    hovertemplate=f"{name}: weights of epoch %{{x}} kept<extra></extra>",
+                )
 
 
 def _learned(jobs: Sequence[JobResult], role: str) -> list[NetworkResult]:

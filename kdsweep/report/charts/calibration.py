@@ -5,14 +5,14 @@ from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import figure_of
-from kdsweep.report.page.figures import (
+from kdsweep.report.charts.figures import (
     ALONE,
     TEACHER,
     Section,
     View,
     layout,
     numbered,
-    rounded,
+    scatter,
     with_interval,
 )
 from kdsweep.results.result import JobResult
@@ -38,15 +38,8 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
         said.append(f"{name} {error}")
     if not traces:
         return None
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [0, 100],
-        "y": [0, 100],
-        "name": "as sure as right",
-        "line": {"color": "--quiet", "width": 1, "dash": "dot"},
-        "hoverinfo": "skip",
-    }
+    dotted = {"color": "--quiet", "width": 1, "dash": "dot"}
+    diagonal = scatter("lines", "as sure as right", [0, 100], [0, 100], line=dotted)
     x = {"title": {"text": "confidence (%)"}, "range": [0, 103]}
     y = {"title": {"text": "share that is right (%)"}, "range": [0, 103]}
     figure = {"data": [diagonal, *traces], "layout": layout(x, y)}
@@ -80,22 +73,11 @@ def _bins(jobs: Sequence[JobResult], role: str) -> list[Bin]:
 
 
 def _reliability(name: str, bins: Sequence[Bin], line: Mapping[str, Any], symbol: str) -> dict[str, Any]:
-    most = max(count for count, _, _ in bins)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "x": rounded([sure for _, sure, _ in bins]),
-        "y": rounded([right for _, _, right in bins]),
-        "text": [
-            f"{name.split(',')[0]}<br>{count} images<br>confidence {sure:.2f} %<br>right {right:.2f} %"
-            for count, sure, right in bins
-        ],
-        "hoverinfo": "text",
-        "line": {**line, "width": 1.6},
-        "marker": {
-            "color": line["color"],
-            "symbol": symbol,
-            "size": [round(6 + 12 * (count / most) ** 0.5, 1) for count, _, _ in bins],
-        },
-    }
+    counts, x, y = zip(*bins, strict=True)
+    sizes = [round(6 + 12 * (count / max(counts)) ** 0.5, 1) for count in counts]
+    text = [
+        f"{name.split(',')[0]}<br>{count} images<br>confidence {sure:.2f} %<br>right {right:.2f} %"
+        for count, sure, right in bins
+    ]
+    marker = {"color": line["color"], "symbol": symbol, "size": sizes}
+    return scatter("lines+markers", name, x, y, text, line={**line, "width": 1.6}, marker=marker)

@@ -8,8 +8,18 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, with_interval
-from kdsweep.report.page.metric import hover, metrics
+from kdsweep.report.charts.figures import (
+    Axis,
+    Figure,
+    Section,
+    View,
+    layout,
+    on_cells,
+    rounded,
+    scatter,
+    with_interval,
+)
+from kdsweep.report.charts.metric import hover, metrics
 from kdsweep.results.names import Options, axis_label, is_log, is_number, joined, named, spoken, written
 
 MOST_CELLS = 400
@@ -136,11 +146,9 @@ def _cells(cells: Cells, metric: Metric, drawn: Map) -> Figure:
         "z": [rounded(line(y, lambda each, _: each.mean)) for y in up],
         "hovertext": [line(y, lambda each, row: hover(row.label, each, metric)) for y in up],
         "hoverinfo": "text",
-        "colorscale": "Cividis",
-        "reversescale": not metric.higher_is_better,
-        "colorbar": {"thickness": 12, "outlinewidth": 0},
         "xgap": 2,
         "ygap": 2,
+        **_colours(metric),
     }
     data = [trace, *([_numbers(cells, metric)] if len(cells) <= MOST_NUMBERS else [])]
     titles = [axis_label(key, drawn.options) for key in (drawn.across, drawn.up)]
@@ -153,16 +161,9 @@ def _numbers(cells: Cells, metric: Metric) -> dict[str, Any]:
     low, high = (f(each.mean for each, _ in cells.values()) for f in (min, max))
     shares = [(each.mean - low) / ((high - low) or 1) for each, _ in cells.values()]
     light = [(share if metric.higher_is_better else 1 - share) > 0.5 for share in shares]
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": [written(float(x)) for x, _ in cells],
-        "y": [written(float(y)) for _, y in cells],
-        "text": [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in cells.values()],
-        "textfont": {"color": ["#000000" if each else "#FFFFFF" for each in light]},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    x, y = ([written(float(each)) for each in values] for values in zip(*cells, strict=True))
+    texts = [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in cells.values()]
+    return on_cells(x, y, texts, {"color": ["#000000" if each else "#FFFFFF" for each in light]})
 
 
 def _cloud(cells: Cells, metric: Metric, drawn: Map) -> Figure:
@@ -170,22 +171,22 @@ def _cloud(cells: Cells, metric: Metric, drawn: Map) -> Figure:
         Axis.of(axis_label(key, drawn.options), drawn.values(key), is_log(key, drawn.options))
         for key in (drawn.across, drawn.up)
     )
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": rounded([x.at(value) for value, _ in cells]),
-        "y": rounded([y.at(value) for _, value in cells]),
-        "text": [hover(row.label, each, metric) for each, row in cells.values()],
-        "hoverinfo": "text",
-        "showlegend": False,
-        "marker": {
-            "size": 11,
-            "color": rounded([each.mean for each, _ in cells.values()]),
-            "colorscale": "Cividis",
-            "reversescale": not metric.higher_is_better,
-            "showscale": True,
-            "colorbar": {"thickness": 12, "outlinewidth": 0},
-            "line": {"color": "--text/40", "width": 1},
-        },
+    marker = {
+        "size": 11,
+        "color": rounded([each.mean for each, _ in cells.values()]),
+        "showscale": True,
+        "line": {"color": "--text/40", "width": 1},
+        **_colours(metric),
     }
+    places = [x.at(value) for value, _ in cells], [y.at(value) for _, value in cells]
+    text = [hover(row.label, each, metric) for each, row in cells.values()]
+    trace = scatter("markers", "", *places, text, marker=marker)
     return {"data": [trace], "layout": layout(x.plotly(), y.plotly())}
+
+
+def _colours(metric: Metric) -> dict[str, Any]:
+    return {
+        "colorscale": "Cividis",
+        "reversescale": not metric.higher_is_better,
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+    }

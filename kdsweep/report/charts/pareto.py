@@ -8,8 +8,17 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.look import link_name
-from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
+from kdsweep.report.charts.figures import (
+    Figure,
+    Section,
+    View,
+    layout,
+    plain,
+    scatter,
+    whiskers,
+    with_interval,
+)
+from kdsweep.results.names import link_name
 from kdsweep.results.result import JobResult
 
 COSTS = {
@@ -116,18 +125,9 @@ def _point(role: str, label: str, jobs: Sequence[JobResult]) -> Iterable[Point]:
 def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: str) -> Figure:
     costs = [point.cost[key] for point in points]
     log = min(costs) > 0 and max(costs) > 5 * min(costs)
-    data: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "Pareto front",
-            "meta": "toggle",
-            "x": rounded([each.cost[key] for each in front]),
-            "y": rounded([each.test.mean for each in front]),
-            "line": {"color": "--line1", "width": 2, "shape": "hv", "dash": "dot"},
-            "hoverinfo": "skip",
-        }
-    ]
+    places = [each.cost[key] for each in front], [each.test.mean for each in front]
+    line = {"color": "--line1", "width": 2, "shape": "hv", "dash": "dot"}
+    data = [scatter("lines", "Pareto front", *places, meta="toggle", line=line)]
     outline = {"color": "--ground", "width": 1}
     styles = {point.role: STYLES.get(point.role, BETWEEN) for point in points}
     for style in (*STYLES.values(), BETWEEN):
@@ -135,20 +135,11 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
             continue
         name, colour, symbol = style
         group = [point for point in points if styles[point.role] == style]
-        trace = {
-            "type": "scatter",
-            "mode": "markers",
-            "name": name,
-            "x": rounded([point.cost[key] for point in group]),
-            "y": rounded([point.test.mean for point in group]),
-            "text": [_hover(point, key) for point in group],
-            "hoverinfo": "text",
-            "marker": {"color": colour, "symbol": symbol, "size": 10, "line": outline},
-        }
-        if len(points) <= MOST_WHISKERS:
-            halves = rounded([point.test.half or 0 for point in group])
-            trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.2, "width": 4}
-        data.append(trace)
+        places = [point.cost[key] for point in group], [point.test.mean for point in group]
+        marker = {"color": colour, "symbol": symbol, "size": 10, "line": outline}
+        intervals = [point.test for point in group] if len(points) <= MOST_WHISKERS else []
+        text = [_hover(point, key) for point in group]
+        data.append(scatter("markers", name, *places, text, marker=marker, **whiskers(intervals, colour)))
     x: dict[str, Any] = {"title": {"text": title}, "type": "log" if log else "linear", "zeroline": False}
     if log:
         x |= {"dtick": "D2" if max(costs) < 100 * min(costs) else 1}

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
-from kdsweep.report.page.figures import (
+from kdsweep.report.charts.figures import (
     Figure,
     Section,
     View,
     layout,
     numbered,
+    on_cells,
     plain,
     rounded,
     short,
@@ -96,22 +97,11 @@ def _matrix(matrix: Matrix, classes: Sequence[str]) -> Figure:
 
 def _counts(matrix: Matrix) -> dict[str, Any]:
     """The counts upon the cells, of those that are not empty."""
-    cells = [
-        (i, j, count, 2 * count > sum(row))
-        for i, row in enumerate(matrix)
-        for j, count in enumerate(row)
-        if count
-    ]
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": [j for _, j, _, _ in cells],
-        "y": [i for i, _, _, _ in cells],
-        "text": [str(count) for _, _, count, _ in cells],
-        "textfont": {"size": 11, "color": ["--ground" if most else "--text" for *_, most in cells]},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    cells = [(j, i, count) for i, row in enumerate(matrix) for j, count in enumerate(row) if count]
+    most = [2 * count > sum(matrix[i]) for _, i, count in cells]
+    x, y, counts = zip(*cells, strict=True)
+    font = {"size": 11, "color": ["--ground" if each else "--text" for each in most]}
+    return on_cells(x, y, list(map(str, counts)), font)
 
 
 def _share(matrix: Matrix, i: int) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.page.figures import plain, shown
+from kdsweep.report.charts.figures import plain, shown
 
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:

@@ -6,7 +6,7 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.page.figures import (
+from kdsweep.report.charts.figures import (
     ALONE,
     DASHES,
     MOST_LINES,
@@ -20,11 +20,12 @@ from kdsweep.report.page.figures import (
     layout,
     listed,
     plain,
-    rounded,
+    scatter,
     shown,
+    whiskers,
     with_interval,
 )
-from kdsweep.report.page.metric import hover, metrics, unit
+from kdsweep.report.charts.metric import hover, metrics, unit
 from kdsweep.results.names import (
     Options,
     axis_label,
@@ -41,12 +42,12 @@ from kdsweep.results.result import JobResult
 DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
 COMPARED = {"teacher": "teacher", "scratch": "student alone"}
 Place = tuple[float | str, Row, Sequence[JobResult]]  # a value of the axis, with the jobs of a recipe there
+Point = tuple[float | str, Interval, str]  # a value of the axis, the figure there, and the recipe's label
 
 
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     """Each metric against each swept key; against the seed where nothing else was swept."""
-    options = joined(row.recipe.options for row in rows)
-    axes = _axes(rows, keys, usual(options))
+    axes = _axes(rows, keys)
     if not axes and len({job.seed for row in rows for job in row.recipe.jobs}) < 2:
         return None
     explains, spread = "Each point is one student.", ""
@@ -60,8 +61,8 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     for metric in metrics(rows):
         figures, says = {}, []
         for key in axes:
-            figures[f"Against {spoken(key)}"], point = _along(rows, metric, key, options)
-            says.append(point)
+            figures[f"Against {spoken(key)}"] = along(rows, metric, key)
+            says.append(_point_of(rows, metric, key))
         views.append(View(metric.name, " ".join(says), figures))
     drawn = {
         trace.get("legendgroup") for view in views for each in view.figures.values() for trace in each["data"]
@@ -71,8 +72,20 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     return Section("swept", "Against what was swept", explains, views, "Show")
 
 
-def _axes(rows: Sequence[Row], keys: Sequence[str], first: Sequence[str]) -> list[str]:
+def main_charts(rows: Sequence[Row], metric: Metric, keys: Sequence[str]) -> list[Figure]:
+    """The metric against the usual keys that were swept, else against any, else against the seed."""
+    axes = _axes(rows, keys)
+    chosen = [key for key in usual(_options(rows)) if key in axes] or axes[:1] or ["seed"]
+    return [along(rows, metric, key) for key in chosen]
+
+
+def _options(rows: Sequence[Row]) -> Options:
+    return joined(row.recipe.options for row in rows)
+
+
+def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """Swept keys with values to compare, the usual ones first."""
+    first = usual(_options(rows))
     differing = [key for key in keys if key != "seed" and len(_values(rows, key)) > 1]
     return sorted(differing, key=lambda key: first.index(key) if key in first else len(first))[:6]
 
@@ -81,22 +94,39 @@ def _values(rows: Sequence[Row], key: str) -> set[str]:
     return {str(row.values[key]) for row in rows if key in row.values}
 
 
-def _along(rows: Sequence[Row], metric: Metric, key: str, options: Options) -> tuple[Figure, str]:
-    """The figure, and what it shows in a sentence."""
+def along(rows: Sequence[Row], metric: Metric, key: str) -> Figure:
+    """The metric against a key: lines of students and of their ensembles by the other swept values."""
+    options = _options(rows)
     points = list(_places(sorted(rows, key=_in_order), key))
     axis = Axis.of(axis_label(key, options), [place for place, _, _ in points], is_log(key, options))
+    students, ensembles = (
+        _lines(points, metric, role, _others(rows, key), options) for role in ("student", "ensemble")
+    )
+    complete = any(len(each) == len(axis.values) for each in students.values())
+    data = [
+        *_compared(points, metric, axis, complete),
+        *_drawn("student", students, axis, metric),
+        *_drawn("ensemble", ensembles, axis, metric),
+    ]
+    return {"data": data, "layout": layout(axis.plotly(), unit(metric))}
+
+
+def _others(rows: Sequence[Row], key: str) -> list[str]:
+    """The other keys of which the rows have several values."""
     swept = dict.fromkeys(name for row in rows for name in row.values)  # the best may lack some
-    others = [other for other in swept if other != key and len(_values(rows, other)) > 1]
-    lines: dict[str, list[tuple[float | str, Interval, str]]] = {}
+    return [other for other in swept if other != key and len(_values(rows, other)) > 1]
+
+
+def _lines(
+    points: Sequence[Place], metric: Metric, role: str, others: Sequence[str], options: Options
+) -> dict[str, list[Point]]:
+    """The points of a role's networks, by the other swept values."""
+    lines: dict[str, list[Point]] = {}
     for place, row, jobs in points:
-        found = metric.over(jobs, "student")
-        if found:
+        if found := metric.over(jobs, role):
             name = named({other: row.values[other] for other in others if other in row.values}, options)
             lines.setdefault(name, []).append((place, found, row.label))
-    complete = any(len(each) == len(axis.values) for each in lines.values())
-    data = [*_compared(points, metric, axis, complete), *_student_lines(lines, axis, metric)]
-    figure = {"data": data, "layout": layout(axis.plotly(), unit(metric))}
-    return figure, _point_of(points, metric, key, others, options)
+    return lines
 
 
 def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
@@ -118,34 +148,27 @@ def _in_order(row: Row) -> list[tuple[bool, Any]]:
     return [(False, v) if isinstance(v, int | float) else (True, str(v)) for v in values]
 
 
-def _student_lines(
-    lines: Mapping[str, Sequence[tuple[float | str, Interval, str]]], axis: Axis, metric: Metric
+def _drawn(
+    role: str, lines: Mapping[str, Sequence[Point]], axis: Axis, metric: Metric
 ) -> Iterable[dict[str, Any]]:
+    mode = "lines+markers"
     if len(lines) > MOST_LINES:  # a search: each trial has values of its own
-        lines = {"": [point for points in lines.values() for point in points]}
-        mode = "markers"
-    else:
-        mode = "lines+markers"
+        lines, mode = {"": [point for points in lines.values() for point in points]}, "markers"
     intervals = any(each.half for points in lines.values() for _, each, _ in points)
     for i, (name, points) in enumerate(lines.items()):
         points = sorted(points, key=lambda point: axis.at(point[0]))
         shift = DODGE * (i - (len(lines) - 1) / 2) if intervals else 0
-        colour = f"--line{i % len(SYMBOLS)}"
-        trace = {
-            "type": "scatter",
-            "mode": mode,
-            "name": plain((name and f"student, {name}") or "student"),
-            "x": rounded([axis.at(place, shift) for place, _, _ in points]),
-            "y": rounded([each.mean for _, each, _ in points]),
-            "text": [hover(label, each, metric) for _, each, label in points],
-            "hoverinfo": "text",
-            "line": {"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
-            "marker": {"color": colour, "symbol": SYMBOLS[(i + i // 6) % len(SYMBOLS)], "size": 9},
-        }
-        if intervals:
-            halves = rounded([each.half or 0 for _, each, _ in points])
-            trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.4, "width": 4}
-        yield trace
+        colour, dashes = f"--line{i % len(SYMBOLS)}", DASHES if role == "student" else ("dashdot",)
+        yield scatter(
+            mode,
+            plain(f"{role}, {name}" if name else role),
+            [axis.at(place, shift) for place, _, _ in points],
+            [each.mean for _, each, _ in points],
+            [hover(label, each, metric) for _, each, label in points],
+            line={"color": colour, "dash": dashes[i % len(dashes)], "width": 2},
+            marker={"color": colour, "symbol": SYMBOLS[(i + i // 6) % len(SYMBOLS)], "size": 9},
+            **whiskers([each for _, each, _ in points], colour),
+        )
 
 
 def _compared(
@@ -190,39 +213,20 @@ def _band(
     if any(each.half for each in y):
         low = [each.mean - (each.half or 0) for each in y]
         high = [each.mean + (each.half or 0) for each in y]
-        yield {
-            "type": "scatter",
-            "mode": "lines",
-            "x": rounded([*x, *reversed(x)]),
-            "y": rounded([*low, *reversed(high)]),
-            "fill": "toself",
-            "fillcolor": f"{line['color']}/{8 if name == 'teacher' else 18}",
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-            "showlegend": False,
-            "legendgroup": name,
-        }
+        colour = f"{line['color']}/{8 if name == 'teacher' else 18}"
+        look: dict[str, Any] = {"fill": "toself", "fillcolor": colour, "line": {"width": 0}}
+        yield scatter("lines", "", [*x, *reversed(x)], [*low, *reversed(high)], legendgroup=name, **look)
     same = len({each.mean for each in y}) == 1
-    half = y[0].half
-    yield {
-        "type": "scatter",
-        "mode": "lines",
-        "name": f"{name} {shown(y[0].mean, metric.percent, half)}" if same else name,
-        "x": rounded(x),
-        "y": rounded([each.mean for each in y]),
-        "text": [hover(name, each, metric) for each in y],
-        "hoverinfo": "text",
-        "line": {"width": 1.6, **line},
-        "legendgroup": name,
-    }
+    label = f"{name} {shown(y[0].mean, metric.percent, y[0].half)}" if same else name
+    text = [hover(name, each, metric) for each in y]
+    means = [each.mean for each in y]
+    yield scatter("lines", label, x, means, text, line={"width": 1.6, **line}, legendgroup=name)
 
 
-def _point_of(
-    points: Sequence[Place], metric: Metric, key: str, others: Sequence[str], options: Options
-) -> str:
+def _point_of(rows: Sequence[Row], metric: Metric, key: str) -> str:
     """How far the students differ along an axis, on the line of the best by validation; of a search, where
     the best by validation are."""
-    name = spoken(key)
+    name, points, others = spoken(key), list(_places(rows, key)), _others(rows, key)
     places = [place for place, _, _ in points]
     if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
         ranked = [place for place, _, _ in sorted(points, key=lambda point: point[1].rank)]
@@ -241,7 +245,8 @@ def _point_of(
     if len(line) < 2:
         return ""
     (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
-    kept = named({other: chosen.values[other] for other in others if other in chosen.values}, options)
+    known = {other: chosen.values[other] for other in others if other in chosen.values}
+    kept = named(known, _options(rows))
     on = f" (with {kept}, as the best by validation has)" if kept else ""
     if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
         return f"By {name}, the {metric.name} is {shown(low.mean, metric.percent)} at each{on}."
