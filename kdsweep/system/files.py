@@ -1,5 +1,6 @@
 """Files and folders as they are found: links, others' files, whatever lies where a folder should."""
 
+import hashlib
 import os
 import shutil
 from contextlib import suppress
@@ -30,6 +31,12 @@ def discard(path: Path) -> None:
         if path.is_symlink() or path.is_file():
             path.unlink()
     shutil.rmtree(path, ignore_errors=True)
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_writable(folder: Path) -> bool:

@@ -22,6 +22,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from PIL.Image import Resampling
 
+from kdsweep.system.foreign_errors import first_line
+
 PROCESSES_FROM = 500  # images; for fewer, starting processes takes longer than they save
 CHUNK = 8  # images per task: an interrupted job waits for those under way
 
@@ -229,7 +231,7 @@ def reason(error: Exception) -> str:
     """Why a file cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return f"not an image of a known format ({', '.join(FORMATS)})"
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _end_with_parent() -> None:
