@@ -6,7 +6,7 @@ Whole sweeps are invented, network by network and image by image, and given to t
 network is right on an image if a sum of normal draws is above a threshold: how hard the image is for all, for
 this recipe, and for this network, and how good the network is. Recipes that are equal have images of their
 own that are hard for them, and lucky and unlucky seeds; how good a network is on the validation images goes
-with how good it is on the test images. Among the recipes are neither the student alone nor the teacher, which
+with how good it is on the test images. Among the recipes are neither the baseline nor the teacher, which
 are networks like theirs.
 """
 
@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.results.packed import pack_bits
 from kdsweep.results.record import Record
-from kdsweep.results.result import Result, Sweep
+from kdsweep.results.result import JobResult, SweepInfo
 
 ACCURACY = 0.95
 OF_IMAGES = 1.0  # deviation of how hard images are for all, as of what is left to a network and an image
@@ -75,7 +75,7 @@ class World:
 
 
 def _record(test: NDArray[np.bool_], val: NDArray[np.float64]) -> Record:
-    """The last two networks are the student alone and the teacher."""
+    """The last two networks are the baseline and the teacher."""
     results = []
     for recipe, seed in product(range(len(test) - 2), range(test.shape[1])):
         roles = {"student": recipe, "scratch": len(test) - 2, "teacher": len(test) - 1}
@@ -94,9 +94,11 @@ def _record(test: NDArray[np.bool_], val: NDArray[np.float64]) -> Record:
         data = {"name": "invented", "test_fingerprint": "invented", "images": {"test": test.shape[2]}}
         swept = {"temperature": recipe + 1, "seed": seed}
         results.append(
-            Result(len(results), swept, seed, networks=networks, chain=["teacher", "student"], dataset=data)
+            JobResult(
+                len(results), swept, seed, networks=networks, chain=["teacher", "student"], dataset=data
+            )
         )
-    return Record(Sweep("", ["temperature", "seed"], len(results)), results)
+    return Record(SweepInfo("", ["temperature", "seed"], len(results)), results)
 
 
 def claimed(rows: list[Row]) -> bool:
@@ -109,7 +111,7 @@ def claimed(rows: list[Row]) -> bool:
 
 
 def found(rows: list[Row]) -> bool:
-    """Whether the recipe chosen by validation is said to be above the student alone."""
+    """Whether the recipe chosen by validation is said to be above the baseline."""
     first = rows[0].versus_alone
     return first is not None and first.claimed and first.interval.mean > 0
 

@@ -89,7 +89,7 @@ def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
     rows = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
     assert rows[1] == ["student", "4", "70.00", "83.00", "+3.00", "-7.00", "1.0", "s", "trained"]
     assert rows[2] == ["student", "1", "60.00", "85.00", "+5.00", "-5.00", "1.0", "s", "trained"]
-    assert rows[3] == ["alone", "50.00", "80.00", "-10.00", "1.0", "s", "trained"]
+    assert rows[3] == ["baseline", "50.00", "80.00", "-10.00", "1.0", "s", "trained"]
     assert rows[4] == ["teacher", "50.00", "90.00", "1.0", "s", "trained"]
 
 
@@ -182,7 +182,7 @@ def test_temperature_has_a_log_axis_and_level_baselines(tmp_path, axes):
     assert shown["student"][0] == [1, 2, 4, 16, 32, 64]
     assert shown["student"][1] == pytest.approx([100 * (0.8 + t / 1000) for t in (1, 2, 4, 16, 32, 64)])
     assert shown["teacher 90.00 %"][1] == [90, 90]
-    assert shown["student alone 80.00 %"][1] == [80, 80]
+    assert shown["baseline 80.00 %"][1] == [80, 80]
     assert matplotlib.image.imread(tmp_path / "sweep.png").std() > 0.05, "something is drawn"
 
 
@@ -197,7 +197,7 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
     drawn = axes[0]
     shown = lines(drawn)
     assert shown["student"] == ([0.1, 0.5], pytest.approx([81, 92]))
-    (baseline,) = (label for label in shown if label.startswith("student alone 71.00 ±"))
+    (baseline,) = (label for label in shown if label.startswith("baseline 71.00 ±"))
     assert shown[baseline][1] == pytest.approx([71, 71])
     assert drawn.get_title() == "mean and 95 % interval over 2 seeds and test images"
     # differing by 2, deviation √2, t(1) = 12.7062; and a little for the images
@@ -209,7 +209,7 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
 def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
     results = [result(i, {"training.epochs": e}, 0.8, scratch=0.7 + e / 100) for i, e in enumerate([1, 2])]
     summarize(results, ["training.epochs"], tmp_path)
-    assert lines(axes[0])["student alone"] == ([1, 2], pytest.approx([71, 72]))
+    assert lines(axes[0])["baseline"] == ([1, 2], pytest.approx([71, 72]))
     assert "teacher 90.00 %" in lines(axes[0])
 
 
@@ -278,7 +278,7 @@ def test_every_link_has_a_row_and_a_point(tmp_path, axes):
     table, costs = tables(tmp_path)
     labels = [re.split(r"\s{2,}", line)[0] for line in table.splitlines()[1:]]
     # the first generation of the long chain is the student of the short one
-    assert labels == ["student", "student", "ensemble", "ensemble", "generation 2", "alone", "teacher"]
+    assert labels == ["student", "student", "ensemble", "ensemble", "generation 2", "baseline", "teacher"]
     assert [line.split("  ")[0].strip() for line in costs.splitlines()[1:]] == [
         "teacher",
         "student",
@@ -312,7 +312,7 @@ def test_a_student_alone_is_no_chain(tmp_path, axes):
     chain = chained(1, 2)
     chain.swept["method"] = "ban"
     summarize([alone, chain], ["method"], tmp_path)
-    assert set(lines(axes[-1])) == {"method=ban", "ensemble", "student alone (80.00)"}
+    assert set(lines(axes[-1])) == {"method=ban", "ensemble", "baseline (80.00)"}
     ticks = [text.get_text() for text in axes[-1].get_xticklabels()]
     assert ticks == ["teacher", "generation 1", "student"]
 
@@ -322,7 +322,7 @@ def test_curves_are_of_distilled_and_alone(tmp_path, axes):
     shown = lines(axes[-1])
     assert shown["distilled, validation"] == ([1, 2], [75, 75])
     assert shown["distilled, training"] == ([1, 2], [60, 70])
-    assert shown["alone, validation"] == ([1, 2], [50, 50])
+    assert shown["baseline, validation"] == ([1, 2], [50, 50])
 
 
 def test_the_cost_table_compares_every_link_with_the_teacher(tmp_path):

@@ -1,4 +1,4 @@
-"""How sure networks are, against how often they are right."""
+"""Calibration: how confident networks are, against how often they are right."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import figure_of
 from kdsweep.report.charts.figures import (
-    ALONE,
+    BASELINE,
     TEACHER,
     Section,
     View,
@@ -17,16 +17,16 @@ from kdsweep.report.charts.figures import (
 )
 from kdsweep.results.result import JobResult
 
-FEWEST = 10  # images of a bin that is drawn: the share of a few says little
+FEWEST = 10  # images of a bin that is drawn: a share of fewer means little
 
 
 def calibration_section(rows: Sequence[Row]) -> Section | None:
-    """Reliability diagrams of the best recipe's teacher, student and student alone."""
+    """Reliability diagrams of the best recipe's teacher, baseline and student."""
     best = rows[0]
-    traces, said = [], []
+    traces, errors = [], []
     for role, name, line, symbol in (
         ("teacher", "teacher", TEACHER, "diamond"),
-        ("scratch", "student alone", ALONE, "square"),
+        ("scratch", "baseline", BASELINE, "square"),
         ("student", "student", {"color": "--student", "dash": "solid"}, "circle"),
     ):
         bins = _bins(best.recipe.jobs, role)
@@ -35,28 +35,28 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
         found = figure_of(best.recipe.jobs, role, "calibration_error")
         error = with_interval(found.interval().times(100)) if found else "unknown"
         traces.append(_reliability(f"{name}, ECE {error}", bins, line, symbol))
-        said.append(f"{name} {error}")
+        errors.append(f"{name} {error}")
     if not traces:
         return None
     dotted = {"color": "--quiet", "width": 1, "dash": "dot"}
-    diagonal = scatter("lines", "as sure as right", [0, 100], [0, 100], line=dotted)
+    diagonal = scatter("lines", "calibrated", [0, 100], [0, 100], line=dotted)
     x = {"title": {"text": "confidence (%)"}, "range": [0, 103]}
-    y = {"title": {"text": "share that is right (%)"}, "range": [0, 103]}
+    y = {"title": {"text": "share of right answers (%)"}, "range": [0, 103]}
     figure = {"data": [diagonal, *traces], "layout": layout(x, y)}
-    view = View(numbered(best), f"Expected calibration error: {', '.join(said)}.", {"Reliability": figure})
+    view = View(numbered(best), f"Expected calibration error: {', '.join(errors)}.", {"Reliability": figure})
     explains = (
-        "Test images in 15 bins by how sure the network is of its answer, all seeds of the best recipe "
-        f"counted together; a larger point has more images, bins of less than {FEWEST} are left out. Below "
-        "the dotted line a network is surer than right, above it less sure."
+        "The test images of all seeds of the best recipe, in 15 bins by the network's confidence in its "
+        f"answer. A larger point has more images; bins of fewer than {FEWEST} are left out. Below the dotted "
+        "line a network is overconfident, above it underconfident."
     )
-    return Section("calibration", "Is it as sure as it is right?", explains, [view], "Recipe", square=True)
+    return Section("calibration", "Calibration", explains, [view], "Recipe", square=True)
 
 
 Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent
 
 
 def _bins(jobs: Sequence[JobResult], role: str) -> list[Bin]:
-    """The bins that are drawn, of all seeds together."""
+    """The bins to draw, of all seeds together."""
     summed: dict[int, tuple[int, float, float]] = {}
     for job in jobs:
         evaluation = job.evaluation(role)
@@ -68,8 +68,8 @@ def _bins(jobs: Sequence[JobResult], role: str) -> list[Bin]:
             if count and confidence is not None and accuracy is not None:
                 n, sure, right = summed.get(i, (0, 0.0, 0.0))
                 summed[i] = n + count, sure + count * confidence, right + count * accuracy
-    kept = [each for _, each in sorted(summed.items()) if each[0] >= FEWEST]
-    return [(n, 100 * sure / n, 100 * right / n) for n, sure, right in kept]
+    large = [entry for _, entry in sorted(summed.items()) if entry[0] >= FEWEST]
+    return [(n, 100 * sure / n, 100 * right / n) for n, sure, right in large]
 
 
 def _reliability(name: str, bins: Sequence[Bin], line: Mapping[str, Any], symbol: str) -> dict[str, Any]:

@@ -1,10 +1,19 @@
-"""The links of chains: test accuracy from the teacher to the student."""
+"""Chains, link by link: test accuracy from the teacher to the student."""
 
 from collections.abc import Sequence
 
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.charts.figures import ALONE, MOST_LINES, SYMBOLS, Figure, layout, plain, scatter, whiskers
+from kdsweep.report.charts.figures import (
+    BASELINE,
+    MOST_LINES,
+    SYMBOLS,
+    Figure,
+    layout,
+    plain,
+    scatter,
+    whiskers,
+)
 from kdsweep.results.names import link_name, named
 from kdsweep.results.result import JobResult
 
@@ -15,29 +24,29 @@ def has_links(results: Sequence[JobResult]) -> bool:
 
 
 def chain_chart(results: Sequence[JobResult], swept: Sequence[str]) -> Figure:
-    """Test accuracy link by link, from the teacher on: a line for each combination of swept values.
+    """Test accuracy link by link: a line for each combination of swept values, a star for its ensemble.
 
-    Seeds give a mean and its 95 % interval; a star is the chain's ensemble. A student alone is no chain.
+    Points are means over seeds with their 95 % intervals. A baseline is a level line.
     """
     groups: dict[str, list[JobResult]] = {}
     chains = [result for result in results if len(result.chain) > 1]
     for result in chains:
-        kept = {key: result.swept[key] for key in swept if key != "seed" and key in result.swept}
-        groups.setdefault(named(kept, result.options), []).append(result)
+        values = {key: result.swept[key] for key in swept if key != "seed" and key in result.swept}
+        groups.setdefault(named(values, result.options), []).append(result)
     longest = max((result.chain for result in chains), key=len)
     data = []
     for i, (name, group) in enumerate(list(groups.items())[:MOST_LINES]):
         chain, colour = group[0].chain, f"--line{i % len(SYMBOLS)}"
-        values = [_accuracy(group, role) for role in chain]
+        intervals = [_accuracy(group, role) for role in chain]
         data.append(
             scatter(
                 "lines+markers",
                 plain(name or "chain"),
                 range(len(chain)),
-                [value.mean for value in values],
+                [interval.mean for interval in intervals],
                 line={"color": colour},
                 marker={"color": colour, "symbol": SYMBOLS[i % len(SYMBOLS)]},
-                **whiskers(values, colour),
+                **whiskers(intervals, colour),
             )
         )
         if "ensemble" in group[0].networks:
@@ -47,7 +56,7 @@ def chain_chart(results: Sequence[JobResult], swept: Sequence[str]) -> Figure:
     if alone := {result.seed: result for result in results if "scratch" in result.networks}:
         level = _accuracy(list(alone.values()), "scratch").mean
         ends = [0, len(longest) - 1]
-        data.append(scatter("lines", f"student alone ({level:.2f})", ends, [level, level], line=ALONE))
+        data.append(scatter("lines", f"baseline ({level:.2f})", ends, [level, level], line=BASELINE))
     same = all(result.chain == longest for result in chains)
     ticks = [link_name(role) if same or not i else f"link {i}" for i, role in enumerate(longest)]
     axis = {

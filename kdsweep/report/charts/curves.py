@@ -1,4 +1,4 @@
-"""How networks learned, epoch by epoch, distilled against alone."""
+"""Learning curves: accuracy epoch by epoch, distilled students against their baselines."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -19,12 +19,12 @@ from kdsweep.report.charts.figures import (
 from kdsweep.results.network import NetworkResult
 from kdsweep.results.result import JobResult
 
-MOST_CURVES = 12  # recipes whose curves are kept: a page of hundreds would be their histories
+MOST_CURVES = 12  # recipes; the histories of hundreds would make up most of the page
 LINES = (("val/accuracy", "solid", "validation"), ("train/accuracy", "dot", "training"))
 
 
 def curves_section(rows: Sequence[Row]) -> Section | None:
-    """The best recipes' accuracy per epoch, distilled against alone, means over the seeds."""
+    """The best recipes' accuracy per epoch, means over the seeds."""
     views = [
         View(numbered(row), _how_it_learned(row), {"Accuracy, epoch by epoch": figure})
         for row in rows[:MOST_CURVES]
@@ -32,9 +32,11 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
     ]
     if not views:
         return None
-    explains = "Solid is validation, dotted training; stars are the epochs whose weights were kept."
+    explains = (
+        "Solid lines are validation, dotted lines training; stars mark the epochs whose weights were kept."
+    )
     if len(rows) > MOST_CURVES:
-        explains += f" The {MOST_CURVES} best recipes are here."
+        explains += f" The chart has the {MOST_CURVES} best recipes."
     return Section("curves", "Learning curves", explains, views, "Recipe")
 
 
@@ -49,7 +51,7 @@ def curves(jobs: Sequence[JobResult]) -> Figure:
 def _traces(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
     for role, name, colour, symbol in (
         ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
-        ("scratch", "alone", "--line1", "square"),
+        ("scratch", "baseline", "--line1", "square"),
     ):
         networks = _learned(jobs, role)
         if not networks:
@@ -87,7 +89,7 @@ def _learned(jobs: Sequence[JobResult], role: str) -> list[NetworkResult]:
 
 
 def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: str) -> list[float | None]:
-    """In percent, over the seeds that got so far."""
+    """The mean of each epoch in percent, over the seeds that reached it."""
     means: list[float | None] = []
     for epoch in zip_longest(*histories, fillvalue={}):
         values = [100 * each[figure] for each in epoch if each.get(figure) is not None]
@@ -96,15 +98,15 @@ def _mean_per_epoch(histories: Sequence[Sequence[Mapping[str, float]]], figure: 
 
 
 def _how_it_learned(row: Row) -> str:
-    said = []
-    for role, name in (("student", "the student"), ("scratch", "the student alone")):
+    sentences = []
+    for role, name in (("student", "the student"), ("scratch", "the baseline")):
         networks = _learned(row.recipe.jobs, role)
         if networks:
             epoch = fmean(network.best_epoch or 0 for network in networks)
             accuracy = fmean(100 * network.val.accuracy for network in networks)
-            said.append(
+            sentences.append(
                 f"{name} is best after {epoch:.3g} epoch{'s' if epoch != 1 else ''} "
-                f"with {shown(accuracy)} of the validation images"
+                f"with a validation accuracy of {shown(accuracy)}"
             )
     seeds = len(row.recipe.jobs)
-    return f"{row.label}: {'; '.join(said)}{f' (means over {seeds} seeds)' if seeds > 1 else ''}."
+    return f"{row.label}: {'; '.join(sentences)}{f' (means over {seeds} seeds)' if seeds > 1 else ''}."

@@ -1,4 +1,4 @@
-"""Each metric against each swept parameter: a line per choice of the others, beside teacher and alone."""
+"""Each metric against each swept key: a line per choice of the other keys, beside teacher and baseline."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
 from kdsweep.report.charts.figures import (
-    ALONE,
+    BASELINE,
     DASHES,
     MOST_LINES,
     MOST_TICKS,
@@ -39,22 +39,22 @@ from kdsweep.results.names import (
 )
 from kdsweep.results.result import JobResult
 
-DODGE = 0.012  # of the axis, between lines whose intervals would lie upon each other
-COMPARED = {"teacher": "teacher", "scratch": "student alone"}
+DODGE = 0.012  # of the axis, between lines whose intervals would overlap
+COMPARED = {"teacher": "teacher", "scratch": "baseline"}
 Place = tuple[float | str, Row, Sequence[JobResult]]  # a value of the axis, with the jobs of a recipe there
 Point = tuple[float | str, Interval, str]  # a value of the axis, the figure there, and the recipe's label
 
 
 def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
-    """Each metric against each swept key; against the seed where nothing else was swept."""
+    """Each metric against each swept key, or against the seed if nothing else was swept."""
     axes = _axes(rows, keys)
     if not axes and len({job.seed for row in rows for job in row.recipe.jobs}) < 2:
         return None
     explains, spread = "Each point is one student.", ""
     if axes and any(len(row.seeds) > 1 for row in rows):
         explains, spread = (
-            "Points are means over the seeds, whiskers their 95 % intervals over seeds and test images.",
-            ", bands their intervals",
+            "Points are means over seeds, whiskers their 95 % intervals over seeds and test images.",
+            ", with their intervals as bands",
         )
     axes = axes or ["seed"]
     views = []
@@ -69,7 +69,7 @@ def along_section(rows: Sequence[Row], keys: Sequence[str]) -> Section | None:
     }
     if compared := [f"the {name}" for name in COMPARED.values() if name in drawn]:
         explains += f" Lines without points are {listed(compared)}{spread}."
-    return Section("swept", "Against what was swept", explains, views, "Show")
+    return Section("swept", "Accuracy against swept values", explains, views, "Show")
 
 
 def main_charts(rows: Sequence[Row], metric: Metric, keys: Sequence[str]) -> list[Figure]:
@@ -84,7 +84,7 @@ def _options(rows: Sequence[Row]) -> Options:
 
 
 def _axes(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """Swept keys with values to compare, the usual ones first."""
+    """The swept keys that have several values, the usual ones first."""
     first = usual(_options(rows))
     differing = [key for key in keys if key != "seed" and len(_values(rows, key)) > 1]
     return sorted(differing, key=lambda key: first.index(key) if key in first else len(first))[:6]
@@ -138,12 +138,12 @@ def _places(rows: Sequence[Row], key: str) -> Iterable[Place]:
 
 
 def _place(value: Any) -> float | str:
-    """Numbers as they are; what else was swept, lists too, as text."""
+    """A number as it is; any other value, a list too, as text."""
     return value if is_number(value) else str(value)
 
 
 def _in_order(row: Row) -> list[tuple[bool, Any]]:
-    """By the swept values, numbers before words: the order of lines in a legend."""
+    """The order of lines in a legend: by the swept values, numbers before words."""
     values = row.values.values()
     return [(False, v) if isinstance(v, int | float) else (True, str(v)) for v in values]
 
@@ -174,11 +174,12 @@ def _drawn(
 def _compared(
     points: Sequence[Place], metric: Metric, axis: Axis, complete: bool
 ) -> Iterable[dict[str, Any]]:
-    """Teacher and student alone where, for each seed, they are one figure at each place.
+    """Teacher and baseline, if each has one figure for each seed and place.
 
-    They change along the axis only if a line of students is `complete`: else it is by what those differ in.
+    A line that changes along the axis needs a `complete` line of students; otherwise it would follow another
+    key on which the students differ.
     """
-    for (role, name), line in zip(COMPARED.items(), (TEACHER, ALONE), strict=True):
+    for (role, name), line in zip(COMPARED.items(), (TEACHER, BASELINE), strict=True):
         at: dict[float | str, dict[int, JobResult]] = {}
         unique = True
         for place, _, jobs in points:
@@ -188,8 +189,8 @@ def _compared(
                     unique &= metric.of(at.setdefault(place, {}).setdefault(job.seed, job), role) == value
         if not at or not unique:
             continue
-        by_seed = {seed: job for jobs_there in at.values() for seed, job in jobs_there.items()}
-        levels = {(seed, metric.of(job, role)) for there in at.values() for seed, job in there.items()}
+        by_seed = {seed: job for jobs_at in at.values() for seed, job in jobs_at.items()}
+        levels = {(seed, metric.of(job, role)) for jobs_at in at.values() for seed, job in jobs_at.items()}
         if len(levels) == len(by_seed):  # level, from end to end
             level = _over(metric, by_seed, role)
             low, high = axis.ends
@@ -209,7 +210,7 @@ def _over(metric: Metric, by_seed: Mapping[int, JobResult], role: str) -> Interv
 def _band(
     name: str, x: Sequence[float], y: Sequence[Interval], line: Mapping[str, Any], metric: Metric
 ) -> Iterable[dict[str, Any]]:
-    """A line, and its interval as a band around it."""
+    """A line with its interval as a band around it."""
     if any(each.half for each in y):
         low = [each.mean - (each.half or 0) for each in y]
         high = [each.mean + (each.half or 0) for each in y]
@@ -224,16 +225,18 @@ def _band(
 
 
 def _point_of(rows: Sequence[Row], metric: Metric, key: str) -> str:
-    """How far the students differ along an axis, on the line of the best by validation; of a search, where
-    the best by validation are."""
+    """How far students differ along an axis, on the line of the best recipe by validation.
+
+    For a search: the range of the best recipes.
+    """
     name, points, others = spoken(key), list(_places(rows, key)), _others(rows, key)
     places = [place for place, _, _ in points]
     if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
         ranked = [place for place, _, _ in sorted(points, key=lambda point: point[1].rank)]
         best = ranked[: max(3, len(ranked) // 10)]
         return (
-            f"The {len(best)} recipes best by validation have {name} between {written(min(best))} and "
-            f"{written(max(best))}, of {written(min(places))} to {written(max(places))} tried."
+            f"The {len(best)} best recipes by validation have {name} between {written(min(best))} and "
+            f"{written(max(best))}; the search tried {written(min(places))} to {written(max(places))}."
         )
     chosen = min((row for _, row, _ in points), key=lambda row: row.rank)
     line = [
@@ -247,8 +250,9 @@ def _point_of(rows: Sequence[Row], metric: Metric, key: str) -> str:
     (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
     known = {other: chosen.values[other] for other in others if other in chosen.values}
     kept = named(known, _options(rows))
-    on = f" (with {kept}, as the best by validation has)" if kept else ""
+    on = f" (with {kept}, as in the best recipe by validation)" if kept else ""
     if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
-        return f"By {name}, the {metric.name} is {shown(low.mean, metric.percent)} at each{on}."
+        return f"The {metric.name} is {shown(low.mean, metric.percent)} for each {name}{on}."
     lowest, highest = (with_interval(each, metric.percent) for each in (low, high))
-    return f"By {name}, the {metric.name} runs from {lowest} (at {at_low}) to {highest} (at {at_high}){on}."
+    ends = f"{lowest} ({name} {at_low}) to {highest} ({name} {at_high})"
+    return f"The {metric.name} ranges from {ends}{on}."
