@@ -100,8 +100,8 @@ def _as_json(record: "Record", written: list[Path]) -> dict[str, Any]:
     lost = [job for recipe in recipes(record) for job in recipe.lost]
     return {
         "answer": answer(record, rows),
-        "rows": [row.told() for row in rows],
-        "confirmation": [row.told() for row in leaderboard(record.confirmation)],
+        "rows": [row.as_dict() for row in rows],
+        "confirmation": [row.as_dict() for row in leaderboard(record.confirmation)],
         "lost": [{"job": job.number, "swept": job.swept, "error": job.error, "run_id": job.run_id}
                  for job in lost],
         "files": [str(file) for file in written],

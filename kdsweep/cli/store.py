@@ -178,7 +178,6 @@ def _verify(options: argparse.Namespace, store: "Store") -> int:
 
 def _remove(options: argparse.Namespace, store: "Store") -> int:
     from kdsweep.errors import KdsweepError
-    from kdsweep.store.show import size
     from kdsweep.store.store import size_of
     from kdsweep.store.usage import (
         damaged,
@@ -190,6 +189,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         remove,
         with_derived,
     )
+    from kdsweep.system.terminal import size
 
     if not (options.keys or options.unused or options.damaged or options.unfinished is not None):
         raise KdsweepError("remove what? KEY…, --unused, --unfinished DAYS or --damaged")

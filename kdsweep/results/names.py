@@ -81,5 +81,5 @@ def usual(options: Options) -> list[str]:
 
 
 def link_name(role: str) -> str:
-    """A role as people write it: generation 2, student alone."""
-    return "student alone" if role == "scratch" else re.sub(r"(\d+)$", r" \1", role)
+    """A role as people write it: generation 2, baseline."""
+    return "baseline" if role == "scratch" else re.sub(r"(\d+)$", r" \1", role)

@@ -205,9 +205,8 @@ def _reservations(untrained: Sequence[Need]) -> list[str]:
 
 
 def _count(needed: Collection[Need]) -> str:
-    """3 networks (1 teacher, 2 students alone)."""
+    """3 networks (1 teacher, 2 baselines)."""
     roles = Counter(need.role for need in needed)
-    several = {role: "students alone" if role == "scratch" else f"{link_name(role)}s" for role in roles}
-    each = [f"{count} {link_name(role) if count == 1 else several[role]}" for role, count in roles.items()]
+    each = [f"{count} {link_name(role)}{'s' if count != 1 else ''}" for role, count in roles.items()]
     total = sum(roles.values())
     return f"{total} network{'s' if total != 1 else ''} ({', '.join(each)})"

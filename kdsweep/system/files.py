@@ -1,5 +1,6 @@
 """Files and folders in any state: links, files of other users, a file in place of a folder."""
 
+import hashlib
 import os
 import shutil
 from contextlib import suppress
@@ -40,6 +41,12 @@ def why_unwritable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror
     return None
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def owner(file: Path) -> str:

@@ -3,6 +3,12 @@
 import re
 
 
+def first_line(error: BaseException, otherwise: str = "") -> str:
+    """What an error says first; `otherwise`, or its type, where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else otherwise or type(error).__name__
+
+
 def system_error_number(error: BaseException) -> int | None:
     """The errno of a system error; safetensors raises such errors as its own type."""
     if found := re.search(r"\(os error (\d+)\)", str(error)):

@@ -103,6 +103,15 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
 
 
+def size(count: float) -> str:
+    """Bytes as people write them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} GB"
+
+
 @contextmanager
 def progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, else one line; yields a function that takes the number of files just done."""

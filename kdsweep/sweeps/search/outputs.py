@@ -16,7 +16,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.errors import without_passwords
-from kdsweep.report.look import MOST_LINES
+from kdsweep.report.charts.figures import MOST_LINES
 from kdsweep.results.result import OPTIMUM, JobResult
 from kdsweep.sweeps.search.best import experiment_file
 from kdsweep.sweeps.search.trials import Search, counted
