@@ -76,7 +76,7 @@ class World:
 
 
 def _record(test: NDArray[np.bool_], val: NDArray[np.float64]) -> Record:
-    """The last two networks are the student alone and the teacher."""
+    """The last two networks are the baseline and the teacher."""
     results = []
     for recipe, seed in product(range(len(test) - 2), range(test.shape[1])):
         roles = {"student": recipe, "scratch": len(test) - 2, "teacher": len(test) - 1}

@@ -1,4 +1,4 @@
-"""What a person can mend is a KdsweepError: its message is shown, its traceback is not."""
+"""Errors for people: a KdsweepError is printed as its message, without a traceback."""
 
 import errno
 import os
@@ -13,12 +13,9 @@ from typing import Any
 from kdsweep.system.foreign_errors import has_no_home, is_out_of_memory, memory_wanted, system_error_number
 from kdsweep.system.terminal import say
 
-# Read before the command sets the variable for its own purpose.
-_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1" or "debug=true" in map(str.lower, sys.argv)
-
-
+TRACEBACKS = "KDSWEEP_TRACEBACKS"  # set by `kdsweep`, which needs HYDRA_FULL_ERROR for its own purpose
 LONGEST_NAME = 200  # of a file, in a message
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # how a disk says that it takes no more
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk that is full
 
 
 class KdsweepError(Exception):
@@ -30,61 +27,63 @@ class ConfigError(KdsweepError):
 
 
 class DataError(KdsweepError):
-    """A data set that is not there, or is not what it should be."""
+    """A data set that is missing or wrong."""
 
 
 class TrainingError(KdsweepError):
-    """A training that cannot go on, such as one whose loss is no longer a number."""
+    """A training that cannot continue, such as one whose loss is no longer a number."""
 
 
 class Pruned(KdsweepError):
-    """A search has stopped a trial that does worse than others; no failure."""
+    """A search stopped a trial that does worse than others. This is no failure."""
 
 
 class AskedToLeave(KdsweepError):
-    """A job had to end before it was done, such as because its time is up; no fault of its own."""
+    """A job had to end early through no fault of its own, such as when its time is up."""
 
 
 def disk_is_full(error: BaseException, where: Path) -> str | None:
-    """The line for an error of a disk that takes no more at `where`; None for any other error."""
+    """The message for a full disk at `where`; None for any other error."""
     code = system_error_number(error)
     if code is None or code not in FULL:
         return None
-    there = next(folder for folder in (where, *where.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    told = f"{free / 1e9:,.1f} GB" if free >= 1e9 else f"{free / 1e6:,.1f} MB"
+    folder = next(folder for folder in (where, *where.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    size = f"{free / 1e9:,.1f} GB" if free >= 1e9 else f"{free / 1e6:,.1f} MB"
     return (
-        f"{where}: {os.strerror(code)}, {told} are free there; make room, perhaps by "
-        "`kdsweep-store remove --unused`, then the same command goes on"
+        f"{where}: {os.strerror(code)}, {size} are free there; make room, perhaps by "
+        "`kdsweep-store remove --unused`, then run the same command to resume"
     )
 
 
 def wants_traceback(config: Any = None) -> bool:
-    """Whether tracebacks are asked for: by a config's `debug`, in the command or by HYDRA_FULL_ERROR=1."""
-    if _TRACEBACKS or config is None:
-        return _TRACEBACKS
-    try:
-        return config.get("debug") is True
-    except Exception:  # OmegaConf's, without which kdsweep-predict runs: it is told as any mistake
-        return False
+    """Whether tracebacks are wanted: by a config's `debug`, or by HYDRA_FULL_ERROR=1."""
+    if os.environ.get(TRACEBACKS, os.environ.get("HYDRA_FULL_ERROR")) == "1":
+        return True
+    if config is not None:
+        from omegaconf.errors import OmegaConfBaseException  # kdsweep-predict runs without OmegaConf
+
+        with suppress(OmegaConfBaseException):
+            return config.get("debug") is True
+    return False
 
 
 def tell(error: Exception, config: Any = None, name: str = "kdsweep") -> None:
-    """Say on stderr what a person needs to know of `error`; with debug=true, its traceback too."""
+    """Explain `error` on stderr; with debug=true, print its traceback too."""
     if wants_traceback(config):
         traceback.print_exception(error)
     say(f"{name}: {explain(error)}", sys.stderr)
 
 
 def explain(error: BaseException) -> str:
-    """An error in a line or two."""
+    """Explain an error in a line or two."""
     if isinstance(error, KdsweepError):
         return str(error)
     if is_out_of_memory(error):
         wanted = memory_wanted(error)
         why = f"tried to allocate {wanted}" if wanted else type(error).__name__
         return (
-            f"memory was not enough ({why}); a smaller training.batch_size helps, or fewer jobs at a time: "
+            f"out of memory ({why}): try a smaller training.batch_size, or fewer jobs at a time: "
             "a smaller hardware.jobs, on GPUs a larger hardware.gpus_per_job"
         )
     if full := disk_is_full(error, Path(getattr(error, "filename", None) or ".").parent):
@@ -94,10 +93,10 @@ def explain(error: BaseException) -> str:
     with suppress(ImportError):  # kdsweep-predict runs without Hydra
         from kdsweep.system.hydra_errors import hydra_says
 
-        if told := hydra_says(error):
-            return told
+        if explanation := hydra_says(error):
+            return explanation
     if has_no_home(error):
-        return "~: where your home directory is is not known; set HOME, or give an absolute path"
+        return "~: your home directory is unknown; set HOME, or give an absolute path"
     return f"{type(error).__name__}: {error}\n(unexpected; debug=true, or HYDRA_FULL_ERROR=1, shows where)"
 
 
@@ -107,5 +106,5 @@ def _shortened(name: object) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A text that may be shown and kept: its URLs have *** where they had a password."""
+    """The text with *** in place of the passwords of its URLs, so that it may be printed and stored."""
     return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)

@@ -14,7 +14,7 @@ FORMAT = 5
 
 
 def canonical(value: Any) -> Any:
-    """`value` such that equal descriptions are equal as JSON text: 4.0 is 4, a tuple is a list."""
+    """`value` in one form, so that equal descriptions give equal JSON: 4.0 becomes 4, a tuple a list."""
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -33,13 +33,13 @@ def digest(description: Mapping[str, Any]) -> str:
 def derive(seed: int, number: int, purpose: str) -> int:
     """The seed of one purpose, such as the batches of epoch `number`, from that of a stage.
 
-    Each can be had alone, so that what one draws changes nothing for another. Of 32 bits, since torch's
-    generator on the CPU looks at no more.
+    Every purpose has its own, so that one draw does not change another. It has 32 bits, since torch's
+    generator on the CPU uses no more.
     """
     return int(digest({"seed": seed, "number": number, "purpose": purpose})[:8], 16)
 
 
-# The loss that a stage minimises: its terms by name, each with _target_, weight and what else it takes.
+# The loss that a stage minimises: its terms by name, each with _target_, weight and options.
 Objective = Mapping[str, Mapping[str, Any]]
 
 
@@ -48,8 +48,8 @@ class Stage:
     """One network to train. Two stages with one key have the same weights.
 
     `data` is the training data's content and use, `model` an import path with options, `parents` the stages
-    that teach it. `source` is the digest of the network's code if that is the user's own, `initial` that of
-    the file of weights it begins with, if any; `defaults` are options that `model` leaves to the network.
+    that teach it. `source` is the digest of the network's code if the user wrote it, `initial` that of the
+    file of weights to begin with; `defaults` are the options that `model` leaves to the network.
     """
 
     data: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Stage:
     source: str | None = None
     initial: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    name: str = field(default="", compare=False)  # the network's, for people; no part of the key
+    name: str = field(default="", compare=False)  # of the network, for people; not in the key
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -33,7 +33,7 @@ def sweep(
     name: str = "digits",
     begin: int = 0,
 ) -> Record:
-    """A grid: every combination of the swept values; jobs of a seed share its teacher and student alone."""
+    """A grid: every combination of the swept values; jobs of a seed share its teacher and baseline."""
     jobs = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
     results = [job(begin + i, values, roles, classes, epochs, name) for i, values in enumerate(jobs)]
     spec = " ".join(f"{key}={','.join(map(str, values))}" for key, values in swept.items())

@@ -1,9 +1,9 @@
 """Which differences between the recipes of a data set are claimed.
 
-One comparison is the primary one: the recipe chosen by validation against the student alone. It has nearly
-all of the 5 % in which a report may claim a difference that is none. The other comparisons share the rest,
-after Holm, and have the whole 5 % once the primary one is claimed, so that all of them together keep to 5 %
-(the fallback procedure, Wiens 2003, Pharmaceutical Statistics 2(3)).
+One comparison is primary: the recipe chosen by validation against its baseline. It gets nearly all of the 5 %
+of reports that may contain a false claim. The other comparisons share the rest, after Holm, or the whole 5 %
+once the primary one is claimed, so that all of them together keep to 5 % (the fallback procedure, Wiens 2003,
+Pharmaceutical Statistics 2(3)).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,18 @@ from kdsweep.analysis.measured import Compared, Tested, compared
 from kdsweep.analysis.recipes import Recipe
 from kdsweep.analysis.statistics import Interval, holm, largest_of
 
-LEVEL = 0.05  # of the adjusted p, below which a difference is claimed
+LEVEL = 0.05  # a difference is claimed if its adjusted p is at most this
 PRIMARY = 0.98  # share of LEVEL that the primary comparison has
 MOST_PULL = 0.99
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Test accuracy of one recipe above another network's, paired by seed and image, in units of accuracy (0
-    to 1).
+    """How far a recipe's test accuracy (0 to 1) is above another network's, paired by seed and image.
 
     `p` is adjusted for the choice of the recipe if this is the `primary` comparison, else for all `among`
-    comparisons of the report; None where there is no test: with one seed, or of comparisons that are only
-    shown. With one seed `alone_right` counts the images on which only one of the two networks is right, ours
-    first.
+    comparisons of the report. It is None without a test: with one seed, or if the comparison is only shown.
+    With one seed `alone_right` counts the images on which only one of the two networks is right, ours first.
     """
 
     seeds: tuple[int, ...]
@@ -40,17 +38,16 @@ class Difference:
 
     @property
     def claimed(self) -> bool:
-        """Whether it is more than chance, of seeds and of test images."""
+        """Whether the difference is more than the chance of seeds and of test images."""
         known = self.interval.over_images is not None
         return known and self.interval.without_zero and self.p is not None and self.p <= LEVEL
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Of each recipe of a data set, in their order, how it compares; None where there is nothing to compare.
+    """How each recipe of a data set compares, in their order; None if it has nothing to compare with.
 
-    `luck` is how much of its test accuracy the best recipe may owe to having been chosen, at most about; None
-    where that cannot be known.
+    `luck` is about the most test accuracy that the best recipe may owe to the choice; None if it is unknown.
     """
 
     alone: Sequence[Difference | None]
@@ -61,7 +58,7 @@ class Claims:
 
 @dataclass
 class _Pair:
-    """A comparison, and the p of its test before all are adjusted."""
+    """A comparison with the p of its test."""
 
     found: Compared
     p: float | None = None
@@ -70,7 +67,7 @@ class _Pair:
 
 
 def claims(group: Sequence[Recipe]) -> Claims:
-    """How the recipes of one data set compare, the best by validation being the first."""
+    """How the recipes of one data set compare; the first is the best by validation."""
     students = [recipe.test("student") for recipe in group]
     alone = [_pair(ours, recipe.test("scratch")) for ours, recipe in zip(students, group, strict=True)]
     teacher = [_pair(ours, recipe.test("teacher")) for ours, recipe in zip(students, group, strict=True)]
@@ -98,8 +95,7 @@ def _pair(ours: Mapping[int, Tested], theirs: Mapping[int, Tested]) -> _Pair | N
 def _primary(
     group: Sequence[Recipe], alone: Sequence[_Pair | None], best: Sequence[_Pair | None]
 ) -> _Pair | None:
-    """The best distilled recipe against the student alone: its own baseline, or a recipe that is that
-    student."""
+    """The best distilled recipe against its baseline, or against a recipe that trains that baseline."""
     chosen = group[0]
     others = zip(best, group, strict=True)
     if not chosen.taught:
@@ -109,7 +105,7 @@ def _primary(
 
 
 def _adjust(primary: _Pair | None, rest: Sequence[_Pair]) -> None:
-    """Make each p such that at most LEVEL means a claim, and a false one in 5 % of reports at most."""
+    """Adjust each p, so that p ≤ LEVEL is a claim, and at most 5 % of reports have a false one."""
     share = 1.0
     if primary and primary.p is not None:
         primary.p = min(1.0, primary.p / PRIMARY)
@@ -120,11 +116,10 @@ def _adjust(primary: _Pair | None, rest: Sequence[_Pair]) -> None:
 
 
 def _lucky_spread(group: Sequence[Recipe]) -> float | None:
-    """Of recipes that are equal, how much more test accuracy one has by a deviation of its validation
-    accuracy.
+    """How much test accuracy an equal recipe gains if its validation accuracy is a deviation higher.
 
-    From the networks themselves: seed by seed, what they have beyond their recipe's and their seed's means,
-    in validation and in test. None with less than two recipes or seeds.
+    It is estimated from the networks: what each has beyond the means of its recipe and of its seed, in
+    validation and in test. None with less than two recipes or seeds.
     """
     seeds = sorted(set.intersection(*(set(recipe.seeds) for recipe in group))) if group else []
     if len(group) < 2 or len(seeds) < 2:

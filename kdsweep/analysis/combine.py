@@ -1,4 +1,4 @@
-"""Several sweeps told as one, so that whatever shows a sweep shows them together."""
+"""Several sweeps combined into one, which every table and chart can then show."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,19 +18,19 @@ MADE_BY = ("dataset", "student", "method", "teacher", "experiment")
 
 
 def together(records: Sequence[Record]) -> Record:
-    """One sweep of which every job has a value for all that sets these jobs apart.
+    """One sweep, in which every job has a value for each key on which the jobs differ.
 
-    That is what any sweep swept, what jobs are named by (method, student, …) and, of jobs that share these,
-    the keys on which their configs differ; at last the sweep's number, where one config gave other networks.
-    Command and config remain the records'.
+    These keys are what any sweep swept, what jobs are named by (method, student, …), the keys on which the
+    configs of otherwise equal jobs differ, and finally the sweep's number, if one config gave different
+    networks. Command and config stay with the records.
     """
     if len(records) == 1:
         return records[0]
     records = _each_job_once(records)
     options = joined(result.options for record in records for result in record.results)
-    told = frozenset(usual(options))
+    from_recipes = frozenset(usual(options))
     jobs = [
-        _Job(number, record, result, told)
+        _Job(number, record, result, from_recipes)
         for number, record in enumerate(records, start=1)
         for result in record.results
     ]
@@ -47,24 +47,24 @@ def together(records: Sequence[Record]) -> Record:
 
 
 def _each_job_once(records: Sequence[Record]) -> list[Record]:
-    """A search that went on tells the jobs of its study's earlier commands too, which may be here as well."""
-    told = {job.run_id for each in records for job in each.results if job.run_id not in each.sweep.earlier}
-    found = []
+    """A resumed search lists the jobs of its earlier commands too, whose records may be here as well."""
+    seen = {job.run_id for each in records for job in each.results if job.run_id not in each.sweep.earlier}
+    unique = []
     for record in records:
-        again = told & set(record.sweep.earlier)
-        found.append(replace(record, results=[job for job in record.results if job.run_id not in again]))
-        told |= set(record.sweep.earlier)
-    return found
+        again = seen & set(record.sweep.earlier)
+        unique.append(replace(record, results=[job for job in record.results if job.run_id not in again]))
+        seen |= set(record.sweep.earlier)
+    return unique
 
 
 def _without_result(records: Sequence[Record]) -> int:
-    """How many jobs have none. Sweeps by one command share their jobs: what one left another may have run."""
+    """How many jobs have no result. Sweeps of one command share jobs: one may run what another left."""
     commands: dict[str, list[Record]] = {}
     own = Config.marked(config.APART, config.OF_SWEEP)
     for number, record in enumerate(records):
         sweep = record.sweep
-        told = {key: value for key, value in _flat(sweep.config) if not within(key, own)}
-        known = as_text(told | {"spec": sweep.spec}) if sweep.spec and told else str(number)
+        config_of = {key: value for key, value in _flat(sweep.config) if not within(key, own)}
+        known = as_text(config_of | {"spec": sweep.spec}) if sweep.spec and config_of else str(number)
         commands.setdefault(known, []).append(record)
     count = 0
     for same in commands.values():
@@ -83,22 +83,22 @@ class _Job:
     number: int  # of its sweep, from 1
     record: Record
     result: JobResult
-    told: frozenset[str]  # keys that a job's recipe has where the job uses them
+    from_recipes: frozenset[str]  # keys that a job's recipe has if the job uses them
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What shapes it, by dotted keys; of one that ended before it had its own, that of the first job."""
+        """The job's config by dotted keys, or that of the first job if it ended before it had its own."""
         known = self.result.config or self.record.sweep.config
-        return {key: value for key, value in _flat(known) if not within(key, {*APART, *self.told})}
+        return {key: value for key, value in _flat(known) if not within(key, {*APART, *self.from_recipes})}
 
     def values(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Of those keys that it has a value for: of the config, named by the job, or swept."""
+        """The job's values for these keys, from its config, its recipe or its swept values."""
         own = {NUMBER: self.number, SEED: seed_of(self.result)}
         known = self.config | self.result.recipe | own | self.result.swept
         return {key: known[key] for key in keys if known.get(key) is not None}
 
     def made_of(self) -> str:
-        """What must be the same in all jobs of a recipe, whatever their config says."""
+        """What all jobs of a recipe must share, whatever their configs say."""
         networks = {role: network for role, network in self.result.networks.items() if role != "scratch"}
         models = {role: as_text(network.model) for role, network in networks.items()}
         data = {key: self.result.dataset.get(key) for key in ("fingerprint", "test_fingerprint")}
@@ -114,8 +114,10 @@ def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def _differing_configs(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
-    """The keys on which the configs of jobs that are made by the same differ, without those that were swept
-    and those that follow another key."""
+    """The keys on which configs differ among jobs that `MADE_BY` does not distinguish.
+
+    Swept keys, and keys that follow another key, are left out.
+    """
     swept = [key.replace("/", ".") for key in keys]
     groups = _across(jobs, MADE_BY)
     found = dict.fromkeys(key for group in groups for key in _differing([job.config for job in group], keys))
@@ -131,7 +133,7 @@ def _differing_configs(jobs: Sequence[_Job], keys: Sequence[str]) -> list[str]:
 
 
 def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
-    """The keys, beyond `keys`, to which not all that have them give the same value."""
+    """The keys, beyond `keys`, that do not have the same value everywhere."""
     found: dict[str, set[str]] = {}
     for each in known:
         for key, value in each.items():
@@ -140,7 +142,7 @@ def _differing(known: Iterable[Mapping[str, Any]], keys: Sequence[str]) -> list[
 
 
 def _across(jobs: Sequence[_Job], keys: Sequence[str]) -> list[list[_Job]]:
-    """The jobs that have the same by `keys`, where they come from several sweeps."""
+    """Groups of jobs with the same values for `keys`, if they come from several sweeps."""
     recipes: dict[str, list[_Job]] = {}
     for job in jobs:
         values = {key: value for key, value in job.values(keys).items() if key != SEED}
@@ -149,7 +151,7 @@ def _across(jobs: Sequence[_Job], keys: Sequence[str]) -> list[list[_Job]]:
 
 
 def _mixed(jobs: Sequence[_Job], keys: Sequence[str]) -> bool:
-    """Whether jobs that are one recipe by `keys` gave other networks."""
+    """Whether jobs that are one recipe by `keys` gave different networks."""
     return any(_differ(group) for group in _across(jobs, keys))
 
 

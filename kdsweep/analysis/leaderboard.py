@@ -1,6 +1,6 @@
 """The leaderboard: a row per recipe, best first by validation, each compared on the test split.
 
-Chosen is by validation alone; the test split measures what was chosen.
+Recipes are chosen by validation accuracy alone; the test split only measures the choice.
 """
 
 from collections import Counter
@@ -22,9 +22,9 @@ from kdsweep.results.result import JobResult
 class Row:
     """A recipe of the leaderboard. Accuracies are 0 to 1; costs and times are means over the seeds.
 
-    `rank` is 1 for the best of its data set, whose name (`dataset`) has what sets it apart from other data of
-    that name. `versus_alone` is None without a baseline, `versus_teacher` without a teacher, `versus_best`
-    for the best itself. `teacher` has the teacher's costs (empty without).
+    `rank` is 1 for the best recipe of its data set; `dataset` is a name that no other data set of the report
+    has. `versus_alone` is None without a baseline, `versus_teacher` without a teacher, `versus_best` for the
+    best itself; `teacher_cost` is empty without a teacher.
     """
 
     rank: int
@@ -46,14 +46,16 @@ class Row:
     versus_alone: Difference | None = None
     versus_teacher: Difference | None = None
     versus_best: Difference | None = None
-    luck: float | None = None  # test accuracy that the best may owe to having been chosen
+    luck: float | None = None  # test accuracy that the best may owe to the choice
 
-    def told(self) -> dict[str, Any]:
-        """All of it but the jobs themselves, as JSON takes it."""
-        told = {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "recipe"}
-        for cost in filter(None, (told["cost"], told["teacher_cost"])):
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the jobs, in the types of JSON."""
+        values = {
+            each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.name != "recipe"
+        }
+        for cost in filter(None, (values["cost"], values["teacher_cost"])):
             cost.setdefault("latency_ms", None)
-        return told
+        return values
 
 
 def _plain(value: Any) -> Any:
@@ -65,8 +67,8 @@ def _plain(value: Any) -> Any:
 def leaderboard(record: Record) -> list[Row]:
     """The rows of a sweep's finished recipes, data set by data set, best first.
 
-    Best is the highest mean validation accuracy over the seeds, equals by validation cross-entropy.
-    Of several sweeps make one first (`recipes.together`).
+    The best recipe has the highest mean validation accuracy over its seeds; ties go by validation
+    cross-entropy. Several sweeps must be combined into one first (`combine.together`).
     """
     return [row for name, group in _by_dataset(recipes(record)).items() for row in _rows(name, group)]
 
@@ -82,17 +84,13 @@ def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
 
 def best_job(row: Row) -> JobResult:
     """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
-    return min(row.recipe.jobs, key=_order_of_job)
-
-
-def _order_of_job(job: JobResult) -> tuple[float, float]:
-    return -job.val.accuracy, job.val.cross_entropy
+    return min(row.recipe.jobs, key=JobResult.order)
 
 
 def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:
-    """Best first by data set. Accuracies on different data cannot be ranked against each other.
+    """The recipes by data set, best first: accuracies on different data cannot be ranked together.
 
-    Data of one name are different where their test images are; the label of each is its own.
+    Data of one name are different data sets if their test images differ; each gets a label of its own.
     """
     groups: list[_Group] = []
     for recipe in found:
@@ -118,7 +116,7 @@ class _Group:
     tested: dict[int, str] = field(default_factory=dict)
 
     def takes(self, recipe: Recipe) -> bool:
-        """Whether its test images are the same, seed by seed; of seeds apart, whether any are."""
+        """Whether a recipe has the same test images, seed by seed; if no seed is shared, whether any are."""
         if recipe.dataset != self.name:
             return False
         both = self.tested.keys() & recipe.tested.keys()
@@ -128,28 +126,28 @@ class _Group:
 
 
 def _names(groups: Sequence[Sequence[Recipe]]) -> list[str]:
-    """A name for each group; of one name, with what was swept of the data, or else by their test images."""
+    """A name for each group; equal names get what was swept of the data, or a number, added."""
     names = [group[0].dataset for group in groups]
     for name in [name for name, count in Counter(names).items() if count > 1]:
         of_name = [i for i, each in enumerate(names) if each == name]
         apart = _apart([groups[i] for i in of_name])
-        for i, told in zip(of_name, apart, strict=True):
-            names[i] = f"{name} ({told})"
+        for i, difference in zip(of_name, apart, strict=True):
+            names[i] = f"{name} ({difference})"
     return names
 
 
 def _apart(groups: Sequence[Sequence[Recipe]]) -> list[str]:
-    """What sets data of one name apart: the fewest swept keys that do, or the number of each."""
+    """What distinguishes data of one name: as few swept keys as do, or numbers."""
     keys = dict.fromkeys(key for group in groups for recipe in group for key in recipe.values)
     of_data = [key for key in keys if key == "dataset" or key.startswith("dataset.")]
-    told: list[list[str]] = [[] for _ in groups]
+    labels: list[list[str]] = [[] for _ in groups]
     for key in [*of_data, *(key for key in ("experiment", "sweep") if key in keys)]:
         values = [{written(recipe.values.get(key, "")) for recipe in group} for group in groups]
         if all(len(each) == 1 for each in values) and len(set(map(frozenset, values))) > 1:
-            for texts, (value,) in zip(told, values, strict=True):
+            for texts, (value,) in zip(labels, values, strict=True):
                 texts.append(f"{key}={value}")
-            if len(set(map(tuple, told))) == len(told):
-                return [", ".join(texts) for texts in told]
+            if len(set(map(tuple, labels))) == len(labels):
+                return [", ".join(texts) for texts in labels]
     return [f"test images {number}" for number in range(1, len(groups) + 1)]
 
 

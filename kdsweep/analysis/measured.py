@@ -1,4 +1,4 @@
-"""Figures of networks over seeds and test images, from what their jobs left."""
+"""Figures of networks over seeds and test images, from the results of jobs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from kdsweep.results.result import JobResult
 
 @dataclass(frozen=True)
 class Tested:
-    """A network's test accuracy; `right` says on which images, None where that is not known.
+    """A network's test accuracy; `right` marks the images that it gets right, None if they are unknown.
 
-    `images` is what the test images are known by, empty where nothing is known of them.
+    `images` identifies the test images; it is empty if they are unknown.
     """
 
     accuracy: float
@@ -24,7 +24,7 @@ class Tested:
 
 
 def tested(jobs: Iterable[JobResult], role: str) -> dict[int, Tested]:
-    """Seed to what the network of a role reached, of the seeds whose job has such a network."""
+    """What the networks of a role reached, by seed."""
     found = {}
     for job in jobs:
         accuracy = job.test(role)
@@ -34,11 +34,8 @@ def tested(jobs: Iterable[JobResult], role: str) -> dict[int, Tested]:
 
 
 def tested_on(result: JobResult) -> str:
-    """The test images: by their content, and of how many `test_limit` left; empty where neither is known."""
-    content, count = (
-        result.dataset.get("test_fingerprint"),
-        result.dataset.get("images", {}).get("test"),
-    )
+    """What identifies the test images: their content, and how many `test_limit` left; empty if unknown."""
+    content, count = result.dataset.get("test_fingerprint"), result.dataset.get("images", {}).get("test")
     return " ".join(str(each) for each in (content, count) if each is not None)
 
 
@@ -52,7 +49,7 @@ def accuracy(networks: Mapping[int, Tested]) -> Estimate:
 class Compared:
     """How much more accurate networks are than others of the same seeds.
 
-    With one seed, `alone_right` counts the images on which only one of the two is right, ours first.
+    With one seed, `alone_right` counts the images on which only one of the two networks is right, ours first.
     """
 
     seeds: tuple[int, ...]
@@ -61,7 +58,7 @@ class Compared:
 
 
 def compared(ours: Mapping[int, Tested], theirs: Mapping[int, Tested]) -> Compared | None:
-    """Paired by seed and by image; None if there is no seed that both have."""
+    """The comparison, paired by seed and by image; None if the networks share no seed."""
     seeds = tuple(sorted(ours.keys() & theirs.keys()))
     if not seeds:
         return None
@@ -78,7 +75,7 @@ def compared(ours: Mapping[int, Tested], theirs: Mapping[int, Tested]) -> Compar
 def _over(
     values: Sequence[float], tables: Sequence[NDArray[Any] | None], networks: Sequence[Tested]
 ) -> Estimate:
-    """The mean of `values`, one a seed, of which `tables` are the images; None where they are not known."""
+    """The mean of `values`, one per seed; `tables` are their images, None if unknown."""
     known = [table for table in tables if table is not None]
     if len(known) < len(values):
         return of_seeds(values)
@@ -88,7 +85,7 @@ def _over(
 
 
 def figure_of(jobs: Sequence[JobResult], role: str, name: str) -> Estimate | None:
-    """A figure of the test split over the seeds and images of the jobs; None where none has it."""
+    """A figure of the test split over the seeds and images of the jobs; None if no job has it."""
     if name == "accuracy":
         found = tested(jobs, role)
         return accuracy(found) if found else None

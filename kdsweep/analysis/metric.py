@@ -1,4 +1,4 @@
-"""The figures of networks that pictures and charts draw, one at a time."""
+"""The figures of networks that charts draw, one at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from kdsweep.results.result import JobResult
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a network as it is drawn; `percent` of those that are shares."""
+    """A figure of a network as a chart draws it; `percent` if it is a share."""
 
     name: str
     figure: str
@@ -25,7 +25,7 @@ class Metric:
         return None if value is None else value * self._unit
 
     def over(self, jobs: Sequence[JobResult], role: str) -> Interval | None:
-        """Over the seeds of the jobs and, of the test split, over its images; None where no job has it."""
+        """The mean over the seeds of the jobs and, for the test split, its images; None if no job has it."""
         if self.figure == "val/accuracy":
             values = [value for job in jobs if (value := self.of(job, role)) is not None]
             return interval(values) if values else None
@@ -33,7 +33,7 @@ class Metric:
         return found.interval().times(self._unit) if found else None
 
     def _figure(self, jobs: Sequence[JobResult], role: str) -> str:
-        """F1 of the positive class, or else the mean of all classes'."""
+        """The figure's name; F1 is that of the positive class, or else the mean over all classes."""
         macro = self.figure == "f1" and all(job.test(role, "f1") is None for job in jobs)
         return "macro_f1" if macro else self.figure
 

@@ -12,14 +12,14 @@ from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult
 
 SEED = "seed"
-OF_DISTILLED = ("method", "experiment", "chain", CHAIN_LENGTH)  # a student alone has none, nor what is below
+OF_DISTILLED = ("method", "experiment", "chain", CHAIN_LENGTH)  # a baseline has none of these, nor keys below
 
 
 @dataclass
 class Recipe:
-    """The jobs that differ by their seed alone: `jobs` finished, one a seed; of the seeds of `lost` none did.
+    """Jobs that differ only by seed: `jobs` has a finished one per seed, `lost` jobs of the other seeds.
 
-    A baseline is always the one of the same job: same student, same data, same seed.
+    A baseline belongs to its job: same student, same data, same seed.
     """
 
     values: dict[str, Any]
@@ -32,29 +32,29 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """The swept values as people write them (T=4 α=0.1); without any, method and student."""
+        """The swept values as people write them (T=4 α=0.1), or else method and student."""
         if self.values:
             return named(self.values, self.options)
-        made = self._any.recipe
-        return " ".join(str(made[key]) for key in ("method", "student") if key in made) or "one recipe"
+        groups = self._any.recipe
+        return " ".join(str(groups[key]) for key in ("method", "student") if key in groups) or "one recipe"
 
     @property
     def dataset(self) -> str:
-        """The data set's name, which other data may have as well."""
+        """The data set's name, which other data may have too."""
         return str(self._any.recipe.get("dataset") or self._any.dataset.get("name", ""))
 
     @property
     def tested(self) -> dict[int, str]:
-        """Seed to what tells the test images; a split may be drawn anew for each seed."""
+        """What identifies the test images, by seed: each seed may draw its own split."""
         return {job.seed: tested_on(job) for job in self.jobs}
 
     @property
     def taught(self) -> bool:
-        """Whether there is a teacher; otherwise it is the student alone."""
+        """Whether there is a teacher; otherwise the recipe is a baseline."""
         return any("teacher" in job.networks for job in self.jobs)
 
     def same_student(self, other: "Recipe") -> bool:
-        """Whether both have one network, and no other swept value but what only a distilled one has."""
+        """Whether both train the same network, and differ only in values that a baseline does not have."""
         ours, theirs = (recipe.jobs[0].student for recipe in (self, other))
         options = {*OF_DISTILLED, *self.options, *other.options}
         shared = [key for key in self.values.keys() & other.values.keys() if not within(key, options)]
@@ -63,7 +63,7 @@ class Recipe:
 
     @property
     def options(self) -> dict[str, Option]:
-        """How the numbers of its method are written."""
+        """How the numbers of the method are written."""
         return joined(job.options for job in (*self.jobs, *self.lost))
 
     @property
@@ -71,33 +71,32 @@ class Recipe:
         return (self.jobs or self.lost)[0]
 
     def test(self, role: str) -> dict[int, Tested]:
-        """Seed to what a network reached on the test split, of the seeds whose job has such a network."""
+        """What the networks of a role reached on the test split, by seed."""
         return tested(self.jobs, role)
 
     def val(self, role: str, figure: str = "accuracy") -> dict[int, float]:
-        """Seed to a figure of the validation split, of the seeds whose job has such a network."""
+        """A figure of the networks of a role on the validation split, by seed."""
         networks = {job.seed: job.networks[role] for job in self.jobs if role in job.networks}
         return {seed: getattr(network.val, figure) for seed, network in networks.items()}
 
     def cost(self, role: str) -> dict[str, float]:
-        """A network's costs, means over the seeds; empty where no job has such a network."""
+        """The costs of the networks of a role, means over the seeds; empty if no job has one."""
         costs = [job.networks[role].cost.known() for job in self.jobs if role in job.networks]
         names = [name for name in (costs[0] if costs else ()) if all(name in cost for cost in costs)]
         return {name: fmean(cost[name] for cost in costs) for name in names}
 
     def take(self, other: "Recipe") -> None:
-        """Become one with a recipe whose swept values made no difference."""
+        """Merge another recipe into this one: their swept values made no difference."""
         self.values = {key: value for key, value in self.values.items() if other.values.get(key) == value}
         self.jobs = _one_a_seed([*self.jobs, *other.jobs])
         self.lost = [job for job in (*self.lost, *other.lost) if job.seed not in self.seeds]
 
 
 def recipes(record: Record) -> list[Recipe]:
-    """The recipes of a sweep in the order of their first jobs; of several, make one first (`together`).
+    """The recipes of a sweep in the order of their first jobs. Combine several sweeps first (`together`).
 
-    What was tried again counts once, by the job that finished. Swept values that made no difference, as the
-    temperature of a student alone, make no recipes: those with the same students, tested on the same
-    images, are one.
+    A job that was tried again counts once, by the try that finished. Recipes with the same students, tested
+    on the same images, are one: their swept values made no difference, such as a baseline's temperature.
     """
     groups: dict[str, Recipe] = {}
     for result in record.results:
@@ -119,37 +118,37 @@ def recipes(record: Record) -> list[Recipe]:
 
 
 def _one_a_seed(jobs: Iterable[JobResult]) -> list[JobResult]:
-    """By seed the first job, or rather the first that has a baseline."""
+    """The first job of each seed that has a baseline, else the first job."""
     ordered = sorted(jobs, key=lambda job: (job.seed, "scratch" not in job.networks))
     return [next(same) for _, same in groupby(ordered, key=lambda job: job.seed)]
 
 
 def expected(record: Record) -> int:
-    """How many jobs the sweep is of; of a search, whose study may have gone on from another, those it ran."""
+    """How many jobs the sweep has. A search may resume another one's study: only jobs that ran count."""
     ran = len(record.results)
     return ran if record.sweep.config.get("search") else max(ran, record.sweep.jobs)
 
 
 def seed_of(result: JobResult) -> int:
-    """A job's seed; one that failed early has not told it but among its swept values."""
+    """A job's seed; a job that failed early has it only among its swept values."""
     return int(result.swept.get(SEED, result.seed))
 
 
 def as_text(values: Mapping[str, Any]) -> str:
-    """By which equal values are known: 4 and 4.0 are one, whatever the order of the keys."""
+    """The same text for equal values: 4 and 4.0 are equal, and the order of keys does not matter."""
     return repr({key: float(v) if type(v) is int else v for key, v in sorted(values.items())})
 
 
 def within(key: str, keys: Collection[str]) -> bool:
-    """Whether a dotted key is one of others, or below one."""
+    """Whether a dotted key is one of `keys`, or below one."""
     return any(key == each or key.startswith(f"{each}.") for each in keys)
 
 
 def _students(recipe: Recipe) -> list[tuple[int, str, str]]:
-    """By seed, the key of the network that came of it, and what it was tested on."""
+    """Each job's seed, its student's key, and the test images."""
     return [(job.seed, job.student.key, tested_on(job)) for job in recipe.jobs]
 
 
 def _same_students(a: Recipe, b: Recipe) -> bool:
-    ours, theirs = ({seed: made for seed, *made in _students(each)} for each in (a, b))
+    ours, theirs = ({seed: rest for seed, *rest in _students(recipe)} for recipe in (a, b))
     return all(ours[seed] == theirs[seed] for seed in ours.keys() & theirs.keys())

@@ -1,8 +1,8 @@
-"""What some seeds and some test images say, and what they do not: intervals, tests, corrections.
+"""What a few seeds and test images show, and what they do not: intervals, tests, corrections.
 
-Pure functions of numbers and arrays. Seeds and test images are both samples: a mean over them is known only
-as well as other seeds *and* other images would repeat it. docs/report.md explains the rules and has the
-simulation that they were held against.
+All functions are pure, of numbers and arrays. Seeds and test images are both samples: a mean over them is
+known only as well as other seeds *and* other images would repeat it. docs/report.md explains the rules, and
+the simulation that tests them.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-SAME = 1e-9  # spread, relative to the values, below which it is rounding: an image counts a millionth or more
+SAME = 1e-9  # a smaller spread, relative to the values, is rounding: one image is a millionth or more
 
 Array = NDArray[Any]
 
@@ -25,9 +25,9 @@ Array = NDArray[Any]
 class Interval:
     """A mean over `n` seeds, and how well it is known.
 
-    `deviation` is that of the sample of seeds (n − 1). `half` is the half width of the 95 % interval over all
-    that was sampled; `over_seeds` and `over_images` are those of seeds alone and of test images alone. None
-    is what one seed, or figures without their images, cannot tell.
+    `deviation` is the sample deviation over seeds (n − 1). `half` is half the 95 % interval over seeds and
+    images; `over_seeds` and `over_images` are halves over each of them alone. One seed, or figures without
+    their images, leave them None.
     """
 
     n: int
@@ -46,23 +46,23 @@ class Interval:
         return None if self.half is None else self.mean + self.half
 
     def times(self, factor: float) -> "Interval":
-        """In another unit, percent for shares."""
+        """The interval in another unit, such as percent."""
         known = {each.name: getattr(self, each.name) for each in fields(self)[1:]}
         scaled = {name: None if value is None else value * factor for name, value in known.items()}
         return Interval(self.n, **scaled)  # type: ignore[arg-type]
 
     @property
     def without_zero(self) -> bool:
-        """Whether the interval is known and 0 is not in it."""
+        """Whether the interval is known and does not contain 0."""
         return self.half is not None and abs(self.mean) > self.half
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds × test images, with the variance that each of the two gives it.
+    """A mean over seeds × test images, with the variance that comes from each of the two.
 
-    `seeds` and `images` are variances of the mean, None where unknown; `both` is the part that either of them
-    contains, the chance of a seed on an image. `count` is the number of images.
+    `seeds` and `images` are variances of the mean, None if unknown; both contain `both`, the chance of a seed
+    on an image. `count` is the number of images.
     """
 
     n: int
@@ -75,7 +75,10 @@ class Estimate:
 
     @property
     def variance(self) -> float | None:
-        """Seeds and images as crossed random effects; at least that of either. None with one seed."""
+        """The variance by seeds and images as crossed random effects, at least that of either one.
+
+        None with one seed.
+        """
         if self.seeds is None or self.images is None:
             return self.seeds
         return max(self.seeds + self.images - self.both, self.seeds, self.images)
@@ -84,7 +87,7 @@ class Estimate:
     def freedom(self) -> float:
         """Degrees of freedom after Satterthwaite (1946), Biometrics Bulletin 2(6).
 
-        Two seeds know their spread so badly that it counts as all there is: one degree.
+        Two seeds estimate their spread so poorly that only they count: one degree.
         """
         variance = self.variance
         if self.n <= 2 or not variance or self.seeds is None or self.images is None:
@@ -92,7 +95,7 @@ class Estimate:
         return variance**2 / (self.seeds**2 / (self.n - 1) + self.images**2 / (self.count - 1))
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """mean ± t · √variance, no narrower than that of seeds or of images alone."""
+        """mean ± t · √variance, at least as wide as the interval of seeds or of images alone."""
         tail = (1 - confidence) / 2
         halves = {
             name: None if variance is None else _t(tail, freedom) * variance**0.5
@@ -103,7 +106,7 @@ class Estimate:
 
     @property
     def _parts(self) -> dict[str, tuple[float | None, float]]:
-        """Variances with their degrees of freedom."""
+        """The variances with their degrees of freedom."""
         return {
             "seeds": (self.seeds, max(self.n - 1, 1)),
             "images": (self.images, max(self.count - 1, 1)),
@@ -111,11 +114,10 @@ class Estimate:
         }
 
     def p(self, pull: float = 0.0, among: int = 1) -> float | None:
-        """Two-sided p of a mean of 0, by the t test of the interval. None where no variance is known.
+        """Two-sided p of a mean of 0, by the t test of the interval. None if no variance is known.
 
-        Of an estimate that was chosen as the best `among` several, `pull` is the correlation between what
-        chose it and the estimate: p is then that of the largest of so many equal ones, Gupta (1963), Ann.
-        Math. Stat. 34(3).
+        If the estimate was chosen as the best `among` several, `pull` is its correlation with the figure that
+        chose it, and p is that of the largest of so many equal ones: Gupta (1963), Ann. Math. Stat. 34(3).
         """
         from scipy.special import nctdtr
 
@@ -135,10 +137,10 @@ class Estimate:
         return float(np.clip(np.nan_to_num(tails) @ weights, plain, 1))
 
     def p_among_many(self) -> float | None:
-        """As `p`, for a small level, at which Satterthwaite's degrees of freedom promise too much.
+        """As `p`, for small levels, at which Satterthwaite's degrees of freedom are too optimistic.
 
-        The p at which mean² = t(seeds)² · variance of the seeds + t(images)² · the rest, whose coverage is
-        never below what it says: Banerjee (1960), Sankhyā 22(3/4).
+        It solves mean² = t(seeds)² · variance of the seeds + t(images)² · the rest, whose coverage is never
+        below its level: Banerjee (1960), Sankhyā 22(3/4).
         """
         plain = self.p()
         if plain is None or plain > 0.1 or self.n <= 2 or self.seeds is None or self.images is None:
@@ -154,7 +156,7 @@ class Estimate:
 
 
 def of_seeds(values: Sequence[float]) -> Estimate:
-    """The mean of one value a seed, of which nothing but the seeds is known.
+    """The mean of one value per seed, without anything about images.
 
     Its interval is mean ± t(n − 1) · deviation / √n (Student 1908, Biometrika 6(1)). Raises ValueError
     without values.
@@ -176,10 +178,10 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
 
 
 def crossed(table: Array) -> Estimate:
-    """The mean of a table [seeds, images]: 0 and 1 of one recipe, differences of two.
+    """The mean of a table [seeds, images]: right or wrong for one recipe, differences for two.
 
-    A two-way table without repetition, seeds and images random; the variances are the usual ones of its means
-    and of what neither explains (Searle, Casella & McCulloch 1992, Variance Components, section 4.3).
+    It is a two-way table without repetition, with random seeds and images; the variances are the usual ones
+    of its means and residuals (Searle, Casella & McCulloch 1992, Variance Components, section 4.3).
     """
     images = table.shape[1]
     by_seed, by_image = table.mean(axis=1), table.mean(axis=0)
@@ -189,7 +191,7 @@ def crossed(table: Array) -> Estimate:
 
 
 def resampled(values: Sequence[float], replicates: Array, images: int) -> Estimate:
-    """The mean over seeds of any figure, by bootstrap over images.
+    """The mean of any figure over seeds, with a bootstrap over images.
 
     `replicates` [seeds, B] are the figures on B resamples of the test images, the same for all seeds (Efron &
     Tibshirani 1993, An Introduction to the Bootstrap, chapter 6).
@@ -199,9 +201,9 @@ def resampled(values: Sequence[float], replicates: Array, images: int) -> Estima
 
 
 def on_own_images(values: Sequence[float], tables: Sequence[Array]) -> Estimate:
-    """The mean where each seed has test images of its own, which may overlap.
+    """The mean if each seed has its own test images.
 
-    How much they do is not known, so the images count as if they were one set.
+    They may overlap by an unknown number, so the images count as if they were one set.
     """
     found, each = of_seeds(values), [float(table.var(ddof=1)) / len(table) for table in tables]
     fewest = min(map(len, tables))
@@ -210,7 +212,7 @@ def on_own_images(values: Sequence[float], tables: Sequence[Array]) -> Estimate:
 
 
 def _with_images(values: Sequence[float], each: Array, of_the_mean: float, images: int) -> Estimate:
-    """`each` is the variance that the images give to each seed's value, `of_the_mean` that of their mean."""
+    """`each` has the variance that images give to each seed's value, `of_the_mean` that of their mean."""
     found = of_seeds(values)
     if found.n == 1:
         return Estimate(1, found.mean, None, None, of_the_mean, 0.0, images)
@@ -219,7 +221,7 @@ def _with_images(values: Sequence[float], each: Array, of_the_mean: float, image
 
 
 def mcnemar(ours: int, theirs: int) -> float:
-    """Exact p that two networks are right equally often; each alone is right on so many images.
+    """Exact p of two networks being right equally often, from the images on which only one is right.
 
     McNemar (1947), Psychometrika 12(2), with the binomial distribution.
     """
@@ -231,11 +233,11 @@ def mcnemar(ours: int, theirs: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values adjusted for their number, in their order: below 0.05 holds for all of them together.
+    """The p values adjusted for their number, in their order, so that a level holds for all together.
 
     The step-down procedure of Holm (1979), A simple sequentially rejective multiple test procedure,
-    Scandinavian Journal of Statistics 6(2): the smallest p times m, the next times m − 1, …, none smaller
-    than the one before it, at most 1.
+    Scandinavian Journal of Statistics 6(2), multiplies the smallest p by m, the next by m − 1, …; none is
+    smaller than the one before it, and none exceeds 1.
     """
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     factors = range(len(p_values), 0, -1)
@@ -245,13 +247,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def largest_of(count: int) -> float:
-    """The mean of the largest of so many standard normal values."""
+    """The expected largest of `count` standard normal values."""
     largest, weights = _largest(count)
     return float(largest @ weights)
 
 
 def _largest(count: int) -> tuple[Array, Array]:
-    """Values of the largest of `count` standard normals and their weights, by Gauss and Legendre."""
+    """Nodes and weights of the largest of `count` standard normals, by Gauss–Legendre quadrature."""
     from scipy.special import ndtri
 
     places, weights = np.polynomial.legendre.leggauss(32)
@@ -259,7 +261,7 @@ def _largest(count: int) -> tuple[Array, Array]:
 
 
 def _p(mean: float, variance: float, freedom: float) -> float:
-    """Two-sided, of the t test that a mean is 0."""
+    """The two-sided p of the t test that a mean is 0."""
     from scipy.special import stdtr
 
     if not variance:

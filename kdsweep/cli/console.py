@@ -15,37 +15,37 @@ EXIT_STATUS = "exit status: 0 done, 1 a mistake or a failure, 2 interrupted"
 
 
 def parser(name: str, description: str, examples: str = "") -> argparse.ArgumentParser:
-    """The parser of a command; `examples` are shell lines, each with a short explanation."""
-    shown = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    made = argparse.ArgumentParser(
+    """The parser of a command; each line of `examples` is a shell command and what it does."""
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    command = argparse.ArgumentParser(
         prog=name,
         description=description,
-        epilog=f"examples:\n{shown}\n\n{EXIT_STATUS}" if shown else EXIT_STATUS,
+        epilog=f"examples:\n{lines}\n\n{EXIT_STATUS}" if lines else EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--version", action="version", version=f"{name} {__version__}")
-    return made
+    command.add_argument("--version", action="version", version=f"{name} {__version__}")
+    return command
 
 
-def run(made: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
-    """Parse the command line, run the command and leave by its exit status; mistakes are told in a line."""
+def run(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
+    """Parse the command line, run the command and exit with its status; explain mistakes in a line."""
     from kdsweep.errors import tell
 
     any_signs()
     try:
-        for each in sys.argv[1:]:
-            if EMPTY.fullmatch(each):  # it would be the folder that one is in, or a default
-                made.error(f"{each or repr(each)}: must not be empty")
-        status = command(made.parse_args())
+        for argument in sys.argv[1:]:
+            if EMPTY.fullmatch(argument):  # it would mean the current folder, or a default
+                parser.error(f"{argument or repr(argument)}: must not be empty")
+        status = command(parser.parse_args())
         sys.stdout.flush()
         sys.exit(status)
     except KeyboardInterrupt:
-        print(f"{made.prog}: interrupted", file=sys.stderr)
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(reader_left())
-    except SystemExit as stop:  # argparse leaves by 2, which is another thing here
+    except SystemExit as stop:  # argparse exits with 2, which means interrupted here
         sys.exit(FAILED if stop.code == 2 else stop.code)
-    except Exception as error:
-        tell(error, name=made.prog)
+    except Exception as error:  # no traceback, whatever went wrong
+        tell(error, name=parser.prog)
         sys.exit(FAILED)

@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
     from kdsweep.export.export import Order, export, show
 
     if options.quantize and "onnx" not in options.to:
-        raise KdsweepError(f"--quantize {options.quantize}: is for ONNX; add --to onnx")
+        raise KdsweepError(f"--quantize {options.quantize}: needs --to onnx")
     uri = options.tracking_uri or configured("tracking.uri")
     tracking = Tracking(uri=uri, experiment=configured("tracking.experiment"))
     kinds = [kind for kind in KINDS if kind in options.to]
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     records = read(options.what, uri)
     if options.tracking_uri and all(record.folder for record in records):
         say(
-            f"kdsweep-export: --tracking-uri {uri}: is asked only for weights that the store no longer has",
+            f"kdsweep-export: --tracking-uri {uri}: is used only for weights that the store no longer has",
             sys.stderr,
         )
     exported = export(records, order, tracking)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic.fields import FieldInfo
 
@@ -70,13 +70,14 @@ def _words_of_group(group: str) -> str:
 
 
 def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Iterator[tuple[str, str]]:
-    """Each key with its value and its meaning; sections come last."""
-    for name in sorted(map(str, config), key=lambda name: isinstance(config._get_node(name), DictConfig)):
+    """Each key with its value and meaning; sections come last."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for name in sorted(map(str, config), key=lambda name: isinstance(raw[name], dict)):
         key = f"{prefix}{name}"
         field, value = _field(sections, name), _value(config, name)
         if key == RECIPE:
             yield f"{key}.*", _words(field) if field else ""
-        if key == "hydra" or _is_the_students(config, name, prefix):
+        if key == "hydra" or (prefix.startswith(RECIPE) and raw[name] == SAME):  # most keys are the student's
             continue
         sections_below = _sections(field.annotation) if field else []
         if isinstance(value, DictConfig) and field and _have_names(field.annotation):
@@ -94,14 +95,8 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
 def _value(config: DictConfig, name: str) -> Any:
     try:
         return config[name]
-    except OmegaConfBaseException:  # an interpolation that leads nowhere; a job's checks report it
+    except OmegaConfBaseException:  # it refers to nothing; a job's checks report it
         return "???"
-
-
-def _is_the_students(config: DictConfig, name: str, prefix: str) -> bool:
-    """Whether a key of a teacher's recipe has the student's value, as most do."""
-    raw = config._get_node(name)
-    return prefix.startswith(RECIPE) and getattr(raw, "_value", lambda: None)() == SAME
 
 
 def _field(sections: list[type[Section]], name: str) -> FieldInfo | None:
@@ -137,7 +132,7 @@ def _shortened(value: str) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value as a command gives it."""
+    """A value as the command line takes it."""
     if isinstance(value, ListConfig | list):
         return f"[{','.join(map(_written, value))}]"
     if isinstance(value, DictConfig | dict):

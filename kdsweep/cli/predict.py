@@ -53,9 +53,9 @@ def _run(options: argparse.Namespace) -> int:
 
     files = image_files(options.images)
     predictor = Predictor(options.folder, options.model)
-    seen = []
+    results = []
     for each in predictor.predict(files, options.top, options.batch):
-        seen.append(each)
+        results.append(each)
         file = printable(str(each.file))
         if each.error:
             print(f"kdsweep-predict: {file}: {each.error}", file=sys.stderr)
@@ -63,18 +63,18 @@ def _run(options: argparse.Namespace) -> int:
             for name, probability in each.classes:
                 print(f"{file}\t{name}\t{probability:.4f}")
     if options.json:
-        print(_as_json(seen))
-    return FAILED if any(each.error for each in seen) else DONE
+        print(_as_json(results))
+    return FAILED if any(each.error for each in results) else DONE
 
 
-def _as_json(seen: "Sequence[Predicted]") -> str:
-    told = []
-    for each in seen:
+def _as_json(results: "Sequence[Predicted]") -> str:
+    rows = []
+    for each in results:
         classes = [{"class": name, "probability": probability} for name, probability in each.classes]
-        told.append(
+        rows.append(
             {"file": str(each.file), **({"error": each.error} if each.error else {"classes": classes})}
         )
-    return json.dumps(told, indent=1)
+    return json.dumps(rows, indent=1)
 
 
 if __name__ == "__main__":

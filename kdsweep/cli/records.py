@@ -1,4 +1,4 @@
-"""What sweeps left behind: read from their folders, or from MLflow alone."""
+"""Read the records of sweeps, from their folders or from MLflow."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +9,10 @@ from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 
 
 def read(named: str, tracking_uri: str) -> list[Record]:
-    """The sweeps that `named` stands for, the oldest first.
+    """The sweeps that `named` stands for, the oldest first: the folder of a sweep or of a job, the id of an
+    MLflow run (a sweep's or a job's), or the name or id of an MLflow experiment.
 
-    That is the folder of a sweep or of a job, the id of an MLflow run (a parent, or a job's), or the name or
-    id of an MLflow experiment.
-
-    Raises KdsweepError if there is no such sweep, it cannot be read, or MLflow does not answer.
+    Raises KdsweepError if no such sweep exists, it cannot be read, or MLflow does not answer.
     """
     folder = Path(named)
     try:
@@ -30,14 +28,14 @@ def read(named: str, tracking_uri: str) -> list[Record]:
             return [Record(replace(known, run_id=result.run_id or "", jobs=1), [result], folder)]
     except (OSError, ValueError, TypeError) as error:
         raise KdsweepError(
-            f"{folder}: what the sweep left there cannot be read ({error}); remove it, or run it again"
+            f"{folder}: its records cannot be read ({error}); remove them, or run the sweep again"
         ) from error
     from kdsweep.tracking import sweeps_in_mlflow
 
     try:
         return [Record(sweep, results) for sweep, results in sweeps_in_mlflow(tracking_uri, named)]
     except KdsweepError as error:
-        if folder.is_dir():  # which may have an experiment's name
+        if folder.is_dir():  # an experiment may have its name
             raise KdsweepError(
                 f"{folder}: has no {SWEEP}, nor a {RESULT}; give the folder of a sweep or job"
             ) from error
@@ -45,7 +43,7 @@ def read(named: str, tracking_uri: str) -> list[Record]:
 
 
 def _whole(result: JobResult) -> JobResult:
-    """A result. Raises ValueError for one of a job that has finished, and has no student."""
+    """The result. Raises ValueError if the job finished without a student."""
     if not result.error and "student" not in result.networks:
         raise ValueError(f"{RESULT} of job {result.number}: has no student, though the job has finished")
     return result

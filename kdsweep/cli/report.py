@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     records = _records(options.what, options.tracking_uri or configured("tracking.uri"))
     if options.tracking_uri and all(record.folder for record in records):
         say(
-            f"kdsweep-report: --tracking-uri {options.tracking_uri}: is not asked, what is named are folders",
+            f"kdsweep-report: --tracking-uri {options.tracking_uri}: is not used, for folders were given",
             sys.stderr,
         )
     record = together(records)
@@ -73,25 +73,25 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             print(f"  {relative(file)}")
     if options.json:
-        print(json.dumps(_told(record, written), indent=1))
+        print(json.dumps(_as_json(record, written), indent=1))
     return DONE
 
 
 def _records(named: list[str], uri: str) -> "list[Record]":
-    """Every sweep once. Raises KdsweepError if there is none, or none with a job that has ended."""
+    """Every sweep once. Raises KdsweepError if no job of theirs has ended."""
     from kdsweep.cli.records import read
     from kdsweep.errors import KdsweepError
 
-    found: dict[str, Record] = {}
-    for each in named:
-        for record in read(each, uri):
-            found.setdefault(record.sweep.run_id or each, record)
-    if not any(record.results for record in found.values()):
+    records: dict[str, Record] = {}
+    for name in named:
+        for record in read(name, uri):
+            records.setdefault(record.sweep.run_id or name, record)
+    if not any(record.results for record in records.values()):
         raise KdsweepError(f"{', '.join(named)}: no job has ended, so there is nothing to report")
-    return list(found.values())
+    return list(records.values())
 
 
-def _told(record: "Record", written: list[Path]) -> dict[str, Any]:
+def _as_json(record: "Record", written: list[Path]) -> dict[str, Any]:
     from kdsweep.analysis.conclusions import answer
     from kdsweep.analysis.leaderboard import leaderboard
     from kdsweep.analysis.recipes import recipes
@@ -100,8 +100,8 @@ def _told(record: "Record", written: list[Path]) -> dict[str, Any]:
     lost = [job for recipe in recipes(record) for job in recipe.lost]
     return {
         "answer": answer(record, rows),
-        "rows": [row.told() for row in rows],
-        "confirmation": [row.told() for row in leaderboard(record.confirmation)],
+        "rows": [row.as_dict() for row in rows],
+        "confirmation": [row.as_dict() for row in leaderboard(record.confirmation)],
         "lost": [{"job": job.number, "swept": job.swept, "error": job.error, "run_id": job.run_id}
                  for job in lost],
         "files": [str(file) for file in written],

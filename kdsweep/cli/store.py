@@ -122,7 +122,7 @@ def _uses_if_known(options: argparse.Namespace) -> "list[Use] | None":
     try:
         return _uses(options)
     except KdsweepError as error:
-        print(f"kdsweep-store: who uses what is not known: {error}", file=sys.stderr)
+        print(f"kdsweep-store: cannot tell which runs use which entries: {error}", file=sys.stderr)
         return None
 
 
@@ -178,7 +178,6 @@ def _verify(options: argparse.Namespace, store: "Store") -> int:
 
 def _remove(options: argparse.Namespace, store: "Store") -> int:
     from kdsweep.errors import KdsweepError
-    from kdsweep.store.show import size
     from kdsweep.store.store import size_of
     from kdsweep.store.usage import (
         damaged,
@@ -190,6 +189,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         remove,
         with_derived,
     )
+    from kdsweep.system.terminal import size
 
     if not (options.keys or options.unused or options.damaged or options.unfinished is not None):
         raise KdsweepError("remove what? KEY…, --unused, --unfinished DAYS or --damaged")
@@ -219,7 +219,9 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         print("nothing was removed")
         return DONE
     freed = 0
-    needed_now = kept(entries, _uses(options)) if options.unused else set()  # a job may have begun meanwhile
+    needed_now = (
+        kept(entries, _uses(options)) if options.unused else set()
+    )  # a job may have started meanwhile
     for key, folder in going:
         if key in needed_now and key not in named:
             print(f"  {key[:8]} stays: a job needs it now")
@@ -232,7 +234,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
     for folder in whole:
         freed += size_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{size(freed)} are free")
+    print(f"freed {size(freed)}")
     return DONE
 
 

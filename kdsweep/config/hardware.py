@@ -17,6 +17,8 @@ def cores() -> int:
 
 
 class Hardware(Section):
+    kind: Literal["here", "gpus", "ray", "slurm"] = "here"
+    """where jobs run, as the chosen file declares: on this machine, its GPUs, a Ray cluster, or Slurm"""
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto: the GPU if there is one, otherwise the cores; with gpus_per_job a GPU, unless that is 0"""
     threads: int | None = Field(ge=1, le=MOST)
@@ -41,7 +43,7 @@ class Hardware(Section):
     @field_validator("jobs")
     @classmethod
     def _jobs_are_counted(cls, jobs: int, info: ValidationInfo) -> int:
-        if jobs < 1 and info.data.get("minutes") is not None:
+        if jobs < 1 and info.data.get("kind") == "slurm":
             raise PydanticCustomError("jobs", "must be 1 or more with hardware=slurm")
         if jobs < 1 and jobs != -1:
             raise PydanticCustomError("jobs", "must be 1 or more, or -1 for as many as fit")
@@ -50,12 +52,14 @@ class Hardware(Section):
     @field_validator("gpus_per_job")
     @classmethod
     def _slurm_gives_whole_gpus(cls, gpus: float | None, info: ValidationInfo) -> float | None:
-        if info.data.get("minutes") is not None and gpus not in (None, 0, 1):
+        if info.data.get("kind") == "slurm" and gpus not in (None, 0, 1):
             raise PydanticCustomError("gpus", "must be 0 or 1 with hardware=slurm")
         return gpus
 
     @model_validator(mode="after")
-    def _gpus_are_given_out(self) -> Self:
+    def _kinds_are_complete(self) -> Self:
+        if self.kind == "ray" and self.address is None:
+            raise PydanticCustomError("address", "hardware.address: must be given with hardware=ray")
         if self.gpus_per_job is not None and self.device.startswith("cuda:"):
             raise PydanticCustomError(
                 "gpus", f"hardware.device={self.device}: must be cuda, each job is given a GPU of its own"
@@ -64,8 +68,8 @@ class Hardware(Section):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether jobs run on other machines, whose devices are not visible here."""
-        return self.address is not None or self.minutes is not None
+        """Whether jobs run on other machines, whose devices are not seen here."""
+        return self.kind in ("ray", "slurm")
 
     @property
     def device_type(self) -> Literal["cpu", "cuda"] | None:

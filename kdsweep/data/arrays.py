@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from kdsweep.data.split import Contents, Images, Labels, Split
 from kdsweep.errors import DataError
+from kdsweep.system.foreign_errors import first_line
 from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)
@@ -226,8 +227,8 @@ def _download(name: str, source: Source, root: Path) -> None:
                 getattr(datasets, str(source.download))(str(root), download=True)
     except (URLError, RuntimeError, OSError, EOFError, tarfile.TarError) as error:
         expected = ", ".join(missing(name, root)) or "files that are whole"
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        why = first_line(error).rstrip(":")
         raise DataError(
-            f"dataset.root={root}: {name} is not there and cannot be downloaded ({reason})\n"
+            f"dataset.root={root}: {name} is not there and cannot be downloaded ({why})\n"
             f"Expected in {root.absolute()}: {expected}" + (" (raw or .gz)" if source.zipped else "")
         ) from error

@@ -23,6 +23,7 @@ from kdsweep.export.predict import INT8
 from kdsweep.export.preprocessing import PREPROCESSING, Preprocessing
 from kdsweep.export.quantize import Worth, quantize
 from kdsweep.results.record import Record
+from kdsweep.system.terminal import size
 
 COMPARED = 64  # images, in a batch
 PACKAGES = ("kdsweep", "torch", "onnx", "onnxscript", "onnxruntime")
@@ -174,12 +175,8 @@ def show(done: Exported) -> str:
     """What came of an export, for people."""
     head = f"{done.network}: val {done.val_accuracy:.2%}, test {done.test_accuracy:.2%}"
     width = max(map(len, done.files))
-    listed = [f"  {name:<{width}}  {_size(size):>8}" for name, size in done.files.items()]
+    listed = [f"  {name:<{width}}  {size(count):>8}" for name, count in done.files.items()]
     return "\n".join([head, *(f"  {line}" for line in _checks(done)), f"{done.folder}:", *listed])
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _versions() -> Mapping[str, str]:

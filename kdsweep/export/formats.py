@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdsweep.errors import KdsweepError
 from kdsweep.export.predict import INSTALL, ONNX, open_session
 from kdsweep.export.preprocessing import INPUT, OUTPUT
+from kdsweep.system.foreign_errors import first_line
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -43,7 +44,7 @@ def write_and_compare(network: nn.Module, kind: str, folder: Path, batches: Sequ
     # two images, for exporters take a batch of one for a constant
     example = torch.zeros(2, *batches[0].shape[1:])
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             form.write(network, example, file)
             exported = form.load(file)
             differences = [(exported(batch) - network(batch)).abs().max().item() for batch in batches]
@@ -52,7 +53,7 @@ def write_and_compare(network: nn.Module, kind: str, folder: Path, batches: Sequ
         raise
     except Exception as error:  # exporters raise whatever a network leads them to
         raise KdsweepError(
-            f"--to {kind}: this network cannot be exported so: {_first_line(error)}"
+            f"--to {kind}: this network cannot be exported so: {type(error).__name__}: {first_line(error)}"
         ) from error
     if not max(differences) <= TOLERANCE * max(1, largest):
         raise KdsweepError(
@@ -108,7 +109,7 @@ FORMATS = {
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what exporters say of themselves: what came of it is compared."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -118,8 +119,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

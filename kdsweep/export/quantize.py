@@ -1,8 +1,6 @@
 """An ONNX file in eight bits, and what it is worth: its accuracy beside that of the float one."""
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from kdsweep.data import Dataset
 from kdsweep.data.split import Split
 from kdsweep.errors import KdsweepError
+from kdsweep.export.formats import quiet
 from kdsweep.export.predict import INSTALL, INT8, ONNX, Predictor
 from kdsweep.export.preprocessing import INPUT, Preprocessing
 
@@ -44,7 +43,7 @@ def quantize(folder: Path, how: str, dataset: Dataset) -> dict[str, Worth]:
     del model.graph.value_info[:]  # shapes of weights, which the quantiser turns round
     target = folder / INT8
     try:
-        with _quiet():
+        with quiet():  # onnxruntime advises to prepare the model in another way
             if how == "dynamic":
                 quantization.quantize_dynamic(
                     model, target, op_types_to_quantize=["MatMul"], per_channel=True, reduce_range=True
@@ -91,14 +90,3 @@ def _calibration(preprocessing: Preprocessing, train: Split):  # type: ignore[no
 
 def _batches(count: int) -> Iterator[slice]:
     return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to have prepared the model in another way."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -1,6 +1,5 @@
 """Files of weights: where they lie, and what is in them."""
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -10,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.errors import ConfigError
+from kdsweep.system.files import sha256
+from kdsweep.system.foreign_errors import first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +29,7 @@ def weights_digest(file: Path) -> str:
 
 @lru_cache
 def _digest(file: Path, size: int, changed: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+    return sha256(file)[:32]
 
 
 def load_weights(file: Path) -> "dict[str, Tensor]":
@@ -57,8 +57,9 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
             "network's state_dict() alone, or as safetensors"
         ) from error
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
-        reason = (str(error) or "it ends too early").splitlines()[0][:200]
-        raise ConfigError(f"weights={file}: cannot be read ({reason})") from error
+        raise ConfigError(
+            f"weights={file}: cannot be read ({first_line(error, 'it ends too early')})"
+        ) from error
     except Exception as error:  # whatever torch raises for a file that is none of its own
         raise ConfigError(f"weights={file}: cannot be read (no PyTorch checkpoint)") from error
     tensors = dict(_tensors(content))

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: one live line on a terminal, plain lines elsewhere."""
+"""The progress of a job on the screen: one live line on a terminal, plain lines elsewhere."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ class Display:
         self.quiet = quiet
         self.live: Progress | None = None
         self.last_line = time.monotonic()
-        # workers share the terminal, where only one live display fits
+        # workers share the terminal, which has room for only one live display
         if self.console.is_terminal and current_process().name == "MainProcess":
             self.live = Progress(
                 TextColumn("  {task.description:<11}"),

@@ -1,4 +1,4 @@
-"""The note of a sweep in MLflow's pages: the answer and the head of the leaderboard, in Markdown."""
+"""The note of a sweep in MLflow's pages: the answer and the top of the leaderboard, in Markdown."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,17 @@ from kdsweep.analysis.leaderboard import Row
 from kdsweep.results.record import Record
 
 NOTE_ROWS = 20
-NOTE_LENGTH = 7800  # of 8000 that a tag has in MLflow; a picture's link comes after
+NOTE_LENGTH = 7800  # a tag of MLflow has 8000 letters, and a picture's link comes after the note
 
 
 def note(record: Record, rows: Sequence[Row]) -> str:
-    """The sweep's note in MLflow's pages, in Markdown: the answer and the head of the leaderboard."""
-    told = "\n\n".join(_escaped(sentence) for sentence in answer(record, rows))
-    report = (
-        "**report.html**, among the artifacts, has every recipe, the pictures and where it all comes from."
-    )
+    """The note of a sweep, with as many rows of the leaderboard as fit."""
+    sentences = "\n\n".join(_escaped(sentence) for sentence in answer(record, rows))
+    report = "**report.html**, among the artifacts, has every recipe, the charts and the origin of it all."
     for count in range(min(len(rows), NOTE_ROWS), -1, -1):
         more = len(rows) - count
         rest = f"\n\nand {more} more" if more and count else ""
-        text = "\n\n".join(filter(None, [told, _markdown(rows[:count]) + rest, report]))
+        text = "\n\n".join(filter(None, [sentences, _markdown(rows[:count]) + rest, report]))
         if len(text) <= NOTE_LENGTH:
             return text
     return report
@@ -29,7 +27,7 @@ def note(record: Record, rows: Sequence[Row]) -> str:
 def _markdown(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
-    head = ["recipe", "seeds", "val %", "test %", "vs alone", "vs teacher"]
+    head = ["recipe", "seeds", "val %", "test %", "vs baseline", "vs teacher"]
     cells = [
         [
             _escaped(row.label),
@@ -46,7 +44,7 @@ def _markdown(rows: Sequence[Row]) -> str:
 
 
 def short(difference: Difference | None) -> str:
-    """A difference for a table: +0.61 ± 0.21; a star where it is more than chance."""
+    """A difference for a table: +0.61 ± 0.21, with a star if it is more than chance."""
     if difference is None:
         return ""
     mean = points(difference.interval.mean, signed=True)
@@ -54,5 +52,5 @@ def short(difference: Difference | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """For Markdown and its tables."""
+    """Text that Markdown and its tables show as it is."""
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|" else sign for sign in text)

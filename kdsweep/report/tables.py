@@ -1,4 +1,4 @@
-"""The table of a sweep, best first by validation, and the same as CSV."""
+"""The files of a report and its tables: a sweep's jobs, best first by validation, their costs, the CSV."""
 
 import csv
 import logging
@@ -10,15 +10,18 @@ from rich.console import Console
 
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
-from kdsweep.analysis.leaderboard import best_job, leaderboard
+from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
 from kdsweep.analysis.measured import tested_on
+from kdsweep.analysis.metric import Metric
 from kdsweep.errors import KdsweepError, explain
-from kdsweep.report.look import link_name
-from kdsweep.report.pictures.chain import draw_chain, draw_curves, has_links
-from kdsweep.report.pictures.response import draw_sweep, has_values
-from kdsweep.results.names import written
+from kdsweep.report.charts.chain import chain_chart, has_links
+from kdsweep.report.charts.curves import curves
+from kdsweep.report.charts.metric import metrics
+from kdsweep.report.charts.response import main_charts
+from kdsweep.report.pictures.draw import draw
+from kdsweep.results.names import link_name, written
 from kdsweep.results.record import Record
-from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency
+from kdsweep.results.result import JobResult, Latency
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console, seconds
 
@@ -26,11 +29,11 @@ log = logging.getLogger(__name__)
 
 FIGURES = ("accuracy", "f1", "macro_f1", "roc_auc", "cross_entropy", "calibration_error", "agreement")
 EVERY_COLUMN = 10_000  # characters, beyond any table
-Files = dict[str, Callable[[Path], None]]  # a file's name to what writes it
+Files = dict[str, Callable[[Path], None]]  # functions that write files, by the files' names
 
 
 def show(record: Record) -> None:
-    """On the screen: the table of the finished jobs, the costs of the best, and the answer they give."""
+    """Print the table of the finished jobs, the costs of the best one, and the sweep's answer."""
     screen = console()
     screen.print()
     if record.finished:
@@ -41,9 +44,9 @@ def show(record: Record) -> None:
 
 
 def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
-    """Write all that is to be seen of sweeps, told as one: each file once it is there, the page first.
+    """Write the report of sweeps, combined into one; yields each file once it is written, the page first.
 
-    Raises KdsweepError at the end if some could not be written; the others are.
+    Raises KdsweepError at the end if some files could not be written; the others are complete.
     """
     from kdsweep.report.page import write_page
 
@@ -53,21 +56,20 @@ def write_report(records: Sequence[Record], folder: Path) -> Iterator[Path]:
 
 
 def _write(files: Files, folder: Path) -> Iterator[Path]:
-    """Each file once it is there; at the end raises KdsweepError for those that could not be written."""
     failed: list[Exception] = []
     folder.mkdir(parents=True, exist_ok=True)
     names: dict[str, list[str]] = {}  # by the reason, one for all where the disk is full
     for name, write in files.items():
         try:
             write(folder / name)
-        except Exception as error:
+        except Exception as error:  # one file that fails, for whatever reason, must not cost the others
             failed.append(error)
             names.setdefault(explain(error).splitlines()[0], []).append(name)
         else:
             yield folder / name
     if failed:
-        told = "; ".join(f"{', '.join(each)}: {reason}" for reason, each in names.items())
-        raise KdsweepError(told) from failed[0]
+        reasons = "; ".join(f"{', '.join(of_reason)}: {reason}" for reason, of_reason in names.items())
+        raise KdsweepError(reasons) from failed[0]
 
 
 def _csv(record: Record) -> Files:
@@ -75,20 +77,30 @@ def _csv(record: Record) -> Files:
 
 
 def _pictures(record: Record) -> Files:
-    """What writes the table and each picture that has something to show."""
+    """The table and each picture that has something to show."""
     results, swept = record.finished, record.sweep.keys
     if not results:
         return {}
-    figures = {"sweep.png": "accuracy", "f1.png": "f1", "roc_auc.png": "roc_auc"}
+    rows = leaderboard(record)
+    names = {"accuracy": "sweep.png", "f1": "f1.png", "roc_auc": "roc_auc.png"}
     return {
         "sweep.txt": partial(_write_tables, record),
         **{
-            name: partial(draw_sweep, results, swept, figure)
-            for name, figure in figures.items()
-            if has_values(results, figure)
+            names[metric.figure]: partial(_draw_metric, rows, metric, swept)
+            for metric in metrics(rows)
+            if metric.figure in names
         },
-        **_inside(results, _best(record), swept),
+        **_inside(results, best_job(rows[0]), swept),
     }
+
+
+def _draw_metric(rows: Sequence[Row], metric: Metric, swept: Sequence[str], file: Path) -> None:
+    seeds = len({job.seed for row in rows for job in row.recipe.jobs})
+    draw(main_charts(rows, metric, swept), _over(seeds), file)
+
+
+def _over(seeds: int) -> str:
+    return f"mean and 95 % interval over {seeds} seeds and test images" if seeds > 1 else "one seed"
 
 
 def _write_tables(record: Record, file: Path) -> None:
@@ -111,9 +123,9 @@ def _best(record: Record) -> JobResult:
 
 
 def draw_inside(result: JobResult, folder: Path) -> list[Path]:
-    """The pictures of a job alone: its learning curves, and its links if there are any in between.
+    """Draw the pictures of one job: its learning curves, and the links of its chain if it has more than two.
 
-    One that cannot be drawn is told, and harms nothing.
+    A picture that cannot be drawn gives a warning and no error.
     """
     drawn = []
     try:
@@ -125,42 +137,22 @@ def draw_inside(result: JobResult, folder: Path) -> list[Path]:
 
 
 def _inside(results: Sequence[JobResult], best: JobResult, swept: Sequence[str]) -> Files:
-    links: Files = {"chain.png": partial(draw_chain, results, swept)} if has_links(results) else {}
-    return {"curves.png": partial(draw_curves, best), **links}
-
-
-def sweep_line(result: JobResult, jobs: int) -> str:
-    """The line that a job of a sweep leaves on the screen."""
-    if result.error:
-        figures = result.error if result.error in (INTERRUPTED, PRUNED) else "failed"
-    else:
-        student = result.student
-        first = [
-            link_name(role)
-            for role, network in result.networks.items()
-            if not network.members and network.key != student.key and not network.reused
-        ]
-        how = "reused" if student.reused else f"trained in {seconds(student.seconds)}"
-        val, test = _accuracies(result, "student")
-        figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
-    of = f"/{jobs}" if result.number < jobs else ""  # a search tries again what was lost
-    which = "confirm" if result.confirms else f"{result.number + 1}{of}"
-    return f"[{which}] {result.name}  {figures}"
-
-
-def ranked(results: Sequence[JobResult]) -> list[JobResult]:
-    """Best first: by validation accuracy, equals by validation cross-entropy."""
-    return sorted(results, key=lambda job: (-job.val.accuracy, job.val.cross_entropy, job.number))
+    title = best.name or "distilled against baseline"
+    files: Files = {"curves.png": lambda file: draw([curves([best])], title, file)}
+    if has_links(results):
+        seeds = len({result.seed for result in results if len(result.chain) > 1})
+        files["chain.png"] = lambda file: draw([chain_chart(results, swept)], _over(seeds), file)
+    return files
 
 
 def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
-    """A row per job; below, the other links of its chain, the ensembles, the students alone and the teachers.
+    """A row per job, then rows for the other links of chains, ensembles, baselines and teachers.
 
-    Those may be shared by jobs, and show the swept values that all of these have in common. A link that is
-    the student of a shorter chain has its row above.
+    Jobs may share those; a shared row shows the swept values that its jobs have in common. A link that is the
+    student of a shorter chain has its row among the jobs.
     """
-    versus = {"scratch": Column("vs alone", worth=4), "teacher": Column("vs teacher", worth=2)}
-    versus = {role: each for role, each in versus.items() if any(role in one.networks for one in results)}
+    versus = {"scratch": Column("vs baseline", worth=4), "teacher": Column("vs teacher", worth=2)}
+    versus = {role: column for role, column in versus.items() if role in _roles(results)}
     figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
     table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
 
@@ -170,13 +162,13 @@ def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
         cells = (
             label,
             *(value.pop() if len(value) == 1 else "" for value in values),
-            *_accuracies(result, role),
+            *result.percentages(role),
             *(_difference(result, role, other) for other in versus),
-            *(("", "") if role == "ensemble" else _made(sharing, role)),
+            *(("", "") if role == "ensemble" else _training(sharing, role)),
         )
         table.add(cells, style)
 
-    for i, result in enumerate(ranked(results)):
+    for i, result in enumerate(sorted(results, key=JobResult.order)):
         add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
     students = {result.student.key for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
@@ -186,7 +178,7 @@ def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
                 sharing.setdefault((result.networks[role].key, tested_on(result)), []).append(result)
         for (key, _), group in sharing.items():
             if key not in students or role in ("teacher", "scratch"):
-                add(role, "alone" if role == "scratch" else link_name(role), group, "dim")
+                add(role, link_name(role), group, "dim")
     return table
 
 
@@ -195,19 +187,19 @@ def _roles(results: Sequence[JobResult]) -> set[str]:
 
 
 def _down_the_table(role: str) -> tuple[int, str]:
-    """Ensembles, then assistants and generations, the student alone, the teacher."""
+    """Ensembles come first, then assistants and generations, the baseline, the teacher."""
     last = {"ensemble": 0, "scratch": 2, "teacher": 3}
     return last.get(role, 1), role
 
 
 def costs(result: JobResult, latency: Latency | None) -> list[Fitting | str]:
-    """The table of costs and, if there is no latency in it, why."""
+    """The table of costs and, if it lacks latencies, the reason."""
     lacking = any(network.cost.latency_ms is None for network in result.networks.values())
     return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
 
 
 def cost_table(result: JobResult) -> Fitting:
-    """Every link's parameters, FLOPs, size and latency, and how many times less than the teacher's."""
+    """Each link's parameters, FLOPs, size and latency, and by what factor the teacher's are larger."""
     ratio = "teacher" in result.networks
     columns = [Column(result.name, right=False, wraps=True)]
     for worth, head in ((3, "parameters"), (2, "MFLOPs"), (0, "size, MB"), (1, "latency, ms")):
@@ -231,7 +223,7 @@ def cost_table(result: JobResult) -> Fitting:
 
 
 def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) -> None:
-    """Every job's figures in full precision, failed jobs with their error."""
+    """Write each job's figures in full precision, or its error."""
     extra = [] if "seed" in swept else ["seed"]
     confirms = ["confirms"] if any(result.confirms for result in results) else []
     head = ["job", *swept, *extra, "best_epoch", "val_accuracy", "val_cross_entropy"]
@@ -260,18 +252,14 @@ def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) ->
             )
 
 
-def _made(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:
+def _training(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:
     """How long the training took, and whether this sweep did it."""
     reused = all(each.networks[role].reused for each in sharing)
     return seconds(sharing[0].networks[role].seconds), "reused" if reused else "trained"
 
 
-def _accuracies(result: JobResult, role: str) -> tuple[str, str]:
-    return f"{100 * result.networks[role].val.accuracy:.2f}", f"{100 * (result.test(role) or 0):.2f}"
-
-
 def _difference(result: JobResult, role: str, other: str) -> str:
-    """In points of test accuracy; a teacher is not compared."""
+    """The difference in points of test accuracy; a teacher is not compared."""
     own, theirs = result.test(role), result.test(other)
     if own is None or theirs is None or role in (other, "teacher"):
         return ""
@@ -279,7 +267,7 @@ def _difference(result: JobResult, role: str, other: str) -> str:
 
 
 def busy(taken: Latency | None) -> str:
-    """Why there is no latency, for people."""
+    """Why a latency is missing, for people."""
     if not taken:
         return "not measured"
     if taken.ms:

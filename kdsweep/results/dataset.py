@@ -1,4 +1,4 @@
-"""The data set of a job, as a network meets it and by which one knows it again."""
+"""The data set of a job: what identifies it, and how networks get its images."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from kdsweep.results.strict import STRICT
 
 
 class DatasetInfo(TypedDict, total=False):
-    """Empty of a job that ended before it had read its data.
+    """Empty if the job ended before it had read its data.
 
-    `images` are counts by split; `mean`, `std` are per channel, of pixels in [0, 1]; `background` is what
-    transparent images were composed onto, `deep_range` what became 0 and 255 of those with 16 bits; `config`
-    is that of the images, whose root is absolute.
+    `images` are counts by split; `mean`, `std` are per channel, of pixels in [0, 1]; `background` is the
+    colour behind transparent images, `deep_range` the values that became 0 and 255 in images of 16 bits;
+    `config` has an absolute root.
     """
 
     name: str

@@ -24,7 +24,7 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class StageFinished:
-    """The stage of `role` is in the store: trained by this job, or found (`reused`)."""
+    """The stage of `role` is in the store: this job trained it, or found it (`reused`)."""
 
     role: str
     key: str

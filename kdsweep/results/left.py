@@ -1,4 +1,4 @@
-"""What sweeps and jobs leave, as JSON: a damaged file, or another program's, is refused by its name."""
+"""The records of sweeps and jobs as JSON; an error names a damaged or foreign file."""
 
 import json
 import re
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Left = TypeVar("Left")
-_adapters: dict[type[Any], TypeAdapter[Any]] = {}  # which take a moment to make
-HALVES = re.compile("[\ud800-\udfff]")  # of characters, in names of files that are not UTF-8
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}  # they take a moment to make
+HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, in file names that are not UTF-8
 
 
 def as_json(left: "DataclassInstance") -> str:
-    """The text of a dataclass, which `read_left` takes."""
+    """The JSON text of a dataclass, for `read_left`."""
     text = json.dumps(asdict(left), indent=1, ensure_ascii=False)
     return HALVES.sub(lambda half: f"\\\\u{ord(half[0]):x}", text)
 
 
 def read_left(file: Path, kind: type[Left]) -> Left:
-    """The `kind` of dataclass that is in a JSON file.
+    """Read a dataclass of this `kind` from a JSON file.
 
-    Raises ValueError, which names the file and says what is wrong with it.
+    Raises ValueError, which names the file and what is wrong with it.
     """
     try:
-        found = _adapter(kind).validate_json(file.read_bytes())
+        record = _adapter(kind).validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ValueError(f"{file}: {f'its {key}: ' if key else ''}{first['msg']}") from error
-    networks = getattr(found, "networks", {})
-    if networks and not {"student", *getattr(found, "chain", [])} <= networks.keys():
+    networks = getattr(record, "networks", {})
+    if networks and not {"student", *getattr(record, "chain", [])} <= networks.keys():
         raise ValueError(f"{file}: lacks a network of its chain")
     for role, network in networks.items():
         if not all(map(_is_packed, _packed(network.test))):
             raise ValueError(f"{file}: its networks.{role}.test: must be as kdsweep packs numbers")
-    return found
+    return record
 
 
 def _adapter(kind: type[Left]) -> TypeAdapter[Left]:

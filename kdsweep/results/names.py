@@ -1,8 +1,9 @@
-"""How people write what was swept: T=4 α=0.5 seed=1.
+"""How swept values are written for people: T=4 α=0.5 seed=1.
 
-A method says how the numbers it takes are written (`method.options`); any other key goes by its own name.
+A method defines how its numbers are written (`method.options`); any other key has its own name.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -15,7 +16,7 @@ LABELS = {CHAIN_LENGTH: "chain length (steps of distillation)"}
 
 @dataclass(frozen=True)
 class Option:
-    """How a number that a method takes is written, and on which axis it is drawn."""
+    """How a number of a method is written, and on which axis it is drawn."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -27,17 +28,17 @@ Options = Mapping[str, Option]  # by the key in the config
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Option]:
-    """Those of the method in a job's config, as JSON has it."""
-    told: Mapping[str, Mapping[str, Any]] = config.get("method", {}).get("options", {})
-    return {key: Option(each["sign"], each.get("axis", "linear")) for key, each in told.items()}
+    """The options of the method in a job's config."""
+    options: Mapping[str, Mapping[str, Any]] = config.get("method", {}).get("options", {})
+    return {key: Option(each["sign"], each.get("axis", "linear")) for key, each in options.items()}
 
 
 def joined(options: Iterable[Options]) -> dict[str, Option]:
-    """Those of several methods; the first says how a key is written."""
-    found: dict[str, Option] = {}
+    """The options of several methods; the first method with a key decides."""
+    union: dict[str, Option] = {}
     for each in options:
-        found = {**each, **found}
-    return found
+        union = {**each, **union}
+    return union
 
 
 def written(value: Any) -> str:
@@ -55,18 +56,18 @@ def sign(key: str, options: Options) -> str:
 
 
 def spoken(key: str) -> str:
-    """A key in a sentence or a heading: dkd beta of method.terms.dkd.beta."""
+    """A key in a sentence or a heading: dkd beta for method.terms.dkd.beta."""
     words = key.removeprefix("method.terms.")
     return (key if words == key else words.replace(".", " ")).replace("_", " ")
 
 
 def axis_label(key: str, options: Options) -> str:
-    """A key at an axis: temperature T."""
+    """The label of an axis: temperature T."""
     return LABELS.get(key) or (f"{spoken(key)} {options[key].sign}" if key in options else key)
 
 
 def is_log(key: str, options: Options) -> bool | None:
-    """Whether it is drawn on a logarithmic axis; None if the values are to say."""
+    """Whether the key has a logarithmic axis; None if the values decide."""
     return options[key].axis == "log" if key in options else None
 
 
@@ -77,3 +78,8 @@ def is_number(value: Any) -> bool:
 def usual(options: Options) -> list[str]:
     """The keys that are drawn first where they were swept."""
     return [*options, CHAIN_LENGTH]
+
+
+def link_name(role: str) -> str:
+    """A role as people write it: generation 2, baseline."""
+    return "baseline" if role == "scratch" else re.sub(r"(\d+)$", r" \1", role)

@@ -1,4 +1,4 @@
-"""What came of a network of a job: how it was trained, its figures, its cost."""
+"""The result of one network of a job: its training, figures and cost."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +9,7 @@ from kdsweep.results.strict import STRICT
 
 @dataclass
 class Selection:
-    """Figures on the validation split, by which epochs, recipes and trials are chosen."""
+    """Figures on the validation split, which choose epochs, recipes and trials."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -18,18 +18,17 @@ class Selection:
 
     @classmethod
     def of_epoch(cls, metrics: Mapping[str, float]) -> "Selection":
-        """That of an epoch of a history."""
+        """The figures of an epoch of a history."""
         return cls(metrics["val/accuracy"], metrics["val/cross_entropy"])
 
     def metrics(self) -> dict[str, float]:
-        """By the names that epochs, objectives and MLflow have for them."""
+        """By the names that epochs, objectives and MLflow use."""
         return {f"val/{name}": value for name, value in asdict(self).items()}
 
 
 @dataclass
 class Calibration:
-    """Per equal bin of confidence, from below: images, mean confidence, the share that is right; None where
-    a bin is empty."""
+    """Per bin of confidence, in ascending order: images, mean confidence, accuracy; None for an empty bin."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -40,12 +39,11 @@ class Calibration:
 
 @dataclass
 class Evaluation:
-    """Figures on the test split; what is not known is None or empty.
+    """Figures on the test split; unknown ones are None or empty.
 
-    `f1` is that of the `positive_class` of two; `macro_f1` the mean over the classes that occur or are
-    predicted; `agreement` that with the teachers. The confusion matrix has true classes as rows. `right` says
-    of each image whether it is classified rightly, `resampled` has figures on resamples of the images, both
-    packed (`packed.py`).
+    `f1` belongs to the `positive_class` of two; `macro_f1` is the mean over the classes that occur or are
+    predicted; `agreement` compares with the teachers. The confusion matrix has true classes as rows. `right`
+    has a bit per image, `resampled` the figures on resamples of the images, both packed (`packed.py`).
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -65,7 +63,7 @@ class Evaluation:
     agreement: float | None = None
 
     def numbers(self) -> Iterator[tuple[str, float]]:
-        """The figures of the whole split that are known, by name."""
+        """The known figures of the whole split, by name."""
         for name in (
             "accuracy",
             "cross_entropy",
@@ -82,7 +80,7 @@ class Evaluation:
 
 @dataclass
 class Cost:
-    """Parameters and bytes of the weights; of an image FLOPs and, where it was measured, latency."""
+    """Parameters and bytes of the weights; FLOPs and, if measured, latency of one image."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -92,16 +90,16 @@ class Cost:
     latency_ms: float | None = None
 
     def known(self) -> dict[str, float]:
-        """By name, without a latency that was not measured."""
+        """By name, without an unmeasured latency."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass
 class NetworkResult:
-    """A network by the key of its stage, or an ensemble by that of its evaluation.
+    """A network, identified by its stage's key, or an ensemble, by its evaluation's.
 
-    `source` is the digest of the network's code if that is the user's own. An ensemble has `members`, by
-    role, and nothing that tells of a training.
+    `source` is the digest of the network's code if the user wrote it. An ensemble has the roles of its
+    `members`, and no training.
     """
 
     __pydantic_config__: ClassVar = STRICT

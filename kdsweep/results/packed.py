@@ -15,7 +15,7 @@ def pack_bits(values: "NDArray[Any]") -> str:
 
 
 def unpack_bits(text: str, count: int) -> "NDArray[Any]":
-    """What `pack_bits` was given, bool [count]. Raises ValueError if it was shorter."""
+    """The inverse of `pack_bits`, bool [count]. Raises ValueError if the text holds fewer."""
     import numpy as np
 
     bits = np.unpackbits(np.frombuffer(b64decode(text), np.uint8))
@@ -32,7 +32,7 @@ def pack_floats(values: "NDArray[Any]") -> str:
 
 
 def unpack_floats(text: str) -> "NDArray[Any]":
-    """What `pack_floats` was given, float64 [N]."""
+    """The inverse of `pack_floats`, float64 [N]."""
     import numpy as np
 
     return np.frombuffer(b64decode(text), "<f4").astype(np.float64)

@@ -1,4 +1,4 @@
-"""A sweep and what its jobs left, as reports and exports take them."""
+"""A sweep and its jobs' results, the input of reports and exports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +13,8 @@ class Record:
 
     sweep: SweepInfo
     results: Sequence[JobResult]
-    folder: Path | None = field(default=None, compare=False)  # from which it was read
-    confirmations: Sequence[JobResult] = ()  # jobs with fresh seeds, which have no part in what is chosen
+    folder: Path | None = field(default=None, compare=False)  # the source of the record
+    confirmations: Sequence[JobResult] = ()  # of jobs with fresh seeds, which choose nothing
 
     def __post_init__(self) -> None:
         confirming = [result for result in self.results if result.confirms]
@@ -25,7 +25,7 @@ class Record:
 
     @property
     def confirmation(self) -> "Record":
-        """The jobs that confirm, as a sweep of their own."""
+        """The confirming jobs as a sweep of their own."""
         return Record(self.sweep, [replace(result, confirms=False) for result in self.confirmations])
 
     @property

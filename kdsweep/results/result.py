@@ -1,4 +1,4 @@
-"""What a sweep and its jobs tell each other, as files in the sweep's folder: any launcher will do."""
+"""How a sweep and its jobs communicate: by files in the sweep's folder, whatever the launcher."""
 
 import platform
 import shlex
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SWEEP, RESULT = "sweep.json", "result.json"
 OPTIMUM = "optimization_results.yaml"  # of a search, as Hydra's plugin names it
 PICTURES = ("sweep.png", "f1.png", "roc_auc.png", "curves.png", "chain.png")
-LEFT = (
+OWN_FILES = (
     f"**/{RESULT}",
     "experiment/*",
     "search/*",
@@ -39,9 +39,9 @@ PACKAGES = ("kdsweep", "torch", "torchvision", "timm", "hydra-core", "optuna", "
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one image, by the digest of what a network's cost is that of; none of a busy machine.
+    """Milliseconds of one image, by the digest of a network's `priced` description; empty on a busy machine.
 
-    `load` is how many of the `cores` worked for others meanwhile.
+    `load` is how many of the `cores` other programs used meanwhile.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -54,7 +54,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job as it is known before the sweep begins: its overrides, the keys of the stages that it needs."""
+    """A job before the sweep begins: its overrides, and the keys of the stages that it needs."""
 
     overrides: list[str]
     stages: list[str]
@@ -62,13 +62,12 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class SweepInfo:
-    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept.
+    """What a job must know of its sweep: the parent run, the swept keys, the number of jobs, what was swept;
+    and its origin: the command, its start (ISO 8601, UTC), the config of the first job, package versions.
 
-    And where it comes from: the command, the time it began (ISO 8601, UTC), the config of its first job,
-    versions of packages. Of a search that went on, `earlier` are the runs of the trials of other commands,
-    whose results it tells too. `latency` is what was measured before the first job began.
-    `planned` has every job in the order of their numbers; it is empty for a search, and for a sweep of so
-    many jobs that only some of them are checked.
+    `earlier` are the runs of a resumed search's trials that other commands ran, whose results belong to it
+    too. `latency` was measured before the first job began. `planned` has every job by number; it is empty for
+    a search, and for a sweep of so many jobs that only some of them are checked.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -87,13 +86,13 @@ class SweepInfo:
     planned: list[PlannedJob] = field(default_factory=list)
 
     def result(self, number: int, swept: dict[str, Any]) -> "JobResult":
-        """That of a job which begins; until its config is known, it is named as the first job is."""
+        """A new result for a job that begins; until its config is known, the first job's decides its name."""
         confirms = self.confirm_from is not None and number >= self.confirm_from
         return JobResult(number, swept, confirms=confirms, options=options_of(self.config))
 
     @classmethod
     def begin(cls, run_id: str, spec: str, keys: list[str], jobs: int, config: dict[str, Any]) -> Self:
-        """One that begins now, by the command of this process."""
+        """A sweep that begins now, with the command of this process."""
         command = without_passwords(shlex.join(["kdsweep", *sys.argv[1:]]))
         versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
         return cls(
@@ -101,7 +100,7 @@ class SweepInfo:
         )
 
     def save(self, folder: Path) -> Path:
-        """Leave it in `folder`; the file."""
+        """Write it into `folder`; return the file."""
         from kdsweep.results.left import as_json
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,24 +110,24 @@ class SweepInfo:
 
     @staticmethod
     def clear(folder: Path) -> None:
-        """Remove what an earlier sweep has left in `folder`: it is another one's now.
+        """Remove the files of an earlier sweep from `folder`, which a new one takes over.
 
-        Raises ConfigError if other sweeps or jobs are below it, whose results would pass for this one's.
+        Raises ConfigError if other sweeps or jobs are below it: their results would count as this one's.
         """
         own = folder / SWEEP
         below = folder.rglob(SWEEP) if own.exists() else (*folder.rglob(SWEEP), *folder.rglob(RESULT))
         if other := next((file for file in below if file != own), None):
             raise ConfigError(
-                f"hydra.sweep.dir={folder}: has {other}, another sweep's or job's; give a new folder"
+                f"hydra.sweep.dir={folder}: contains {other} of another sweep or job; give a new folder"
             )
         if own.exists():
-            for pattern in LEFT:
+            for pattern in OWN_FILES:
                 for old in folder.glob(pattern):
                     old.unlink()
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """That of a folder. Raises ValueError for a file that is no sweep's."""
+        """Read it from a folder. Raises ValueError if the file is no sweep's."""
         from kdsweep.results.left import read_left
 
         return read_left(folder / SWEEP, cls)
@@ -136,12 +135,11 @@ class SweepInfo:
 
 @dataclass
 class JobResult:
-    """A job by its swept values, and what came of it; `error` alone if it failed or was pruned.
+    """A job by its swept values, and its outcome; only `error` if it failed or was pruned.
 
-    `networks` are by role; `chain` are the roles from teacher to student, beside which there may be "scratch"
-    and "ensemble". `config` is the job's own, without passwords; `options` says how its method's numbers are
-    written; `recipe` names what its networks are made by. `entries` are the keys of what it
-    needs of the store.
+    `networks` are by role; `chain` lists the roles from teacher to student, without "scratch" and "ensemble".
+    `config` is the job's own, without passwords; `options` defines how its method's numbers are written;
+    `recipe` names data set, networks and method. `entries` are the keys of what it needs of the store.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -161,11 +159,11 @@ class JobResult:
     options: dict[str, Option] = field(default_factory=dict)
     error: str | None = None
     confirms: bool = (
-        False  # it has fresh seeds for the recipe that the sweep chose, and chooses nothing itself
+        False  # it has a fresh seed for the recipe that the sweep chose, and chooses nothing itself
     )
 
     def save(self, folder: Path) -> Path:
-        """Leave it in `folder`; the file."""
+        """Write it into `folder`; return the file."""
         from kdsweep.results.left import as_json
 
         new = folder / f"{RESULT}.new"
@@ -174,47 +172,55 @@ class JobResult:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """That of a folder. Raises ValueError for a file that is no job's."""
+        """Read it from a folder. Raises ValueError if the file is no job's."""
         from kdsweep.results.left import read_left
 
         return read_left(folder / RESULT, cls)
 
     @classmethod
     def load_all(cls, folder: Path) -> list[Self]:
-        """The results of every job below `folder`, in the order of the jobs."""
+        """The results of all jobs below `folder`, by number."""
         results = [cls.load(file.parent) for file in folder.rglob(RESULT)]
         return sorted(results, key=lambda result: result.number)
 
     @property
     def student(self) -> NetworkResult:
-        """Of a job that has finished."""
+        """The student of a job that has finished."""
         return self.networks["student"]
 
     @property
     def val(self) -> Selection:
-        """The student's."""
+        """The student's validation figures."""
         return self.student.val
 
     def evaluation(self, role: str) -> Evaluation | None:
-        """None where the job has no such network."""
+        """A network's test figures; None if the job has no such network."""
         return self.networks[role].test if role in self.networks else None
 
     def test(self, role: str, figure: str = "accuracy") -> float | None:
-        """A figure of the test split, None where it is not known."""
+        """A figure of the test split; None if it is unknown."""
         evaluation = self.evaluation(role)
         return dict(evaluation.numbers()).get(figure) if evaluation else None
 
     def right(self, role: str) -> "NDArray[Any] | None":
-        """Of each test image whether the network is right on it, bool [N]; None where that is not known."""
+        """For each test image, whether the network is right, bool [N]; None if that is unknown."""
         evaluation = self.evaluation(role)
         packed = evaluation.right if evaluation else None
         return unpack_bits(packed, self.dataset["images"]["test"]) if packed else None
 
     def resampled(self, role: str, figure: str) -> "NDArray[Any] | None":
-        """A figure on resamples of the test images, [B], the same for all networks; None if not known."""
+        """A figure on resamples of the test images, [B], the same for all networks; None if unknown."""
         evaluation = self.evaluation(role)
         packed = evaluation.resampled.get(figure) if evaluation else None
         return unpack_floats(packed) if packed else None
+
+    def percentages(self, role: str) -> tuple[str, str]:
+        """The validation and test accuracy of a network, as tables show them."""
+        return f"{100 * self.networks[role].val.accuracy:.2f}", f"{100 * (self.test(role) or 0):.2f}"
+
+    def order(self) -> tuple[float, float]:
+        """Sorts jobs that finished, best first: by validation accuracy, then by cross-entropy."""
+        return -self.val.accuracy, self.val.cross_entropy
 
     @property
     def failed(self) -> bool:
@@ -222,10 +228,10 @@ class JobResult:
 
     @property
     def name(self) -> str:
-        """The swept values as people write them: T=4 α=0.5 seed=1."""
+        """The swept values for people: T=4 α=0.5 seed=1."""
         return named(self.swept, self.options)
 
     @property
     def recipe_name(self) -> str:
-        """The same without the seed, by which jobs are repetitions of each other."""
+        """The same without the seed: jobs of one name repeat each other."""
         return named({key: value for key, value in self.swept.items() if key != "seed"}, self.options)

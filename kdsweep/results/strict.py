@@ -1,4 +1,4 @@
-"""How dataclasses are read from JSON: no other keys, no conversions, no NaN."""
+"""How dataclasses are read from JSON: no unknown keys, no conversions, no NaN."""
 
 from typing import Any
 

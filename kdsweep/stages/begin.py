@@ -1,4 +1,4 @@
-"""Where the weights lie that a network begins with."""
+"""The file of the weights that a network begins with."""
 
 import re
 from collections.abc import Callable
@@ -9,15 +9,13 @@ from kdsweep.networks.weights import WEIGHTS
 from kdsweep.store.store import Store
 
 STAGE, RUN = "stage:", "runs:/"
-
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # that such files commonly have
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")  # common for files of weights
 
 
 def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
     """The file that a config's `weights` name; `fetch` downloads an artifact of an MLflow run.
 
-    Raises ConfigError if there is none.
+    Raises ConfigError if no such file exists.
     """
     if weights.startswith(RUN):
         try:
@@ -41,15 +39,15 @@ def locate(weights: str, store: Store, fetch: Callable[[str], Path]) -> Path:
 def _why_no_file(weights: str, file: Path, store: Store) -> str:
     if re.fullmatch(r"[0-9a-fA-F]{8,40}", weights):
         if store.find(weights):
-            return f"is no file but a stage of the store; write weights={STAGE}{weights}"
+            return f"is not a file but a stage of the store; write weights={STAGE}{weights}"
         return (
             f"no such file; if it is a stage's key, write {STAGE}KEY with all its 32 digits; if an MLflow "
             f"run's ID, {RUN}{weights}/{WEIGHTS}"
         )
     if file.is_dir():
         inside = sorted(path.name for path in file.iterdir() if path.suffix in SUFFIXES)
-        shown = f", such as {file / inside[0]}" if inside else f" (it has none: {', '.join(SUFFIXES)})"
-        return f"is a folder; give a file of it{shown}"
+        examples = f", such as {file / inside[0]}" if inside else f" (it has none: {', '.join(SUFFIXES)})"
+        return f"is a folder; give a file in it{examples}"
     if re.match(r"runs?:|models:|mlflow-artifacts:", weights):
         return f"must be {RUN}ID/PATH for a file of an MLflow run, such as {RUN}ID/{WEIGHTS}"
     if re.match(r"https?://|s3://|gs://|hf-hub:|hf://", weights):

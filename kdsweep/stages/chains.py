@@ -1,4 +1,4 @@
-"""From a config to the stages that its job needs: the chain from teacher to student, and the student alone.
+"""From a config to the stages that its job needs: the chain from teacher to student, and the baseline.
 
 Planning is pure: nothing is trained, loaded or built, and torch is not imported.
 """
@@ -16,7 +16,7 @@ from kdsweep.networks import INIT, SOURCE
 from kdsweep.stage import Objective, Stage, derive
 from kdsweep.stages.graph import in_order
 
-# the student alone, a teacher, and what any method comes to that gives the teacher no weight
+# of the baseline, of a teacher, and of any method that gives the teacher no weight
 ALONE: Objective = {
     "labels": {"_target_": "kdsweep.methods.labels.cross_entropy", "weight": 1, "smoothing": 0}
 }
@@ -26,9 +26,9 @@ ALONE: Objective = {
 class Plan:
     """The stages of a job by role.
 
-    `chain` goes from the teacher to the student, which may be there alone; `scratch` is the student without
-    teacher, None if it is not wanted; `ensemble` are the members whose outputs are averaged. `teachers` has
-    those of each link but the first, even where alpha = 1 gives them no say.
+    `chain` leads from the teacher, if any, to the student; `scratch` is the baseline, None if unwanted;
+    `ensemble` are the members whose outputs are averaged. `teachers` has the teachers of each link after the
+    first, even if alpha = 1 gives them no weight.
     """
 
     chain: Mapping[str, Stage]
@@ -43,11 +43,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Known:
-    """What a plan must know beyond the config.
-
-    Digests of a network's code, if it is the user's, and of its initial weights; the options that it leaves
-    to defaults; its number of parameters, asked for only if assistants are to be chosen; whether jobs compute
-    on a GPU, asked for only if that matters.
+    """What a plan must know beyond the config: digests of a network's code, if the user wrote it, and of its
+    initial weights; the options that it leaves to defaults; its number of parameters, used only to choose
+    assistants; whether jobs compute on a GPU, used only if that matters.
     """
 
     source: Callable[[Network], str | None]
@@ -56,13 +54,13 @@ class Known:
     defaults: Callable[[Network], Mapping[str, Any]]
     on_gpu: Callable[[], bool]
     draws_val: bool  # whether the validation split is drawn from the training images
-    images: int  # for training, before train_limit takes of them and the validation split is drawn
+    images: int  # for training, before train_limit and before the validation split is drawn
     trained_on: int  # of them
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of distillation: who learns, and how."""
+    """One step of distillation: the network that learns, and how."""
 
     role: str
     network: Network
@@ -73,7 +71,7 @@ class _Step:
 
 
 def plan(config: Config, fingerprint: str, known: Known) -> Plan:
-    """The stages that `config` needs; `fingerprint` is the content of the training images.
+    """The stages that `config` needs; `fingerprint` identifies the training images.
 
     Raises ConfigError for an ensemble with members that the chain does not have.
     """
@@ -90,7 +88,7 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         )
         if network.init != "own":
             model[INIT] = network.init
-        if training.total_epochs == 0:  # the weights of a file, whoever would have taught them
+        if training.total_epochs == 0:  # the weights stay as in their file, so no teacher matters
             still = {**data, "augment": Augment().effective()}
             return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, network.name)
         training = _effective(training, known)
@@ -128,12 +126,12 @@ def _steps(config: Config, known: Known) -> Iterator[_Step]:
 
 
 def _seed(seed: int, generation: int) -> int:
-    """A generation's own, for it is born again from other initial weights than its teacher's."""
+    """A generation's own seed, so that its initial weights differ from its teacher's."""
     return derive(seed, generation, "generation")
 
 
 def _assistants(config: Config, known: Known) -> Sequence[Assistant]:
-    """As many of the listed assistants as the chain takes, from large to small."""
+    """The assistants that the chain takes of those listed, from large to small."""
     listed, wanted = config.assistants, config.chain_length - 1
     if wanted in (0, len(listed)):
         return listed[:wanted]
@@ -144,7 +142,7 @@ def _assistants(config: Config, known: Known) -> Sequence[Assistant]:
 def evenly_spaced(sizes: Sequence[int], count: int) -> tuple[int, ...]:
     """Which `count` of the inner `sizes` make the steps from the first to the last most even in log size.
 
-    The steps' sum is given, so the most even are those with the least sum of squares.
+    The steps' sum is fixed, so the most even ones have the least sum of squares.
     """
     first, *inner, last = map(log, sizes)
 
@@ -156,9 +154,9 @@ def evenly_spaced(sizes: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _objective(method: Method, temperature: float, alpha: float) -> Objective:
-    """The terms that have weight; of a user's own the code is known by its digest.
+    """The terms that have weight; a term of the user's own has the digest of its code.
 
-    Raises ConfigError if none has.
+    Raises ConfigError if no term has weight.
     """
     terms = {}
     for name, term in method.terms.items():
@@ -175,7 +173,7 @@ def _is_taught(objective: Objective) -> bool:
 
 
 def _members(shape: Chain, chain: Mapping[str, Stage]) -> dict[str, Stage]:
-    """The ensemble's members in the order of the chain; none if there are less than two."""
+    """The ensemble's members in the order of the chain; empty if there are fewer than two."""
     words = {"teacher": ["teacher"], "generations": [role for role in chain if role != "teacher"]}
     words |= {role: [role] for role in chain}
     if shape.between == "generations":
@@ -189,7 +187,7 @@ def _members(shape: Chain, chain: Mapping[str, Stage]) -> dict[str, Stage]:
 
 
 def _effective(training: Training, known: Known) -> Training:
-    """The recipe as it comes out: no batch is larger than all images, bfloat16 is a GPU's."""
+    """The recipe as it takes effect: no batch is larger than the split, only a GPU uses bfloat16."""
     mixed = training.mixed_precision and known.on_gpu()
     size = min(training.batch_size, known.trained_on)
     parts = {"optimizer": _described(training.optimizer), "schedule": _described(training.schedule)}
@@ -197,13 +195,13 @@ def _effective(training: Training, known: Known) -> Training:
 
 
 def _described(component: Mapping[str, Any]) -> dict[str, Any]:
-    """With the options that it leaves to defaults and, of a user's own, the digest of its code."""
+    """The component with its default options and, if the user wrote it, the digest of its code."""
     source = source_digest(component)
     return {**default_options(component), **component, **({SOURCE: source} if source else {})}
 
 
 def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:
-    """What of the data set shapes the weights: not its path, nor the test images."""
+    """What of the data set shapes the weights: neither its path nor the test images."""
     drawn = {"val_fraction", "split_seed"} if known.draws_val else set()
     used = dataset.model_dump(include={"train_limit", "normalize"} | drawn)
     if dataset.train_limit is not None and dataset.train_limit >= known.images:

@@ -1,4 +1,4 @@
-"""The classes that a file of weights was trained for, which kdsweep writes into it."""
+"""The classes that a file of weights was trained for; kdsweep stores them in the file."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ CLASSES = "classes"  # in the metadata of a safetensors file
 
 
 def metadata(classes: Sequence[str]) -> dict[str, str]:
-    """What a file of weights says of its classes, in the order of the outputs."""
+    """The metadata of a file of weights: its classes, in the order of the outputs."""
     return {CLASSES: json.dumps(list(classes))}
 
 
@@ -30,17 +30,17 @@ def for_classes(
     shape: tuple[int, int, int],
     store: Store,
 ) -> Path:
-    """The file to begin with: `file`, or one without its head if that was trained for other classes.
+    """The file to begin with: `file`, or a copy without the head if that was trained for other classes.
 
-    Another number of classes shows in the head's shape; of the same number the names are compared, where the
-    file has them. Raises ConfigError for the same classes in another order.
+    The head's shape shows another number of classes; for the same number the names decide, if the file has
+    them. Raises ConfigError for the same classes in another order.
     """
     known = _trained_for(file, weights_digest(file))
     if known is None or len(known) != len(classes) or known == tuple(classes):
         return file
     if set(known) == set(classes):
         raise ConfigError(
-            f"weights={weights}: has the data set's classes in another order; take its order by "
+            f"weights={weights}: has the data set's classes in another order; take its order with "
             f"dataset.classes={json.dumps(list(known), ensure_ascii=False, separators=(',', ':'))}"
         )
     log.warning(
@@ -70,11 +70,17 @@ def for_classes(
 
 @lru_cache
 def _trained_for(file: Path, content: str) -> tuple[str, ...] | None:
-    """The classes that a file of this content names, if it does."""
+    """The classes that a file of this content names; None if it names none."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="numpy") as opened:
             return tuple(json.loads((opened.metadata() or {})[CLASSES]))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):  # another's file, or none at all
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ):  # no safetensors file, or not one of kdsweep's
         return None

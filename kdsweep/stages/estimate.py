@@ -1,4 +1,4 @@
-"""What a sweep will train, and about how long that takes, from what the store has trained before."""
+"""What a sweep will train, and about how long that takes, by what the store has trained before."""
 
 import heapq
 import json
@@ -25,8 +25,8 @@ PACE = (
 class Need:
     """A stage that jobs need; `jobs` are their places in the sweep, the first of which will train it.
 
-    `epochs` are those still to be trained, `done` those behind it; `pace` the seconds that one will take,
-    None if the store cannot tell. `other_threads` if it was taken with another number of threads.
+    `epochs` are still to be trained, `done` are finished; `pace` is the seconds per epoch, None if the store
+    has no figure. `other_threads` marks a pace that was measured with another number of threads.
     """
 
     role: str
@@ -40,12 +40,12 @@ class Need:
 
     @property
     def seconds(self) -> float | None:
-        """The time that its training will take; None if the store cannot tell."""
+        """The time that the rest of its training takes; None if unknown."""
         return self._seconds(self.epochs)
 
     @property
     def seconds_from_the_start(self) -> float | None:
-        """The same, were nothing of it trained yet."""
+        """The time of its whole training; None if unknown."""
         return self._seconds(self.stage.training.total_epochs)
 
     def _seconds(self, epochs: int) -> float | None:
@@ -59,7 +59,7 @@ class Pace(NamedTuple):
 
 
 def needs(jobs: Sequence[Links], store: Store, hardware: Hardware) -> dict[str, Need]:
-    """Each stage of the jobs once, by its key; jobs are stages by role, in the order of their training."""
+    """Each stage of the jobs once, by its key; a job is its stages by role, in the order of training."""
     paces = Paces(store, hardware)
     return {key: _need(node, store, paces) for key, node in nodes(jobs).items()}
 
@@ -75,7 +75,7 @@ def _need(node: Node, store: Store, paces: "Paces") -> Need:
 
 
 class Paces:
-    """Seconds per epoch of the networks in a store, by data, network, recipe and who taught them."""
+    """Seconds per epoch of the networks in a store, by data, network, recipe and teachers."""
 
     def __init__(self, store: Store, hardware: Hardware) -> None:
         self.threads = hardware.cpu_threads
@@ -88,7 +88,7 @@ class Paces:
                 self.known.setdefault(_kind(description), []).append(pace)
 
     def of(self, stage: Stage) -> Pace | None:
-        """The median of those most alike; None if no such network was trained."""
+        """The median pace of the most similar trainings; None if no such network was trained."""
         alike = self.known.get(_kind(stage.describe()), [])
         if not alike:
             return None
@@ -103,12 +103,12 @@ def _records(store: Store) -> Iterator[dict[str, Any]]:
             record = json.loads(file.read_text())
             if record["history"]:
                 yield record
-        except (OSError, ValueError, KeyError, TypeError):  # damaged; whoever needs it will say so
+        except (OSError, ValueError, KeyError, TypeError):  # damaged: the job that needs it reports it
             continue
 
 
 def _kind(description: Mapping[str, Any]) -> str:
-    """What sets the pace of a training. Under augmentation the teachers look at each batch too."""
+    """The digest of what sets the pace of a training. With augmentation teachers run on each batch too."""
     data = {key: value for key, value in description["data"].items() if key != "split_seed"}
     recipe = {key: value for key, value in description["training"].items() if key in PACE}
     optimizer = description["training"].get("optimizer", {}).get("_target_")
@@ -125,16 +125,16 @@ def _kind(description: Mapping[str, Any]) -> str:
 
 
 def makespan(jobs: Sequence[Sequence[Need]], at_once: int) -> float:
-    """Seconds until all jobs have their stages, so many at a time, each working as `job.py` does.
+    """Seconds until all jobs have their stages, with so many jobs at a time, each working as `job.py` does.
 
-    A job trains whichever of its stages may begin; only if there is none it waits. A stage whose time is not
-    known takes none.
+    A job trains any stage that may begin, and waits only if there is none. A stage of unknown duration
+    counts as 0.
     """
     times = {need.stage.key: need.seconds or 0.0 for job in jobs for need in job}
     trained = {need.stage.key for job in jobs for need in job if need.there}
     graph = Graph.of([{need.stage.key: need.stage for need in job} for job in jobs], trained)
     until: dict[str, float] = {}  # what is under way
-    events = [(0.0, job) for job in range(min(at_once, len(jobs)))]  # when a job looks for what to do
+    events = [(0.0, job) for job in range(min(at_once, len(jobs)))]  # when each job looks for work
     queue, end = iter(range(len(events), len(jobs))), 0.0
     while events:
         now, job = heapq.heappop(events)

@@ -1,4 +1,4 @@
-"""The figures of trained stages on the test split, and what their networks cost, as entries of the store."""
+"""The figures of trained stages on the test split, and the cost of their networks, as store entries."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ from kdsweep.store.store import Origin, Store
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIGURES = 4  # counts up with what an evaluation holds: older ones are made anew
+FIGURES = 4  # rises when evaluations change, so that older ones are computed again
 EVALUATION, SELECTION, COST = "evaluation.json", "selection.json", "cost.json"
 
 
 class Figures:
-    """`averaged` gives the averaged outputs of stages over a split, as logits [N, classes]."""
+    """`averaged` computes the averaged outputs of stages over a split, as logits [N, classes]."""
 
     def __init__(
         self, store: Store, dataset: Dataset, averaged: "Callable[[Sequence[Stage], str], Tensor]"
@@ -29,7 +29,7 @@ class Figures:
         self.store, self.dataset, self.averaged = store, dataset, averaged
 
     def of_stage(self, stage: Stage, finished: StageFinished, teachers: Sequence[Stage]) -> NetworkResult:
-        """What came of a stage; agreement is with the averaged outputs of `teachers`."""
+        """The result of a stage; agreement compares with the averaged outputs of `teachers`."""
         entry = self._evaluation([stage], teachers)
         return NetworkResult(
             key=stage.key,
@@ -50,7 +50,7 @@ class Figures:
     def of_ensemble(
         self, members: Mapping[str, Stage], teachers: Sequence[Stage], results: Mapping[str, NetworkResult]
     ) -> NetworkResult:
-        """What the averaged outputs of stages come to, whose `results` are there by role."""
+        """The result of the averaged outputs of stages; `results` has their own, by role."""
         entry = self._evaluation(list(members.values()), teachers)
         return NetworkResult(
             key=entry.name,
@@ -64,8 +64,8 @@ class Figures:
         )
 
     def _evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
-        """The entry with the figures on the test split and, of several stages, those on the validation split
-        too, which a stage has in its history."""
+        """The entry with the figures on the test split and, for an ensemble, on the validation split too; a
+        stage has these in its history."""
 
         def make(folder: Path) -> None:
             import torch
@@ -77,8 +77,8 @@ class Figures:
             taught = self.averaged(teachers, "test") if teachers else None
             labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
             outputs = self.averaged(members, "test")
-            found = evaluate(outputs, labels["test"], taught, data.classes, data.positive)
-            (folder / EVALUATION).write_text(as_json(found))
+            evaluation = evaluate(outputs, labels["test"], taught, data.classes, data.positive)
+            (folder / EVALUATION).write_text(as_json(evaluation))
             if len(members) > 1:
                 metrics = selection_metrics(self.averaged(members, "val"), labels["val"])
                 (folder / SELECTION).write_text(as_json(Selection.of_epoch(metrics)))
@@ -114,13 +114,13 @@ class Figures:
 
 
 def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
-    """What the cost of a stage's network is that of: stages of one network have one."""
+    """The description of the cost of a stage's network; stages of one network share it."""
     size = {"classes": len(dataset.classes), "shape": dataset.shape}
     return {"cost": stage.describe()["model"], "source": stage.source, "format": FORMAT, **size}
 
 
 def _together(costs: Sequence[Cost]) -> Cost:
-    """What an ensemble costs."""
+    """The cost of an ensemble."""
     latencies = [cost.latency_ms for cost in costs if cost.latency_ms is not None]
     return Cost(
         sum(cost.parameters for cost in costs),

@@ -1,7 +1,7 @@
 """The stages of a sweep as a graph: which its jobs need, which are trained, which may begin, which wait.
 
-Planning, waiting, turns and the forecast all read it. It knows stages by their keys, as `sweep.json` has
-them, so that a launcher needs no more than that file.
+Planning, waiting, turns and the estimate all read it. It identifies stages by key, as `sweep.json` does, so
+that a launcher needs no more than that file.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ Links = Mapping[str, Stage]  # the stages of a job by role, in the order of thei
 
 
 class Node(NamedTuple):
-    """A stage, the role in which it is met first, and the places of the jobs that need it."""
+    """A stage, its role in the first job that needs it, and the places of all such jobs."""
 
     role: str
     stage: Stage
@@ -33,7 +33,7 @@ def nodes(jobs: Iterable[Links]) -> dict[str, Node]:
 
 
 def in_order(chain: Links, alone: Links) -> dict[str, Stage]:
-    """The links of a job as it trains them: the student of the chain comes last, after the one `alone`."""
+    """The links of a job in the order of training: the chain's student last, after the baseline, `alone`."""
     before, (role, student) = list(chain.items())[:-1], list(chain.items())[-1]
     return {**dict(before), **alone, role: student}
 
@@ -57,11 +57,11 @@ class Graph:
         return cls(keys, parents, set(trained))
 
     def missing(self, job: int = 0) -> list[str]:
-        """What is still to be trained for a job, by itself or by another."""
+        """The stages of a job that no job has trained yet."""
         return [key for key in self.jobs[job] if key not in self.trained]
 
     def ready(self, job: int = 0) -> list[str]:
-        """What of a job may begin: its teachers are trained, and no one trains it."""
+        """The stages of a job that may begin: their teachers are trained, and no job trains them."""
         return [
             key
             for key in self.missing(job)
@@ -69,14 +69,14 @@ class Graph:
         ]
 
     def may_begin(self, job: int) -> bool:
-        """Whether a job would train nothing that another trains already."""
+        """Whether a job would train no stage that another is training."""
         return self.under_way.isdisjoint(self.missing(job))
 
     def begin(self, keys: Iterable[str]) -> None:
         self.under_way.update(keys)
 
     def end(self, keys: Iterable[str], trained: bool = True) -> None:
-        """What was under way has ended; what was not `trained` may begin again."""
+        """Mark stages as no longer under way; those that were not `trained` may begin again."""
         ended = set(keys)
         self.under_way -= ended
         if trained:

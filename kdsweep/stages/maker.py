@@ -1,7 +1,6 @@
 """The maker makes what the store lacks: trained stages, their logits, evaluations and costs.
 
-All four are entries of the store, so each is made once, whoever asks, and a job whose entries are all there
-needs no torch.
+All four are entries of the store, so each is made once, and a job whose entries all exist needs no torch.
 """
 
 import json
@@ -39,13 +38,13 @@ if TYPE_CHECKING:
 
 EMBEDDING = "embedding"  # the tap whose values are small enough to be stored
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
-MOST_BUILT = 2  # networks that are kept: their memory is the training's as well
+MOST_BUILT = 2  # networks that stay in memory, which the training needs too
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
 class Maker:
-    """`initial` are the files of the weights that stages begin with, by digest; `remote` is where trained
-    stages are exchanged with machines that have a store of their own."""
+    """`initial` are the files of the weights that stages begin with, by digest; machines with stores of their
+    own exchange trained stages through `remote`."""
 
     def __init__(
         self,
@@ -64,9 +63,9 @@ class Maker:
     def obtain(
         self, links: Mapping[str, Stage], teachers: Mapping[str, Sequence[Stage]]
     ) -> dict[str, NetworkResult]:
-        """What came of the stages by role: trained, evaluated and counted, as far as the store lacks that.
+        """The results of the stages by role: train, evaluate and count whatever the store lacks.
 
-        Agreement is with the averaged outputs of a role's `teachers`, of those roles that have any.
+        Agreement compares with the averaged outputs of a role's `teachers`, if it has any.
         """
         finished = self.train(links)
         return {
@@ -75,15 +74,15 @@ class Maker:
         }
 
     def train(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
-        """Have the stages trained, each after its parents, and report how that went. One stage in two roles
-        is trained once, in the first.
+        """Train the stages, each after its parents, and report how that went. One stage in two roles is
+        trained once, in the first.
 
-        One that another job is training is left for later while there is another to train; where there is
-        none, this job waits for whichever is there first.
+        A stage that another job is training is left for later; if no other stage is left, this job waits
+        for the first to finish.
         """
         graph, stages = Graph.of([links]), nodes([links])
         finished: dict[str, StageFinished] = {}  # by key
-        told: set[str] = set()
+        announced: set[str] = set()
         while ready := graph.ready():
             for key in ready:
                 with suppress(Busy):
@@ -92,9 +91,9 @@ class Maker:
                     break
             else:
                 for key in ready:
-                    if key not in told:
+                    if key not in announced:
                         self.emit(Waiting(stages[key].role))
-                told |= set(ready)
+                announced |= set(ready)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         by_role = {role: replace(finished[stage.key], role=role) for role, stage in links.items()}
         for role, stage in links.items():
@@ -103,7 +102,7 @@ class Maker:
         return by_role
 
     def _obtain_stage(self, role: str, stage: Stage) -> StageFinished:
-        """Have the stage trained, its parents being there, and report how that went.
+        """Train the stage, whose parents are trained, unless the store has it, and report how that went.
 
         Raises Busy if another job is training it.
         """
@@ -126,7 +125,7 @@ class Maker:
     def ensemble(
         self, members: Mapping[str, Stage], teachers: Sequence[Stage], results: Mapping[str, NetworkResult]
     ) -> NetworkResult:
-        """What the averaged outputs of stages come to, whose `results` are there by role."""
+        """The result of the averaged outputs of stages; `results` has their own, by role."""
         return self.figures.of_ensemble(members, teachers, results)
 
     def weights(self, stage: Stage) -> Path:
@@ -161,8 +160,8 @@ class Maker:
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
 
     def _teaching(self, stage: Stage) -> "Teaching":
-        """What the teachers say of a batch: what is stored of them or, under augmentation or where terms look
-        at maps, the networks themselves, in eval mode and without gradients."""
+        """The teachers' outputs for a batch: stored ones or, under augmentation or if terms look at maps,
+        those of the networks themselves, in eval mode and without gradients."""
         import torch
 
         from kdsweep.methods import all_taps
@@ -195,7 +194,7 @@ class Maker:
         return ask
 
     def _averaged(self, members: Sequence[Stage], split: str) -> "Tensor":
-        """The members' averaged outputs, as logits [N, classes]; averaged are probabilities."""
+        """The members' averaged probabilities, as logits [N, classes]."""
         import torch
 
         outputs = [self._logits(stage, split) for stage in members]
@@ -218,11 +217,11 @@ class Maker:
             inputs = Inputs(self.dataset.split(split), self.dataset, self.device)
             network = self._network(stage).eval()
             if what == "logits":
-                given = over_split(network, inputs)
+                outputs = over_split(network, inputs)
             else:
                 tapped = Tapped(network, [what], inputs.first())
-                given = over_split(lambda images: tapped(images).taps[what][0], inputs)
-            save_file({what: given.cpu()}, folder / f"{what}.safetensors")
+                outputs = over_split(lambda images: tapped(images).taps[what][0], inputs)
+            save_file({what: outputs.cpu()}, folder / f"{what}.safetensors")
 
         # a stage's own description holds its training and validation images
         images = self._test_images() if split == "test" else {}
@@ -232,7 +231,7 @@ class Maker:
         return load_file(entry / f"{what}.safetensors")[what]
 
     def _network(self, stage: Stage) -> "nn.Module":
-        """A trained stage's network as it answers, which nobody trains further."""
+        """A trained stage's network, in eval mode, which is not trained further."""
         if stage.key not in self._built:
             from safetensors.torch import load_file
 
@@ -251,18 +250,18 @@ class Maker:
 
     @cached_property
     def device(self) -> "torch.device":
-        """The device of the config; who asks for it computes, so the CPU threads are set as well."""
+        """The device of the config. The CPU threads are set too, since a computation follows."""
         import torch
 
         from kdsweep.training.device import resolve
 
         torch.set_num_threads(self.hardware.cpu_threads)
-        torch.backends.cudnn.allow_tf32 = False  # or a GPU's float32 is another one than the CPU's
+        torch.backends.cudnn.allow_tf32 = False  # else a GPU's float32 differs from the CPU's
         return resolve(self.hardware)
 
 
 def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]:
-    """Where the weights were made: what may differ in the last bits, and is no part of the key."""
+    """Where the weights were made: this may change their last bits, and is not in the key."""
     import torch
 
     return {

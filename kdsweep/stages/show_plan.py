@@ -1,4 +1,4 @@
-"""What `plan=true` shows: the stages that jobs share, every job, and what it comes to."""
+"""Print `plan=true`: the stages that jobs share, every job, and the total."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsweep.config import Hardware
-from kdsweep.report.look import link_name
-from kdsweep.results.names import written
+from kdsweep.results.names import link_name, written
 from kdsweep.stage import Stage
 from kdsweep.stages.estimate import Need, makespan, needs
 from kdsweep.store.store import Store
@@ -17,9 +16,9 @@ from kdsweep.system.terminal import console, seconds
 
 @dataclass(frozen=True)
 class Planned:
-    """A job as it is planned: its swept values, its stages by role in the order of training.
+    """A planned job: its swept values, its stages by role in the order of training.
 
-    Of a search the values that only the sweeper knows are those at an end of their interval.
+    A search's jobs have the values at the ends of the intervals, since only the sweeper knows others.
     """
 
     swept: dict[str, Any]
@@ -37,8 +36,8 @@ def show_plan(
 ) -> None:
     """Print the plan; of a search with so many `trials`, what is known before it begins.
 
-    `at_once` is the number of jobs that run at a time, None if it is not known; `confirm` that of the fresh
-    seeds that follow.
+    `at_once` is the number of jobs at a time, None if unknown; `confirm` the number of fresh seeds that
+    follow.
     """
     needed = every = needs([job.links for job in jobs], store, hardware)
     screen = console()
@@ -61,7 +60,7 @@ def show_plan(
 
 
 def _known(jobs: Sequence[Planned]) -> set[str]:
-    """The keys of stages that all trials have in common."""
+    """The keys of the stages that all trials share."""
     return set.intersection(*({stage.key for stage in job.links.values()} for job in jobs))
 
 
@@ -70,7 +69,7 @@ def _shared_table(needed: Mapping[str, Need]) -> Fitting:
 
 
 def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Fitting:
-    """A row per stage, with the number of `jobs` that need it."""
+    """A row per stage, with the number of `jobs` that need it if wanted."""
     columns = [
         Column("networks of several jobs" if jobs else "network", right=False),
         Column("", right=False),
@@ -82,7 +81,7 @@ def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Fitting:
     table = Fitting(columns)
     for need in needed.values():
         state = (
-            "in the store" if need.there else f"goes on from epoch {need.done}" if need.done else "to train"
+            "in the store" if need.there else f"resumes after epoch {need.done}" if need.done else "to train"
         )
         cells = (
             link_name(need.role),
@@ -97,7 +96,7 @@ def _stage_table(needed: Mapping[str, Need], jobs: bool = False) -> Fitting:
 
 
 def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Fitting:
-    """A row per job: which of its stages it trains, finds in the store, or has from another job."""
+    """A row per job: which of its stages it trains, finds in the store, or gets from another job."""
     roles = list(dict.fromkeys(role for job in jobs for role in job.links))
     roles.sort(key=lambda role: (role == "student", role == "scratch"))
     links = [Column(link_name(role), right=False, worth=worth) for worth, role in enumerate(roles)]
@@ -130,14 +129,14 @@ def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], at_once: int) -> s
     untrained = [need for need in needed.values() if not need.there]
     there = len(needed) - len(untrained)
     if not untrained:
-        return f"nothing is to be trained: all {_count(needed.values())} are in the store"
+        return f"nothing to train: all {_count(needed.values())} are in the store"
     lines = [f"to train: {_count(untrained)}" + (f"; in the store: {there}" if there else "")]
     known = sum(need.seconds for need in untrained if need.seconds is not None)
     if known:
         time = f"about {seconds(known)} of training"
         if at_once > 1:
             parallel = makespan([_of(job, needed) for job in jobs], at_once)
-            time += f", {seconds(parallel)} by {at_once} jobs at a time"
+            time += f", {seconds(parallel)} with {at_once} jobs at a time"
         lines.append(time)
     unknown = [need for need in untrained if need.seconds is None]
     if unknown:
@@ -148,14 +147,18 @@ def _sum(jobs: Sequence[Planned], needed: Mapping[str, Need], at_once: int) -> s
 def _search_sum(
     jobs: Sequence[Planned], needed: Mapping[str, Need], of_trials: Mapping[str, Need], trials: int
 ) -> str:
-    """A trial is taken to train the most that one of the jobs, which have the ends of intervals, would train,
-    and for the longest time, whatever of it is in the store: which trials will come is not known."""
+    """A trial counts as the job, among those at the ends of intervals, that trains the most stages and the
+    longest, whatever the store has of it: which trials will come is unknown."""
     untrained = [need for need in needed.values() if not need.there]
     every = {**needed, **of_trials}
     kinds = [[need for need in _of(job, every) if need.stage.key in of_trials] for job in jobs]
     each = max(kinds, key=len)
     own = " and ".join(link_name(need.role) for need in each)
-    lines = [f"known before: {_count(untrained)} to train" if untrained else "known before: nothing to train"]
+    lines = [
+        f"known in advance: {_count(untrained)} to train"
+        if untrained
+        else "known in advance: nothing to train"
+    ]
     lines.append(
         f"at most {trials} trials train their {own}"
         if each
@@ -165,7 +168,7 @@ def _search_sum(
     wanted = [*untrained, *of_trials.values()]
     unknown = [need for need in wanted if need.seconds_from_the_start is None]
     if unknown:
-        return "\n".join([*lines, f"for how long is not known: {_never_trained(unknown)}"])
+        return "\n".join([*lines, f"duration unknown: {_never_trained(unknown)}"])
     longest = max(sum(need.seconds_from_the_start or 0 for need in kind) for kind in kinds)
     known = sum(need.seconds or 0 for need in untrained)
     lines.append(f"at most about {seconds(known + trials * longest)} of training, for all {trials} trials")
@@ -173,10 +176,10 @@ def _search_sum(
 
 
 def _confirm_sum(jobs: Sequence[Planned], needed: Mapping[str, Need], confirm: int) -> str:
-    """Which recipe it will be is not known: the dearest, of which a fresh seed shares nothing."""
+    """The recipe is still unknown: count the longest, of whose stages a fresh seed shares none."""
     taught = [_of(job, needed) for job in jobs if "teacher" in job.links]
     if not taught:
-        return f"confirm={confirm}: nothing to confirm, for no student is taught"
+        return f"confirm={confirm}: nothing to confirm, because no student has a teacher"
     line = (
         f"then confirm={confirm}: at most {confirm * max(map(len, taught))} networks of {confirm} fresh seeds"
     )
@@ -188,23 +191,22 @@ def _confirm_sum(jobs: Sequence[Planned], needed: Mapping[str, Need], confirm: i
 
 def _never_trained(unknown: Sequence[Need]) -> str:
     names = ", ".join(dict.fromkeys(need.stage.name for need in unknown))
-    return f"{names} never trained on these data by this recipe"
+    return f"{names} never trained on these data with this recipe"
 
 
 def _reservations(untrained: Sequence[Need]) -> list[str]:
-    """What may make a sum of times wrong."""
+    """What may make a sum of times wrong, a line each."""
     lines = []
     if any(need.other_threads for need in untrained):
-        lines.append("times of some are those by another number of CPU threads")
+        lines.append("some times were measured with another number of CPU threads")
     if any(need.stage.training.patience is not None for need in untrained):
         lines.append("training.patience may end trainings earlier")
     return lines
 
 
 def _count(needed: Collection[Need]) -> str:
-    """3 networks (1 teacher, 2 students alone)."""
+    """3 networks (1 teacher, 2 baselines)."""
     roles = Counter(need.role for need in needed)
-    several = {role: "students alone" if role == "scratch" else f"{link_name(role)}s" for role in roles}
-    each = [f"{count} {link_name(role) if count == 1 else several[role]}" for role, count in roles.items()]
+    each = [f"{count} {link_name(role)}{'s' if count != 1 else ''}" for role, count in roles.items()]
     total = sum(roles.values())
     return f"{total} network{'s' if total != 1 else ''} ({', '.join(each)})"

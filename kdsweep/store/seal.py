@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from kdsweep.system.files import share
+from kdsweep.system.files import sha256, share
 
 SUMS = "SHA256SUMS"
 BOUND = "# sha256 of the lines below: "
@@ -13,7 +13,7 @@ BOUND = "# sha256 of the lines below: "
 def seal(folder: Path) -> None:
     """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
-    lines = "".join(f"{_checksum(file)}  {file.name}\n" for file in files)
+    lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
     (folder / SUMS).write_text(f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
     for file in files:
         share(file)
@@ -32,14 +32,9 @@ def damage(folder: Path) -> str | None:
         if bound != f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}":
             return f"checksum of {SUMS}"
         sums = [line.split("  ", 1) for line in lines.splitlines()]
-        wrong = [name for checksum, name in sums if _checksum(folder / name) != checksum]
+        wrong = [name for checksum, name in sums if sha256(folder / name) != checksum]
     except PermissionError:
         raise
     except (OSError, ValueError) as error:
         return str(error)
     return f"checksum of {', '.join(wrong)}" if wrong else None
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

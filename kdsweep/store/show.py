@@ -8,7 +8,7 @@ from typing import Any
 from kdsweep.store.store import Store, size_of
 from kdsweep.store.usage import Entry, Use, damaged, kept, read_entries, read_unfinished, with_derived
 from kdsweep.system.table import Column, Fitting
-from kdsweep.system.terminal import console
+from kdsweep.system.terminal import console, size
 
 DERIVED = ("logits", "embedding", "evaluation", "cost", "latency")  # folded into their stages
 UNITS = (("d", 24 * 3600), ("h", 3600), ("min", 60))
@@ -138,15 +138,6 @@ def _training(entry: Entry) -> dict[str, str]:
         "trained in": f"{record['seconds']:.1f} s",
         "made by": ", ".join(f"{name} {value}" for name, value in record["made_by"].items()),
     }
-
-
-def size(count: float) -> str:
-    """Bytes as people write them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} GB"
 
 
 def age(since: datetime) -> str:

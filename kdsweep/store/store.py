@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from kdsweep import __version__
 from kdsweep.errors import KdsweepError, disk_is_full
 from kdsweep.store.seal import damage, seal
-from kdsweep.system.files import discard, exists, is_writable, owner
+from kdsweep.system.files import discard, exists, owner, why_unwritable
 
 log = logging.getLogger(__name__)
 
@@ -238,10 +238,10 @@ def place_store(root: str | Path, budget: float | None = None) -> Store:
     a store in the working directory, which gets what is new; KdsweepError where that has no room for one.
     """
     folder = Path(root).absolute()
-    if not (folder / MARKER).is_file() or all(map(is_writable, (folder, folder / "locks"))):
+    if not (folder / MARKER).is_file() or not any(map(why_unwritable, (folder, folder / "locks"))):
         return Store(root, budget)
     own = Path(OWN).absolute()
-    if own == folder or not is_writable(own if own.exists() else own.parent):
+    if own == folder or why_unwritable(own if own.exists() else own.parent):
         raise KdsweepError(
             f"store={root}: may be read and not written to, and the working directory has no room for one "
             "beside; start where you may write"

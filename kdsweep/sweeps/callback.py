@@ -1,6 +1,7 @@
-"""A sweep as a whole: every job checked before the first one trains, its MLflow parent run, its summary.
+"""A sweep as a whole: it checks every job before the first one trains, holds the MLflow parent run, and
+writes the summary.
 
-Hydra's sweeper and launcher do the sweeping; this is the callback around them. Hydra imports this module at
+Hydra's sweeper and launcher run the jobs; this is the callback around them. Hydra imports this module at
 every start: keep it light.
 """
 
@@ -46,32 +47,34 @@ from kdsweep.tracking.database import begin_database
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
-    from kdsweep.job import Job
+    from kdsweep.stages.prepare import Job
     from kdsweep.tracking import Run
 
-JOBS_CHECKED = 500  # of the product of all choices; beyond, every choice is checked with the first others
+JOBS_CHECKED = (
+    500  # of the product of all choices; beyond, each choice is checked with the first of the others
+)
 
 
 class SweepCallback(Callback):
     def __init__(self) -> None:
         self.run: Run | None = None
-        self.folder: FileLock | None = None  # held while the sweep, or the job alone, is under way
+        self.folder: FileLock | None = None  # held while the sweep or job runs
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        return type(self), ()  # launchers send it to their workers, which have no part in the parent run
+        return type(self), ()  # launchers send it to workers, which must not touch the parent run
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
-            _say_what_begins("the sweep", config)
+            _announce("the sweep", config)
             self._start(config)
-        except Exception as error:  # which Hydra would turn into a warning
+        except Exception as error:  # Hydra would turn any into a warning
             tell(error, config)
             raise SystemExit(1) from None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Of one job alone, before Hydra makes its folder."""
+        """Check one job alone, before Hydra makes its folder."""
         try:
-            _say_what_begins("the job", config)
+            _announce("the job", config)
             check_job_alone(config)
             refuse_unused(config, composed_configs(config, [list(config.hydra.overrides.task)]))
             if config.get("plan"):
@@ -83,7 +86,7 @@ class SweepCallback(Callback):
                 check_database(uri)
             self.folder = take_folder(config, "hydra.run.dir")
             refuse_results_below(Path(config.hydra.run.dir))
-        except Exception as error:
+        except Exception as error:  # as above
             tell(error, config)
             raise SystemExit(1) from None
 
@@ -94,9 +97,9 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         try:
             if self.run:
-                # no job's file says that the sweep itself was interrupted or refused; Hydra tells it so alone
+                # only this shows that the sweep itself was interrupted or refused: no job's file does
                 self._end(self.run, config, sys.exc_info()[1])
-        except Exception as error:
+        except Exception as error:  # as above
             if self.run:
                 self.run.end("FAILED", explain(error))
             tell(error, config)
@@ -116,7 +119,7 @@ class SweepCallback(Callback):
         every = prod(map(count, overrides))
         if grid:
             check_number(every, bool(config.get("plan")))
-        whole = grid and (config.get("plan") or not shares_store(config))  # turns go by every job's stages
+        whole = grid and (config.get("plan") or not shares_store(config))  # turns need every job's stages
         jobs = combinations(overrides, every if whole else JOBS_CHECKED)
         prepared = check_jobs(config, jobs)
         refuse_unused(config, [job.config for job in prepared])
@@ -137,14 +140,14 @@ class SweepCallback(Callback):
         self.folder, folder = take_folder(config, "hydra.sweep.dir"), Path(config.hydra.sweep.dir)
         SweepInfo.clear(folder)
 
-        from kdsweep.job import measure
+        from kdsweep.stages.latency import measure
         from kdsweep.store.store import open_store
         from kdsweep.system.terminal import console
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 
         tracker = Tracker(first.tracking, open_store(first.store))
         tracker.close_dead_runs()
-        latency = measure(prepared)  # once the database is made, which would disturb it
+        latency = measure(prepared)  # after the database is made: that would disturb it
         spec = " ".join(str(each.input_line) for each in overrides if each.is_sweep_override())
         self.run = Run(tracker, spec or "one job", tags={ROLE_TAG: "sweep", SWEEP_TAG: spec})
         number = every if trials is None else trials
@@ -172,7 +175,7 @@ class SweepCallback(Callback):
         failed = [result for result in results if result.failed and result.run_id not in sweep.earlier]
         for result in failed:
             say(f"job {result.number} ({result.name}) failed: {result.error}", sys.stderr)
-        if not failed or (config.get("search") and not error):  # a search goes on without some
+        if not failed or (config.get("search") and not error):  # a search tolerates some failures
             return run.end("FAILED" if error else "FINISHED", str(error) if error else None)
         run.end("FAILED", f"{len(failed)} of {len(results)} jobs failed")
         if isinstance(error, Exception) and (config.get("search") or wants_traceback(config)):
@@ -180,17 +183,17 @@ class SweepCallback(Callback):
         raise SystemExit(1)
 
 
-def _say_what_begins(what: str, config: DictConfig) -> None:
-    """At once, for imports and checks take seconds. A database that is not there takes more: it begins."""
+def _announce(what: str, config: DictConfig) -> None:
+    """Print at once what begins, since imports and checks take seconds; start to make a missing database."""
     begun = None
-    with suppress(OmegaConfBaseException, OSError):  # which the checks tell
+    with suppress(OmegaConfBaseException, OSError):  # the checks report it
         uri = _uri(config)
         begun = begin_database(uri) if uri and not config.get("plan") else None
     print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
 
 
 def _uri(config: DictConfig) -> str | None:
-    """Of MLflow; None if it is none, which the checks tell."""
+    """MLflow's address; None if the config has none, which the checks report."""
     with suppress(OmegaConfBaseException):
         uri = OmegaConf.select(config, "tracking.uri")
         return uri if isinstance(uri, str) else None
@@ -198,7 +201,7 @@ def _uri(config: DictConfig) -> str | None:
 
 
 def _report(run: "Run", record: Record, folder: Path) -> None:
-    """Show what came of the sweep, write it, log it. The sweep does not depend on it."""
+    """Print, write and log the report. The sweep does not depend on it."""
     from kdsweep.analysis.leaderboard import leaderboard
     from kdsweep.report.note import note
     from kdsweep.report.tables import show, write_report
@@ -212,9 +215,9 @@ def _report(run: "Run", record: Record, folder: Path) -> None:
                 print(f"  {relative(file)}")
         finally:
             run.note(note(record, leaderboard(record)), folder / "sweep.png")
-    except Exception as error:
-        told = f"the report is not whole: {explain(error)}"
-        say(f"kdsweep: {told}; kdsweep-report {shlex.quote(str(folder))} makes it again", sys.stderr)
+    except Exception as error:  # whatever is wrong with a report, its sweep is done
+        command = f"kdsweep-report {shlex.quote(str(folder))}"
+        say(f"kdsweep: the report is incomplete: {explain(error)}; rebuild it with {command}", sys.stderr)
 
 
 def log_best(sweep: SweepInfo, results: Sequence[JobResult]) -> None:
@@ -238,7 +241,7 @@ def _count(jobs: int, keys: Sequence[str]) -> str:
 
 
 def _subject(first: "Config") -> str:
-    """What the jobs are about, told of the first."""
+    """The subject of the jobs, taken from the first."""
     taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
     return f"{first.student.name} {taught}, {first.dataset.name}"
 

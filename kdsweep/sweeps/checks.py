@@ -1,4 +1,4 @@
-"""What a command must not ask for: refused with a line before anything is trained or written.
+"""Refuse what a command must not ask for, with a line, before anything is trained or written.
 
 Hydra imports this module at every start: keep it light.
 """
@@ -16,24 +16,24 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.sweeps.compose import composed_values
-from kdsweep.sweeps.folders import why_unwritable
 from kdsweep.sweeps.launchers.base import jobs_at_once, refuse_launcher
 from kdsweep.sweeps.overrides import count, key_of
 from kdsweep.sweeps.search.sweeper import Search
+from kdsweep.system.files import why_unwritable
 from kdsweep.tracking.database import database_file
 
 if TYPE_CHECKING:
     from kdsweep.config import Config
-    from kdsweep.job import Job
+    from kdsweep.stages.prepare import Job
 
-SQLITE = b"SQLite format 3\0"  # how such a file begins
+SQLITE = b"SQLite format 3\0"  # the first bytes of such a file
 OF_THE_SWEEP = ("plan", "register", "search", "tracking")
-MOST_PLANNED = 5000  # jobs in one plan, of which each is composed, checked and shown
-MOST_JOBS = 100_000  # of a sweep, which Hydra lists before the first begins
+MOST_PLANNED = 5000  # jobs in one plan, which composes, checks and shows each
+MOST_JOBS = 100_000  # of a sweep; Hydra lists them all before the first begins
 
 
 def check_job_alone(config: DictConfig) -> None:
-    """Raise ConfigError for what is a sweep's, where no sweep is asked for."""
+    """Raise ConfigError if a job alone asks for what only a sweep has."""
     refuse_chdir(config)
     if config.get("search"):
         chosen = config.hydra.runtime.choices.search
@@ -44,7 +44,7 @@ def check_job_alone(config: DictConfig) -> None:
 
 
 def refuse_chdir(config: DictConfig) -> None:
-    """Raise ConfigError if jobs would each begin in a folder of their own, where they share nothing."""
+    """Raise ConfigError if each job would start in its own folder, where jobs share nothing."""
     if config.hydra.job.chdir:
         raise ConfigError(
             "hydra.job.chdir=true: must be false, paths are relative to where kdsweep is started"
@@ -52,7 +52,7 @@ def refuse_chdir(config: DictConfig) -> None:
 
 
 def check_hydra(config: DictConfig) -> None:
-    """Raise ConfigError for what Hydra would find out only once the sweep has begun."""
+    """Raise ConfigError for mistakes that Hydra would find only after the sweep has begun."""
     for part, kind in (("sweeper", Sweeper), ("launcher", Launcher)):
         target, known = config.hydra[part]._target_, Plugins.instance().class_name_to_class
         if not issubclass(known.get(target, object), kind):
@@ -65,7 +65,7 @@ def check_hydra(config: DictConfig) -> None:
 
 
 def _check_logging(config: DictConfig) -> None:
-    """Set a job's log up as it will be, but for its files, and the sweep's again."""
+    """Set up a job's log, without its files, and then the sweep's again."""
     logging = config.hydra.job_logging.copy()
     with read_write(logging), open_dict(logging):
         for handler in (logging.get("handlers") or {}).values():
@@ -76,7 +76,7 @@ def _check_logging(config: DictConfig) -> None:
 
 
 def check_database(uri: str) -> None:
-    """Raise ConfigError if MLflow's file of runs cannot be one: MLflow itself would try for a minute."""
+    """Raise ConfigError if MLflow's database file cannot be used: MLflow itself would try for a minute."""
     file = database_file(uri)
     if file is None:
         return
@@ -95,7 +95,7 @@ def check_database(uri: str) -> None:
 
 
 def check_sweeps(overrides: Sequence[Override], grid: bool) -> None:
-    """Raise ConfigError for sweeps of which no job would come, or none that this sweeper runs."""
+    """Raise ConfigError for sweeps that give no job, or none that this sweeper runs."""
     for override in overrides:
         if not override.is_sweep_override():
             continue
@@ -109,13 +109,13 @@ def check_sweeps(overrides: Sequence[Override], grid: bool) -> None:
         check_number(count(override), plan=False)
         if not count(override):
             raise ConfigError(
-                f"{override.input_line}: comes to nothing, so there is no job; give values, such as "
-                "temperature=1,4, range(1,5), or a glob of a group's files that some match"
+                f"{override.input_line}: gives no value, so there is no job; give values, such as "
+                "temperature=1,4, range(1,5), or a glob that matches files of a group"
             )
 
 
 def check_number(jobs: int, plan: bool) -> None:
-    """Raise ConfigError for more jobs than can be listed."""
+    """Raise ConfigError for too many jobs."""
     most = MOST_PLANNED if plan else MOST_JOBS
     if jobs > most:
         what = "plan=true shows" if plan else "a sweep takes"
@@ -123,7 +123,7 @@ def check_number(jobs: int, plan: bool) -> None:
 
 
 def refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
-    """Raise ConfigError if jobs would measure, for the sweeper, how they disturb each other."""
+    """Raise ConfigError if jobs would disturb each other's measured objective."""
     if "cost/latency_ms" in first.objective and (at_once := jobs_at_once(config)) != 1:
         raise ConfigError(
             f"objective=cost/latency_ms: it is measured, and {at_once or 'several'} jobs at a time disturb "
@@ -132,14 +132,14 @@ def refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
 
 
 def check_sweeper(config: DictConfig) -> int | None:
-    """How many trials the sweeper will run, None if all jobs; ConfigError if it can tell that it cannot."""
+    """How many trials the sweeper will run; None for all jobs. Raises ConfigError if a search cannot run."""
     plugin = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
     trials: int | None = OmegaConf.select(config, "hydra.sweeper.n_trials")
     return Search.check(config) if plugin is Search else trials
 
 
 def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:
-    """Raise ConfigError if the command gives a temperature or an alpha that no job's method takes."""
+    """Raise ConfigError if the command sets a temperature or an alpha that no job's method uses."""
     given = [line.partition("=")[0].lstrip("+") for line in config.hydra.overrides.task]
     for key in ("temperature", "alpha"):
         if key in given and not any(job.method.uses(key) for job in jobs):
@@ -152,16 +152,16 @@ def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:
 
 
 def composed_configs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Config]":
-    """Those of the jobs. Raises ConfigError for the first that is wrong."""
+    """The configs of the jobs. Raises ConfigError for the first mistake."""
     from kdsweep.config.parse import parse
 
     return [parse(composed) for composed in composed_values(config, jobs)]
 
 
 def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":
-    """Every job, prepared. Raises ConfigError with what is wrong with any job, each thing once."""
+    """Every job, prepared. Raises ConfigError with the mistakes of all jobs, each once."""
     from kdsweep.config.parse import parse
-    from kdsweep.job import prepare
+    from kdsweep.stages.prepare import prepare
 
     problems: list[str] = []
     prepared = []

@@ -1,8 +1,8 @@
 """The config of every job of a sweep, composed once per choice of groups and not once per job.
 
-Composing takes Hydra a tenth of a second. Jobs that choose the same files of the groups differ by values,
-and these are put into a copy as Hydra puts them, in the order in which they are given. Where that fails,
-Hydra composes the job itself, and says what is wrong with it.
+Composing takes Hydra a tenth of a second. Jobs that choose the same files of the groups differ only by
+values, which are put into a copy as Hydra does, in their order. If that fails, Hydra composes the job itself
+and reports what is wrong with it.
 Hydra imports this module at every start: keep it light.
 """
 
@@ -27,7 +27,7 @@ ADDS = (OverrideType.ADD, OverrideType.FORCE_ADD)
 def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
     """The config of each job of the sweep `master`, without the node hydra, as Hydra composes it.
 
-    Raises what Hydra raises for overrides that do not compose.
+    Raises Hydra's errors for overrides that do not compose.
     """
     composer = _Composer(GlobalHydra.instance().config_loader(), master)
     return (composer.config(job) for job in jobs)
@@ -36,7 +36,7 @@ def compose(master: DictConfig, jobs: Sequence[Sequence[str]]) -> Iterator[DictC
 def composed_values(
     master: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> Iterator[DictConfig | dict[str, Any]]:
-    """The same for whoever wants the values alone: resolved where that is plain, else as `compose` has it."""
+    """The values of each job: resolved if the config is plain, else as from `compose`."""
     composer = _Composer(GlobalHydra.instance().config_loader(), master)
     for job in jobs:
         values = composer.values(job)
@@ -51,8 +51,8 @@ class SweepLoader(ConfigLoader):
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         hydra = master_config.hydra
-        told = str(OmegaConf.to_container(hydra.overrides.hydra))  # as it is: it may speak of a job's number
-        key = str(hydra.sweep.dir), told
+        overrides = str(OmegaConf.to_container(hydra.overrides.hydra))  # unresolved: a job's number may occur
+        key = str(hydra.sweep.dir), overrides
         composer = _whole.setdefault(key, _WholeComposer(self.loader, master_config))
         return composer.config(sweep_overrides)
 
@@ -95,12 +95,12 @@ class _Composer:
                     _put(config, override)
                 self._record(config, job)
                 return config
-            except (HydraException, OmegaConfBaseException):  # Hydra says it better
+            except (HydraException, OmegaConfBaseException):  # Hydra reports it better
                 pass
         return self._composed(job)
 
     def values(self, job: Sequence[str]) -> dict[str, Any] | None:
-        """The values of a job that gives plain values to keys of plain files, None of any other."""
+        """The values of a job with plain overrides of plain files; None for any other job."""
         parsed = [self._parse(override) for override in job]
         chosen = tuple(line for line, (_, choice) in zip(job, parsed, strict=True) if choice)
         if chosen not in self.plain:
@@ -114,7 +114,7 @@ class _Composer:
         return config
 
     def _record(self, config: DictConfig, job: Sequence[str]) -> None:
-        """Where a config tells what it was made by, tell of the values, too."""
+        """Note the overrides in a config that records them."""
 
     def _parsed(self, line: str) -> tuple[Override, bool]:
         """An override, and whether it chooses the file of a group."""
@@ -138,7 +138,7 @@ _whole: dict[tuple[str, str], _WholeComposer] = {}  # of the process, by sweep
 
 
 def _is_plain(override: Override) -> bool:
-    """Whether it gives a value to keys of the job, and nothing else; a dictionary for a group does so too."""
+    """Whether it only sets values of the job; a dictionary for a group does that too."""
     of_hydra = override.key_or_group.split(".")[0] == "hydra"
     gives = override.type in (OverrideType.CHANGE, *ADDS)
     return gives and not (override.is_sweep_override() or override.package or of_hydra)
@@ -146,7 +146,7 @@ def _is_plain(override: Override) -> bool:
 
 def _put(config: DictConfig, override: Override) -> None:
     key, value = override.key_or_group, override.value()
-    there = OmegaConf.select(config, key, throw_on_missing=False) is not None
-    if override.type == OverrideType.ADD and there and not isinstance(value, dict | list):
-        raise HydraException(f"{key} is there already")
+    exists = OmegaConf.select(config, key, throw_on_missing=False) is not None
+    if override.type == OverrideType.ADD and exists and not isinstance(value, dict | list):
+        raise HydraException(f"{key} exists already")
     OmegaConf.update(config, key, value, merge=True, force_add=override.type in ADDS)

@@ -1,6 +1,6 @@
-"""confirm=K: the recipe that a sweep chose, and the student alone, once more with K fresh seeds.
+"""confirm=K: train the recipe that a sweep chose, and the baseline, again with K fresh seeds.
 
-The networks of a sweep both choose and are judged, so the chosen recipe tends to have had lucky seeds. Fresh
+A sweep chooses by the networks that it also judges, so the chosen recipe tends to have had lucky seeds. Fresh
 seeds had no part in the choice.
 """
 
@@ -20,15 +20,15 @@ Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
 
 
 def check_confirm(wanted: int | None, keys: Sequence[str]) -> None:
-    """Raise ConfigError if it is swept: it is of the sweep, not of a job."""
+    """Raise ConfigError if `confirm` is swept: it belongs to the sweep, not to a job."""
     if wanted and "confirm" in keys:
         raise ConfigError("confirm: cannot be swept; give one number for the sweep, such as confirm=5")
 
 
 def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]], launch: Launch) -> None:
-    """Launch the jobs that confirm the sweep in `folder`; `overrides` are those of a job by its number.
+    """Launch the jobs that confirm the sweep in `folder`; `overrides` gives a job's overrides by its number.
 
-    Confirmed is, on each data set, the best distilled recipe by validation. Raises what a job raised.
+    They confirm the best distilled recipe by validation, on each data set. Raises what a job raised.
     """
     from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
     from kdsweep.analysis.recipes import seed_of
@@ -58,6 +58,6 @@ def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]]
 
 
 def without_seed(overrides: Sequence[str]) -> list[str]:
-    """A job's overrides, but what a job that confirms has of its own."""
+    """A job's overrides without those that a confirming job sets itself."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [str(each.input_line) for each in parsed if key_of(each) not in ("seed", "baseline")]

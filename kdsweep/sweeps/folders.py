@@ -1,4 +1,4 @@
-"""The folder of a sweep or a job: it can be written, is nobody else's, and has a folder for each job.
+"""The folder of a sweep or a job: writable, used by no other command, with a folder for each job.
 
 Hydra imports this module at every start: keep it light.
 """
@@ -6,7 +6,6 @@ Hydra imports this module at every start: keep it light.
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
@@ -17,7 +16,7 @@ from kdsweep.results.result import RESULT, SWEEP, SweepInfo
 from kdsweep.sweeps.confirm import without_seed
 from kdsweep.sweeps.launchers.base import job_folder, numbered
 
-LOCK = ".kdsweep.lock"  # in the folder of a sweep or of a job alone, held while it is under way
+LOCK = ".kdsweep.lock"  # in the folder of a sweep or of a job alone, held while it runs
 BY_NUMBER = "${hydra.job.num}"
 LAST_SEED = 2**32 - 1
 
@@ -25,15 +24,17 @@ LAST_SEED = 2**32 - 1
 def take_folder(config: DictConfig, key: str) -> FileLock:
     """Make the folder that `key` names and keep other commands out of it until the lock is released.
 
-    Raises ConfigError if it cannot be written, another command is at work in it, or it lies in the folder of
-    another sweep or job, to which what is written here would be counted.
+    Raises ConfigError if it cannot be written, another command uses it, or it lies in the folder of another
+    sweep or job, which would count these results as its own.
     """
     folder = Path(OmegaConf.select(config, key))
     if not OmegaConf.select(config, key).strip():
         raise ConfigError(f"{key}=: must name a folder")
     for above in folder.absolute().parents:
         if _is_a_sweeps(above) or _is_taken(above):
-            raise ConfigError(f"{key}={folder}: is in {above}, another sweep's or job's; give one outside")
+            raise ConfigError(
+                f"{key}={folder}: is in {above}, the folder of another sweep or job; give one outside"
+            )
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,22 +44,14 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
             f"{key}={folder}: another sweep or job is at work in it; give another folder, or wait"
         ) from None
     except OSError as error:
-        told = f"{key}={folder}: cannot be written ({explain(error)}); give another folder"
-        raise ConfigError(told) from error
+        raise ConfigError(
+            f"{key}={folder}: cannot be written ({explain(error)}); give another folder"
+        ) from error
     return lock
 
 
-def why_unwritable(folder: Path) -> str | None:
-    """Why no file can be made in it; None if one can."""
-    try:
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        return error.strerror
-    return None
-
-
 def _is_a_sweeps(folder: Path) -> bool:
-    """Whether a sweep, or a job alone, is recorded in it; other programs may have such a file, too."""
+    """Whether it has the record of a sweep or a job alone; other programs may have such a file too."""
     if not (folder / SWEEP).exists():
         return False
     with suppress(OSError, ValueError):
@@ -67,7 +60,7 @@ def _is_a_sweeps(folder: Path) -> bool:
 
 
 def _is_taken(folder: Path) -> bool:
-    """Whether a command is at work in it."""
+    """Whether a command is using it."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -80,7 +73,7 @@ def _is_taken(folder: Path) -> bool:
 def refuse_results_below(folder: Path) -> None:
     """Raise ConfigError if a job alone would write above the results of a sweep or of other jobs."""
     if other := next((file for file in folder.rglob(RESULT) if file.parent != folder), None):
-        raise ConfigError(f"hydra.run.dir={folder}: has {other}, another sweep's or job's; give a new folder")
+        raise ConfigError(f"hydra.run.dir={folder}: has {other}, of another sweep or job; give a new folder")
 
 
 def refuse_shared_folders(
@@ -88,7 +81,7 @@ def refuse_shared_folders(
 ) -> None:
     """Raise ConfigError if `hydra.sweep.subdir` gives two jobs one folder, or one outside of the sweep's.
 
-    Of the `trials` of a search, and of jobs that confirm, only the numbers and the seeds are known to differ.
+    The `trials` of a search, and jobs that confirm, are known to differ only by number and seed.
     """
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     assert isinstance(raw, dict)

@@ -1,4 +1,4 @@
-"""The sweeper of every combination, whose jobs the callback has checked and planned, and `confirm`.
+"""The sweeper that runs every combination, which the callback has checked, and then `confirm`.
 
 Hydra imports this module at every start: keep it light.
 """
@@ -23,9 +23,9 @@ from kdsweep.sweeps.overrides import combinations, count, read_overrides
 
 
 class GridSweeper(Sweeper):
-    """As Hydra's basic sweeper, but no job is composed before the first runs: SweepCallback has checked them.
+    """Hydra's basic sweeper, except that it does not compose all jobs first: SweepCallback has checked them.
 
-    Its launcher has a SweepLoader.
+    Its launcher gets a SweepLoader.
     """
 
     def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None) -> None:
@@ -44,7 +44,7 @@ class GridSweeper(Sweeper):
         assert config is not None and launcher is not None
         folder = Path(config.hydra.sweep.dir)
         if not (folder / SWEEP).is_file():
-            raise ConfigError("hydra.callbacks.sweep: must be as it is, it checks the sweep and records it")
+            raise ConfigError("hydra.callbacks.sweep: must stay as it is: it checks the sweep and records it")
         OmegaConf.save(config, folder / "multirun.yaml")
         overrides = read_overrides(config)
         jobs = combinations(overrides, prod(map(count, overrides)))

@@ -1,4 +1,4 @@
-"""A job of a sweep, in the process that its launcher has given it."""
+"""A job of a sweep, in the process that its launcher started."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +19,9 @@ def run_job_of_sweep(
     watch: Callable[["Event"], None] = lambda event: None,
     ended: Callable[[JobResult], None] = lambda result: None,
 ) -> float | list[float] | None:
-    """Run the job that Hydra has set up; what its objective comes to.
+    """Run the job that Hydra has set up; return its objective.
 
-    `watch` sees what the training reports, `ended` what is left, however the job ended.
+    `watch` gets the training's events, `ended` the result, however the job ended.
     """
     from kdsweep.job import run_job
 

@@ -1,4 +1,4 @@
-"""The overrides of a sweep: what they sweep, and the jobs that they come to.
+"""The overrides of a sweep: what they sweep, and the jobs that they give.
 
 Hydra imports this module at every start: keep it light.
 """
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
-    """The values that a job's overrides give to the swept keys."""
+    """The values of the swept keys in a job's overrides."""
     parsed = {key_of(each): each.value() for each in map(_parsed, overrides)}
     values = {key: parsed.get(key) for key in keys}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
@@ -29,9 +29,9 @@ def _parsed(line: str) -> Override:
 
 
 def sweep_arguments(config: DictConfig) -> list[str]:
-    """The sweep's overrides, those of the sweeper's own config first; of several for a key the last."""
+    """The sweep's overrides, first those of the sweeper's config; the last one for a key counts."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # a job's machine resolves
+    task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # jobs resolve them
     arguments = [f"{key}={value}" for key, value in params.items()] + task
     parsed = OverridesParser.create().parse_overrides(arguments)
     last = {(key_of(each), each.is_delete()): str(each.input_line) for each in parsed}
@@ -50,9 +50,9 @@ def key_of(override: Override) -> str:
 
 
 def combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
-    """The overrides of every job; of an interval, whose values only the sweeper knows, both ends.
+    """The overrides of every job; an interval, whose values only the sweeper knows, gives both its ends.
 
-    Beyond `limit` jobs, every choice with the first of the others.
+    Beyond `limit` jobs, each choice appears only with the first of the others.
     """
     of_each = [choices(override) for override in overrides]
     if prod(map(len, of_each)) <= limit:
@@ -62,7 +62,7 @@ def combinations(overrides: Sequence[Override], limit: int) -> list[list[str]]:
 
 
 def count(override: Override) -> int:
-    """How many choices an override comes to; a range is not listed for it."""
+    """How many choices an override gives; a range is not listed for that."""
     value = override.value()
     if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None and value.step:
         return max(0, ceil((float(value.stop) - float(value.start)) / float(value.step)))
@@ -70,7 +70,7 @@ def count(override: Override) -> int:
 
 
 def choices(override: Override) -> list[str]:
-    """The overrides that one with a sweep comes to; of an interval its ends."""
+    """The overrides that a swept override gives; for an interval its ends."""
     if not override.is_sweep_override():
         return [str(override.input_line)]
     key, value = override.get_key_element(), override.value()

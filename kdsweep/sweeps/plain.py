@@ -1,6 +1,6 @@
-"""A composed config as Python's own dictionaries, into which the values of many jobs are put.
+"""A composed config as plain dictionaries, into which the values of many jobs are put.
 
-OmegaConf takes ten milliseconds to copy and resolve a job's; those of thousands differ by numbers alone.
+OmegaConf takes ten milliseconds to copy and resolve a config; thousands of jobs may differ by numbers alone.
 Hydra imports this module at every start: keep it light.
 """
 
@@ -12,12 +12,12 @@ from typing import Any
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
-REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")  # ${training.epochs}: all of a value, and no resolver
+REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")  # a whole value such as ${training.epochs}, without resolver
 Path = tuple[str, ...]
 
 
 class PlainConfig:
-    """`config` with its references to other keys, if these are all that it has to be resolved."""
+    """`config` with its references to other keys; usable if it has nothing else to resolve."""
 
     def __init__(self, config: DictConfig) -> None:
         raw: Any = OmegaConf.to_container(config, resolve=False)
@@ -29,11 +29,11 @@ class PlainConfig:
                 found = REFERENCE.fullmatch(value)
                 self.usable &= found is not None
                 self.references[path] = tuple(found[1].split(".")) if found else ()
-            elif "$" in str(value) or "???" in str(value):  # in a list, or missing
+            elif "$" in str(value) or "???" in str(value):  # a reference in a list, or a missing value
                 self.usable = False
 
     def values(self, overrides: Sequence[Override]) -> dict[str, Any] | None:
-        """What it comes to with these overrides; None if that takes more than putting in plain values."""
+        """The values with these overrides; None if that takes more than putting in plain values."""
         if not self.usable:
             return None
         values, given = copy.deepcopy(self.raw), set[Path]()
@@ -45,7 +45,7 @@ class PlainConfig:
                 return None
             above = _get(values, path[:-1])
             if not isinstance(above, dict) or isinstance(above.get(path[-1], {}), dict | list):
-                return None  # no such key, or it has keys of its own
+                return None  # the key is unknown, or has keys of its own
             above[path[-1]] = value
             given.add(path)
         for path in self.references.keys() - given:
@@ -55,7 +55,7 @@ class PlainConfig:
                 target = self.references[target]
             found = _get(values, target)
             if target in seen or (found is None and _get(values, target[:-1]) is None):
-                return None  # in a circle, or to nothing: OmegaConf says which
+                return None  # the reference is circular or refers to nothing: OmegaConf reports which
             if isinstance(found, dict):
                 return None
             _get(values, path[:-1])[path[-1]] = copy.deepcopy(found)
@@ -71,7 +71,7 @@ def _leaves(values: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _get(values: Any, path: Path) -> Any:
-    """What lies there; None if nothing does."""
+    """The value at a path; None if there is none."""
     for part in path:
         values = values.get(part) if isinstance(values, dict) else None
     return values

@@ -1,39 +1,52 @@
-"""Files and folders as they are found: links, others' files, whatever lies where a folder should."""
+"""Files and folders in any state: links, files of other users, a file in place of a folder."""
 
+import hashlib
 import os
 import shutil
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 @cache
 def _umask() -> int:
-    mask = os.umask(0o022)  # there is no other way to know it
+    mask = os.umask(0o022)  # the only way to read it
     os.umask(mask)
     return mask
 
 
 def share(file: Path) -> None:
-    """Give a file the mode of the umask: safetensors makes files that their owner alone can read."""
+    """Give a file the mode of the umask: safetensors writes files that only their owner can read."""
     file.chmod(0o666 & ~_umask())
 
 
 def exists(path: Path) -> bool:
-    """Whether anything is there, be it a link that leads nowhere."""
+    """Whether anything exists at the path, a broken link included."""
     return path.is_symlink() or path.exists()
 
 
 def discard(path: Path) -> None:
-    """Remove whatever is there, as far as it can be."""
+    """Remove a file, link or folder as far as possible."""
     with suppress(OSError):
         if path.is_symlink() or path.is_file():
             path.unlink()
     shutil.rmtree(path, ignore_errors=True)
 
 
-def is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+def why_unwritable(folder: Path) -> str | None:
+    """Why no file can be made in a folder; None if one can."""
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def owner(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in the words of the command line."""
+"""Explain errors of Hydra and OmegaConf in terms of the command line."""
 
 import difflib
 import logging.config
@@ -17,7 +17,7 @@ LOGGING, COMMAND_LINE = "hydra.job_logging or hydra.hydra_logging", "Hydra does 
 
 
 def hydra_says(error: BaseException) -> str | None:
-    """What is wrong with the command line, if it is Hydra or OmegaConf that refused it."""
+    """What is wrong with the command line; None unless Hydra or OmegaConf refused it."""
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
         return unknown_key(str(cause.full_key), map(str, cause.parent_node))
@@ -43,7 +43,7 @@ def hydra_says(error: BaseException) -> str | None:
 
 
 def unresolved(error: Exception) -> str:
-    """The line for an interpolation that leads nowhere, or in a circle."""
+    """The message for an interpolation that refers to nothing, or to itself."""
     key = getattr(error, "full_key", None)
     return f"{f'{key}: ' if key else ''}the config does not resolve: {_first_line(error)}"
 
@@ -63,7 +63,7 @@ def _unreadable(error: OverrideParseException) -> str:
 
 
 def _not_a_choice(frame: FrameType) -> str:
-    """Of a group that was given no file's name: Hydra's own function knows which."""
+    """The message for a group whose value names no file; Hydra's own frame has the group."""
     override, repository = frame.f_locals.get("override"), frame.f_locals.get("repo")
     if not isinstance(override, Override) or repository is None:
         return "a group must be given the name of one of its files"
@@ -79,7 +79,7 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The line for a key that does not exist, with the nearest one that does."""
+    """The message for an unknown key, with the nearest known one."""
     *parents, last = key.split(".")
     prefix = "".join(f"{part}." for part in parents)
     known = sorted(known)

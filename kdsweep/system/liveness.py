@@ -1,4 +1,4 @@
-"""Whether who began a thing still lives: it holds a lock file, which the system frees when it ends."""
+"""Whether the process that started something is alive: it holds a lock, which the system frees at its end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 
 class Alive:
-    """A sign of life of this process, which others know by its `text`, host:path."""
+    """A sign of life of this process; others find it by its `text`, host:path."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self._lock = FileLock(folder / f"{kind}-{uuid4().hex}.lock")
@@ -25,9 +25,9 @@ class Alive:
 
 @contextmanager
 def left_behind(text: str) -> Iterator[Path | None]:
-    """The file of a sign of life, held, if nobody of this machine holds it; None if somebody does.
+    """The file of a sign of life, locked, if its process on this machine is dead; None if it lives.
 
-    Of other machines nothing is known, which is None too. A file that is gone with its folder nobody holds.
+    None on other machines too, whose processes are unknown. A file that no longer exists counts as dead.
     """
     host, _, path = text.partition(":")
     if host != gethostname():
@@ -48,7 +48,7 @@ def left_behind(text: str) -> Iterator[Path | None]:
 
 
 def is_dead(text: str) -> bool:
-    """Whether a process of this machine no longer holds its sign of life, which is cleared away then."""
+    """Whether a sign of life on this machine belongs to a dead process; if so, it is removed."""
     with left_behind(text) as file:
         if file:
             file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a person sees while many files are read."""
+"""Messages while many files are read."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,6 +7,6 @@ from multiprocessing import current_process
 
 @cache
 def once(show: Callable[[str], object], text: str) -> None:
-    """Shows a text that many jobs come to once; workers leave it to the process that checked them."""
+    """Print a text once, though many jobs come to it; workers leave it to the process that checked them."""
     if current_process().name == "MainProcess":
         show(text)

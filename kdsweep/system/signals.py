@@ -1,4 +1,4 @@
-"""Signals that wait: whoever is interrupted in the middle of a write leaves a database locked."""
+"""Signals that wait: an interrupt in the middle of a write would leave a database locked."""
 
 import signal
 import threading
@@ -12,12 +12,12 @@ Handler = Callable[[int, FrameType | None], object]
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Meanwhile, a signal that somebody handles waits until this is over; a second one does not.
+    """Hold back a signal that has a handler until the block ends; a second signal is not held back.
 
-    For short calls to a database. Ctrl-C within one would leave SQLAlchemy's connection with what it had
-    begun, and whatever the process writes after that, such as how its run ended, would wait for a minute.
+    For short calls to a database. Ctrl-C within one would leave SQLAlchemy's connection in a transaction,
+    and the next write, such as how the run ended, would wait for a minute.
     """
-    if threading.current_thread() is not threading.main_thread():  # where no signal is handled
+    if threading.current_thread() is not threading.main_thread():  # other threads handle no signals
         yield
         return
     handlers: dict[int, Handler] = {

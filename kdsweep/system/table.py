@@ -1,4 +1,4 @@
-"""Tables that fit: where a terminal is too narrow columns are left out and named, none is cut."""
+"""Tables that fit: a narrow terminal leaves columns out and names them, and cuts none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ from rich.text import Text
 class Column:
     """A column by its head.
 
-    Of a table that is too wide the columns of the lowest `worth` are left out first, those without never.
-    `wraps` if head and cells are text that may take several lines.
+    A table that is too wide leaves out the columns of the lowest `worth` first, and never those without.
+    `wraps` allows text on several lines.
     """
 
     head: str
@@ -26,7 +26,7 @@ class Column:
 
 @dataclass
 class Fitting:
-    """A table to be printed on any console; `elsewhere` is where one finds the columns that are left out."""
+    """A table for any console; `elsewhere` says where to find the columns that it leaves out."""
 
     columns: Sequence[Column]
     elsewhere: str = "a wider terminal"
@@ -43,7 +43,7 @@ class Fitting:
         while self._width(shown, heads) > options.max_width:
             worths = [worth for i in shown if (worth := self.columns[i].worth) is not None]
             if not worths:
-                break  # what is too long still is broken where it must be
+                break  # text that is still too long breaks anywhere
             shown = [i for i in shown if self.columns[i].worth != min(worths)]
         yield self._table(shown, heads, self._width(shown, heads) <= options.max_width)
         left = [column.head for i, column in enumerate(self.columns) if i not in shown and column.head]
@@ -51,7 +51,7 @@ class Fitting:
             yield Text(f"more columns in {self.elsewhere}: {'; '.join(left)}", style="dim")
 
     def _width(self, shown: Sequence[int], heads: Sequence[str]) -> int:
-        """What the columns at these places need, in characters of a terminal."""
+        """The width of the columns at these places, in characters."""
         widths = []
         for i in shown:
             texts = [*heads[i].splitlines(), *(cells[i] for cells, _ in self.rows)]
@@ -65,7 +65,7 @@ class Fitting:
         for i in shown:
             column = self.columns[i]
             table.add_column(
-                Text(heads[i]),  # no markup in it
+                Text(heads[i]),  # Text ignores markup
                 justify="right" if column.right else "left",
                 style=column.style,
                 no_wrap=fits and not column.wraps,

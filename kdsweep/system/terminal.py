@@ -1,4 +1,4 @@
-"""What is printed, and on what: width, words that stay whole, a reader who has left."""
+"""Output for people: the width, line breaks at words, closed pipes."""
 
 import codecs
 import io
@@ -26,7 +26,7 @@ SIGNS = {
 
 
 def any_signs() -> None:
-    """Let every sign be printed in whatever encoding: those it lacks in other signs, else by their number."""
+    """Print every character in any encoding: replace those that it lacks by others, or by their number."""
     codecs.register_error("kdsweep", _in_other_signs)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors != "kdsweep":
@@ -37,19 +37,19 @@ def _in_other_signs(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     sign, after = error.object[error.start], error.start + 1
-    if "\udc80" <= sign <= "\udcff":  # a byte of a file's name that is no text: it stays as it is
+    if "\udc80" <= sign <= "\udcff":  # a byte of a file name that is no text stays as it is
         return bytes([ord(sign) - 0xDC00]), after
     plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
     return SIGNS.get(sign) or plain or sign.encode("ascii", "backslashreplace").decode(), after
 
 
 def say(text: str, stream: TextIO) -> None:
-    """Print a sentence or several; on a terminal lines are broken at words, and words stay whole."""
+    """Print sentences; a terminal breaks lines between words."""
     print(_at_words(text, stream), file=stream)
 
 
 class Warnings(logging.Formatter):
-    """Of the log's handler that writes to stderr (conf/config.yaml): broken at words, too."""
+    """The formatter of the log on stderr (conf/config.yaml), which breaks lines between words too."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _at_words(super().format(record), sys.stderr)
@@ -68,28 +68,28 @@ def _at_words(text: str, stream: TextIO) -> str:
 
 
 def reader_left() -> int:
-    """The exit status where nobody reads stdout any more, as of | head; what is buffered goes nowhere."""
+    """The exit status when nobody reads stdout any more, as after | head; buffered output is discarded."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Nobody reads any more, as of | head: the work goes on, where rich would end it."""
+        """Continue when nobody reads stdout any more, as after | head; rich would exit."""
         reader_left()
 
 
 def console() -> Console:
-    """The console of now: a terminal's width, where sentences are broken at words. Elsewhere lines stay
-    whole, and tables are as wide as COLUMNS says, or 120."""
-    any_signs()  # in a launcher's process, too
+    """A console of the terminal's width that breaks lines between words. Without a terminal lines stay whole
+    and tables are as wide as COLUMNS says, or 120."""
+    any_signs()  # a launcher's process has not done so
     terminal = sys.stdout.isatty()
     width = None if terminal or "COLUMNS" in os.environ else 120
     return _Console(highlight=False, width=width, soft_wrap=not terminal)
 
 
 def relative(path: Path) -> str:
-    """A path as seen from the working directory, where it is below it."""
+    """A path relative to the working directory if it is below it."""
     return str(
         path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
     )
@@ -103,9 +103,18 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
 
 
+def size(count: float) -> str:
+    """Bytes as people write them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} GB"
+
+
 @contextmanager
 def progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on a terminal, else one line; gives the function to call with each number of files done."""
+    """Show a bar on a terminal, else one line; yields a function that takes the number of files just done."""
     # workers share the terminal, where only one live display fits
     if not sys.stdout.isatty() or current_process().name != "MainProcess":
         print(f"  {task}", flush=True)

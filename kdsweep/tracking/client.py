@@ -1,4 +1,4 @@
-"""MLflow's client, and how it is told that it does not answer."""
+"""MLflow's client, and its errors in a line."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
 from kdsweep.system.foreign_errors import is_of_another_schema
 
-# The errors of libraries that reach for servers, databases and artifacts; requests' are the system's own.
+# The errors of libraries that access servers, databases and artifacts; requests raises OSErrors.
 OF_LIBRARIES = (
     "mlflow.exceptions.MlflowException",
     "sqlalchemy.exc.SQLAlchemyError",
     "alembic.util.exc.CommandError",
-    "json.decoder.JSONDecodeError",  # what answers is no MLflow
+    "json.decoder.JSONDecodeError",  # the server is no MLflow
     "boto3.exceptions.Boto3Error",
     "botocore.exceptions.BotoCoreError",
     "botocore.exceptions.ClientError",
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 
 def import_mlflow() -> None:
-    """Import what would try for minutes (whoever set the variables knows better) and chat."""
+    """Import MLflow, quiet and without retries for minutes, unless the user sets its variables."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow  # noqa: F401
 
-    for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels of its own
+    for chatty in ("mlflow", "alembic", "urllib3"):  # after the import, which sets levels
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def connect(uri: str) -> "MlflowClient":
-    """MLflow's client. Raises KdsweepError for an address that MLflow does not take."""
+    """MLflow's client. Raises KdsweepError for an address that MLflow refuses."""
     import_mlflow()
     from mlflow import MlflowClient
 
@@ -51,7 +51,7 @@ def connect(uri: str) -> "MlflowClient":
 
 
 def losses(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """How MLflow's client ends when it cannot answer, and `others`; any other error is a mistake of ours."""
+    """The errors of MLflow's client without an answer, and `others`; any other error is a bug of ours."""
     named = [name.rpartition(".") for name in OF_LIBRARIES]
     loaded = [getattr(sys.modules[module], kind) for module, _, kind in named if module in sys.modules]
     return OSError, ImportError, *loaded, *others  # a database's driver may not be installed
@@ -67,16 +67,16 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def download(tracking: Tracking, uri: str) -> Path:
-    """The file of an artifact, runs:/ID/PATH, fetched once. Raises KdsweepError if it is not to be had."""
-    found = _downloaded(tracking.uri, uri)
-    if isinstance(found, KdsweepError):
-        raise found
-    return found
+    """The file of an artifact, runs:/ID/PATH, fetched once. Raises KdsweepError if that fails."""
+    outcome = _downloaded(tracking.uri, uri)
+    if isinstance(outcome, KdsweepError):
+        raise outcome
+    return outcome
 
 
 @lru_cache
 def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
-    """The file, or why there is none: the jobs of a sweep do not ask one after the other."""
+    """The file, or the error, which is cached too: a sweep's jobs need not all wait for it."""
     import_mlflow()
     from mlflow.artifacts import download_artifacts
 
@@ -84,22 +84,22 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
         return Path(download_artifacts(uri, tracking_uri=tracking_uri))
     except losses() as error:
         return KdsweepError(
-            f"{uri}: tracking.uri={tracking_uri} does not give it ({reason(error)}); it must be up, and the "
+            f"{uri}: tracking.uri={tracking_uri} cannot deliver it ({reason(error)}); it must be up, and the "
             "run must have this artifact"
         )
 
 
 def silent(uri: str, error: Exception) -> KdsweepError:
-    """What is told of MLflow's `error`."""
+    """MLflow's `error` as a KdsweepError."""
     if is_of_another_schema(error):
         return KdsweepError(
-            f"tracking.uri={uri}: of another version of MLflow; make a copy of it, then "
-            f"`mlflow db upgrade {uri}` brings it to the installed one's"
+            f"tracking.uri={uri}: was made by another version of MLflow; copy it, then upgrade "
+            f"it by `mlflow db upgrade {uri}`"
         )
     return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {reason(error)}")
 
 
 def reason(error: Exception) -> str:
-    """The first sentence of MLflow's messages, without the chain of retries."""
+    """The first sentence of MLflow's message, without the chain of retries."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(" with exception ")[0].split(". ")[0][:300]

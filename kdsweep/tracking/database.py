@@ -1,7 +1,8 @@
-"""SQLite databases of MLflow and Optuna: whole from the first moment, whoever is killed or comes at once.
+"""SQLite databases of MLflow and Optuna: complete from the first moment, even if processes are killed or
+start together.
 
-Each is made under another name and put into its place; MLflow's, which takes seconds, by another process
-meanwhile.
+Each is made under another name and then moved to its place; another process makes MLflow's, which takes
+seconds.
 """
 
 import itertools
@@ -20,8 +21,8 @@ from filelock import FileLock
 
 log = logging.getLogger(__name__)
 
-# Makes the database in a folder of its own, says so, and clears up once nobody holds its standard input. It
-# does not wait for the disk after each migration, which takes longer than all the rest: the copy does.
+# Makes the database in its own folder, prints its path, and cleans up when its standard input closes. It does
+# not wait for the disk after each migration, which would take longer than the rest: the copy does.
 MAKE = """
 import os, sys, tempfile
 with tempfile.TemporaryDirectory(prefix="kdsweep-") as folder:
@@ -33,10 +34,10 @@ with tempfile.TemporaryDirectory(prefix="kdsweep-") as folder:
     MlflowClient("sqlite:///" + file).search_experiments()
     print(file, flush=True)
     sys.stdin.read()
-os._exit(0)  # at once: what is measured next wants a quiet machine
+os._exit(0)  # at once: latency, which is measured next, needs a quiet machine
 """
 
-_makers: dict[Path, subprocess.Popen[str]] = {}  # by the file that is wanted
+_makers: dict[Path, subprocess.Popen[str]] = {}  # by the wanted file
 
 
 def database_file(uri: str) -> Path | None:
@@ -46,26 +47,26 @@ def database_file(uri: str) -> Path | None:
 
 
 def begin_database(uri: str) -> Path | None:
-    """Begin to make MLflow's database of `uri` if it is a file that is not there, or has no run, such as one
-    whose maker was killed; that file."""
+    """Begin to make MLflow's database of `uri` and return its file, if that is missing or has no run, as
+    after its maker was killed."""
     file = database_file(uri)
     if file is None or (file.exists() and not _is_unused(file)):
         return None
     _makers[file] = subprocess.Popen(
-        [sys.executable, "-P", "-c", MAKE],  # -P: whatever lies in this folder
+        [sys.executable, "-P", "-c", MAKE],  # -P ignores Python files in this folder
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # Ctrl-C is for this process, whose end is that one's
+        start_new_session=True,  # Ctrl-C reaches this process alone; its end ends the maker
     )
     return file
 
 
 def place_database(uri: str) -> None:
-    """Put what was begun for `uri` in its place, once it is done; a whole database that is there stays.
+    """Move the database begun for `uri` to its place when it is done; a complete existing one stays.
 
-    If it cannot be made or put there, MLflow will try in this process, and say why.
+    If that fails, MLflow tries in this process and reports why.
     """
     file = database_file(uri)
     maker = _makers.pop(file, None) if file else None
@@ -78,7 +79,7 @@ def place_database(uri: str) -> None:
         with database_lock(file):
             if file.exists() and _is_unused(file) and _version(file) != _version(made):
                 aside = file.rename(_free_name(file))
-                log.warning("%s was left unfinished by who made it; set aside as %s, made anew", file, aside)
+                log.warning("%s was left unfinished; moved to %s and made anew", file, aside)
         make_whole(file, lambda new: shutil.copyfile(made, new))
     maker.stdin.close()
     with suppress(subprocess.TimeoutExpired):
@@ -87,12 +88,12 @@ def place_database(uri: str) -> None:
 
 
 def database_lock(file: Path) -> FileLock:
-    """Held by whoever makes the database or might; it lies beside it, for stores may differ."""
+    """The lock of making the database; it lies beside the database, since stores may differ."""
     return FileLock(file.with_name(f".{file.name}.lock"))
 
 
 def make_whole(file: Path, make: Callable[[Path], object]) -> None:
-    """Have `make(path)` make a database, which becomes `file` in one step unless that is there meanwhile."""
+    """Let `make(path)` make a database and move it to `file` in one step, unless that exists meanwhile."""
     new = file.with_name(f".{file.name}-{os.getpid()}")
     try:
         make(new)
@@ -106,7 +107,7 @@ def make_whole(file: Path, make: Callable[[Path], object]) -> None:
 
 
 def _is_unused(file: Path) -> bool:
-    """Whether it is a database of MLflow's, or an empty one, in which no run ever began."""
+    """Whether it is an empty database, or one of MLflow's without any run."""
     try:
         with _opened(file) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -118,7 +119,7 @@ def _is_unused(file: Path) -> bool:
 
 
 def _version(file: Path) -> tuple[Any, ...]:
-    """What tells a database of MLflow's that is whole: its version, and the names of its tables."""
+    """What identifies a complete database of MLflow's: its version and the names of its tables."""
     with _opened(file) as connection:
         tables = sorted(connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
         version = (

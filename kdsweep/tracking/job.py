@@ -1,4 +1,4 @@
-"""A job as an MLflow run: its params, tags, data set, and what came of it."""
+"""A job as an MLflow run: its params, tags, data set and figures."""
 
 import json
 import logging
@@ -16,19 +16,19 @@ from kdsweep.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
-MOST_CLASSES = 20  # that have a metric each in MLflow; all are in the evaluation
+MOST_CLASSES = 20  # with a metric each in MLflow; the evaluation has all
 
 
 def begin_run(config: Config, store: Store, result: JobResult, sweep: SweepInfo | None) -> Run:
-    """The job's MLflow run: its params few, what one compares by; its tags what one filters by.
+    """The job's MLflow run: a few params to compare by, and tags to filter by.
 
-    A sweep that began with MLflow goes on without it; a job that stands alone needs it.
+    A job of a sweep continues without MLflow; a job alone needs it.
     """
     compared = usual(result.options)
     params = {key: result.recipe[key] for key in compared if key in result.recipe} | {"seed": config.seed}
     tags = {f"kdsweep.{name}": str(value) for name, value in result.recipe.items() if name not in compared}
     tags |= {ROLE_TAG: "job", "kdsweep.seed": str(config.seed), "kdsweep.recipe": result.recipe_name}
-    tags[USED_TAG] = ",".join(result.entries)  # from the start, so that nobody removes them meanwhile
+    tags[USED_TAG] = ",".join(result.entries)  # from the start, so that they are not removed meanwhile
     if result.confirms:
         tags[CONFIRMS_TAG] = "true"
     if sweep:
@@ -43,15 +43,15 @@ def begin_run(config: Config, store: Store, result: JobResult, sweep: SweepInfo 
     except KdsweepError as error:
         if sweep is None:
             raise
-        log.warning("%s; the job goes on without it", error)
+        log.warning("%s; the job continues without it", error)
         return Run(None)
     run.input(result.dataset, config.dataset.root)
     return run
 
 
 def log_figures(tracked: Run, result: JobResult) -> None:
-    """The final figures: the student's by their plain names, the others' under their role, and once more as
-    one metric over the links of the chain, its step being the link, from 0 for the teacher."""
+    """Log the final figures: the student's under plain names, others' under their role, and all again as one
+    metric over the links of the chain, whose step is the link, 0 for the teacher."""
     tracked.ask_again()
     for role, network in result.networks.items():
         prefix = "" if role == "student" else f"{role}/"
@@ -61,13 +61,13 @@ def log_figures(tracked: Run, result: JobResult) -> None:
         figures |= {f"cost/{name}": value for name, value in network.cost.known().items()}
         for name, value in figures.items():
             tracked.metric(f"{prefix}{name}", value)
-            if step is not None and len(result.chain) > 2:  # there are links in between
+            if step is not None and len(result.chain) > 2:  # with links in between
                 tracked.metric(f"chain/{name}", value, step)
     tracked.tag(stage=result.student.key, reused=str(result.student.reused).lower())
 
 
 def _of_test(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-    """Figures that are numbers, those per class too, under names that MLflow takes."""
+    """Figures that are numbers, per class too, under names that MLflow accepts."""
     yield from evaluation.numbers()
     if len(evaluation.class_accuracy) <= MOST_CLASSES:
         for name, share in evaluation.class_accuracy.items():

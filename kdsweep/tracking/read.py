@@ -1,4 +1,4 @@
-"""What MLflow knows of runs that are over."""
+"""Read past runs from MLflow."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ Loaded = TypeVar("Loaded", SweepInfo, JobResult)
 def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
     """Every run's id, name, keys of what it needs of the store, and whether it was deleted.
 
-    Raises KdsweepError if MLflow does not answer; a database that is not there is not made.
+    Raises KdsweepError if MLflow does not answer; a missing database is not made.
     """
     client = _existing(uri)
     from mlflow.entities import ViewType
@@ -48,18 +48,18 @@ def runs_of_store(uri: str) -> Iterator[tuple[str, str, list[str], bool]]:
 
 
 def _existing(uri: str) -> "MlflowClient":
-    """A client of what is there: a database that is not there is not made."""
+    """A client, without making a missing database."""
     file = database_file(uri)
     if file and not file.exists():
         raise KdsweepError(f"tracking.uri={uri}: no such database; give --tracking-uri")
-    if file and not file.is_file():  # which MLflow would try for a minute
-        raise KdsweepError(f"tracking.uri={uri}: {file} is no file; give --tracking-uri")
+    if file and not file.is_file():  # MLflow would try for a minute
+        raise KdsweepError(f"tracking.uri={uri}: {file} is not a file; give --tracking-uri")
     return connect(uri)
 
 
 def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[SweepInfo, list[JobResult]]]:
-    """The sweeps that `named` stands for, the oldest first: a parent run, a job's run (a sweep of itself), or
-    an experiment by name or id.
+    """The sweeps that `named` stands for, the oldest first: a parent run, a job's run (its own sweep), or an
+    experiment by name or id.
 
     Raises KdsweepError if there is none, or MLflow does not answer.
     """
@@ -75,7 +75,7 @@ def sweeps_in_mlflow(uri: str, named: str) -> list[tuple[SweepInfo, list[JobResu
 
 
 def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, JobResult]:
-    """What jobs left, by the ids of their runs; nothing of those that MLflow no longer has.
+    """The results of jobs by the ids of their runs, without runs that MLflow no longer has.
 
     Raises KdsweepError if MLflow does not answer.
     """
@@ -92,22 +92,22 @@ def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, JobResult]:
 
 
 def _of_run(client: "MlflowClient", run_id: str, folder: Path) -> JobResult | None:
-    """What a job left; None if its run is gone."""
-    run = _there(client.get_run, run_id)
+    """A job's result; None if its run was deleted."""
+    run = _lookup(client.get_run, run_id)
     return _result(client, run, folder) if run and run.info.lifecycle_stage == "active" else None
 
 
 def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[SweepInfo, list[JobResult]]]:
-    """That of a run; or all of an experiment, with the jobs alone that finished.
+    """The sweep of a run; or all of an experiment, with its finished jobs alone.
 
-    What cannot be read of an experiment is left out, and told.
+    Sweeps of an experiment that cannot be read are skipped with a warning.
     """
-    if run := _there(client.get_run, named):
+    if run := _lookup(client.get_run, named):
         yield _sweep(client, run)
         return
     experiment = client.get_experiment_by_name(named)
     if experiment is None and named.isdigit():
-        experiment = _there(client.get_experiment, named)
+        experiment = _lookup(client.get_experiment, named)
     if experiment is None:
         return
     for run in _search(client, experiment.experiment_id, f"tags.`{ROLE_TAG}` LIKE '%'"):
@@ -116,15 +116,15 @@ def _sweeps(client: "MlflowClient", named: str) -> Iterator[tuple[SweepInfo, lis
         try:
             yield _sweep(client, run)
         except KdsweepError as error:
-            log.warning("a sweep is left out: %s", error)
+            log.warning("skipped a sweep: %s", error)
 
 
 def _is_sweep(run: "Run") -> bool:
     return run.data.tags.get(ROLE_TAG) == "sweep"
 
 
-def _there(get: Callable[[str], Found], identifier: str) -> Found | None:
-    """What MLflow has by an id, None if it has none such."""
+def _lookup(get: Callable[[str], Found], identifier: str) -> Found | None:
+    """What MLflow has under an id; None if it has nothing."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -136,7 +136,7 @@ def _there(get: Callable[[str], Found], identifier: str) -> Found | None:
 
 
 def _sweep(client: "MlflowClient", parent: "Run") -> tuple[SweepInfo, list[JobResult]]:
-    """A parent run with its jobs, in their order; of what was tried twice, what finished."""
+    """A parent run with its jobs, by number; of a job that ran twice, the finished run."""
     with tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
         folder = Path(there)
 
@@ -147,34 +147,34 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[SweepInfo, list[JobRe
             return _job(client, parent, folder)
         sweep = _loaded(SweepInfo, client, parent, SWEEP, folder)
         if sweep is None:
-            raise KdsweepError(f"run {parent.info.run_id} has no {SWEEP}: it was killed when it began")
+            raise KdsweepError(f"run {parent.info.run_id} has no {SWEEP}: it was killed at its start")
         of_sweep = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
         fetched = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
         fetched += pool.map(lambda run_id: _of_run(client, run_id, folder), sweep.earlier)
     results = [each for each in fetched if each]
     for result in results:
-        result.options = result.options or options_of(
-            sweep.config
-        )  # of one that was killed, its tags alone say
+        result.options = result.options or options_of(sweep.config)  # a killed job left only tags
     finished = [result.swept for result in results if not result.error]
     kept = [each for each in results if not each.error or each.swept not in finished]
     return sweep, sorted(kept, key=lambda result: result.number)
 
 
 def _job(client: "MlflowClient", run: "Run", folder: Path) -> tuple[SweepInfo, list[JobResult]]:
-    """A job alone, or one of a sweep, as a sweep of itself."""
+    """A job alone, or one of a sweep, as a sweep of its own."""
     result = _result(client, run, folder)
     if result is None or ROLE_TAG not in run.data.tags:
         why = "is under way" if result is None else "is of another program"
-        raise KdsweepError(f"run {run.info.run_id} {why}, and no sweep's nor a job's that has ended")
+        raise KdsweepError(
+            f"run {run.info.run_id} {why}; give the run of a sweep, or of a job that has ended"
+        )
     parent = run.data.tags.get("mlflow.parentRunId")
-    teller = client.get_run(parent) if parent else run
-    known = _loaded(SweepInfo, client, teller, SWEEP, folder) or SweepInfo("", list(result.swept), 1)
+    owner = client.get_run(parent) if parent else run
+    known = _loaded(SweepInfo, client, owner, SWEEP, folder) or SweepInfo("", list(result.swept), 1)
     return replace(known, run_id=run.info.run_id, jobs=1), [result]
 
 
 def _result(client: "MlflowClient", run: "Run", folder: Path) -> JobResult | None:
-    """What a job left; of one whose process died, what its tags say; None of one under way."""
+    """A job's result; from its tags if its process died; None if it is under way."""
     result = _loaded(JobResult, client, run, RESULT, folder)
     if result or run.info.status in ("RUNNING", "SCHEDULED"):
         return result
@@ -187,23 +187,23 @@ def _result(client: "MlflowClient", run: "Run", folder: Path) -> JobResult | Non
 
 
 def _loaded(kind: type[Loaded], client: "MlflowClient", run: "Run", name: str, folder: Path) -> Loaded | None:
-    """What a run left as an artifact, None if it left none. Raises KdsweepError if it cannot be read."""
-    there = folder / run.info.run_id
-    there.mkdir(exist_ok=True)
+    """A record among a run's artifacts; None if it has none. Raises KdsweepError if it cannot be read."""
+    own = folder / run.info.run_id
+    own.mkdir(exist_ok=True)
     try:
-        client.download_artifacts(run.info.run_id, name, str(there))
+        client.download_artifacts(run.info.run_id, name, str(own))
     except losses():
         if any(artifact.path == name for artifact in client.list_artifacts(run.info.run_id)):
-            raise  # it could not be fetched, which is not the same
+            raise  # it exists and could not be fetched
         return None
     try:
-        return kind.load(there)
+        return kind.load(own)
     except (ValueError, TypeError) as error:
         raise KdsweepError(f"run {run.info.run_id}: its {name} cannot be read ({error})") from error
 
 
 def _search(client: "MlflowClient", experiment: str, which: str, view: int = 1) -> "list[Run]":
-    """Every run, the oldest first; a `view` of MLflow's has those that were deleted, too."""
+    """Every run, the oldest first; another `view` of MLflow's includes deleted runs."""
     runs: list[Run] = []
     oldest = ["attributes.start_time ASC"]
     token: str | None = ""

@@ -1,4 +1,4 @@
-"""One MLflow run, from its begin to its end."""
+"""One MLflow run, from its beginning to its end."""
 
 import json
 import logging
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCK_TAG = "kdsweep.lock"
-KEPT_TAG = "kdsweep.kept."  # and a stage's key: the run has its files among its artifacts
+KEPT_TAG = "kdsweep.kept."  # with a stage's key: the run's artifacts have its files
 ERROR_TAG = "kdsweep.error"
 ROLE_TAG, SWEEP_TAG = "kdsweep.role", "kdsweep.sweep"  # a sweep or a job; what was swept
-CONFIRMS_TAG = "kdsweep.confirms"  # of a job with a fresh seed for the recipe that its sweep chose
+CONFIRMS_TAG = "kdsweep.confirms"  # of a job that confirms its sweep's choice with a fresh seed
 NUMBER_TAG, SWEPT_TAG = "kdsweep.job", "kdsweep.swept"  # a job's number and, as JSON, swept values
 USED_TAG = "kdsweep.stages"  # keys of what a run needs of the store
 SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
-NOTE_WIDTH = 760  # pixels of a picture in a note, which MLflow does not fit to its column
-METRICS_PER_BATCH = 1000  # MLflow takes no more at once
-MOST_CLASSES = 1000  # that are named in the schema of a data set
+NOTE_WIDTH = 760  # pixels of a picture in a note: MLflow does not scale it
+METRICS_PER_BATCH = 1000  # MLflow's limit
+MOST_CLASSES = 1000  # named in the schema of a data set
 
 
 class Run:
-    """One MLflow run as a context: its state is true whatever ends it.
+    """One MLflow run as a context: its state is right however it ends.
 
-    Once it has begun, a tracking server that is lost is said and does not stop the job; should it come back,
-    it gets the metrics that it missed. Without tracker, all calls do nothing.
+    If the tracking server is lost after the start, a warning follows and the job continues; a server that
+    returns gets the metrics that it missed. Without tracker, all calls do nothing.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Run:
     ) -> None:
         self.tracker = tracker
         self.id = ""
-        self._silent_until = 0.0  # after MLflow was lost: when it is asked again
+        self._silent_until = 0.0  # after MLflow was lost: when to ask it again
         self._metrics: list[tuple[str, float, int, int]] = []
         self._monitor: SystemMetricsMonitor | None = None
-        self._seen: set[tuple[str, int]] = set()  # roles and epochs that are logged
+        self._seen: set[tuple[str, int]] = set()  # logged roles and epochs
         self._flushed = time.monotonic()
         if tracker:
             self._begin(tracker, name, params or {}, tags or {})
@@ -69,7 +69,7 @@ class Run:
         from mlflow.entities import Param
 
         self.client = tracker.client
-        self._alive = Alive(tracker.locks, "run")  # before the run is there, so that it is never without
+        self._alive = Alive(tracker.locks, "run")  # before the run exists, so that it always has one
         tags = {**tags, LOCK_TAG: self._alive.text}
         named = [Param(re.sub(r"[^\w\-. :/]", "_", key), str(value)) for key, value in params.items()]
         try:
@@ -78,8 +78,8 @@ class Run:
                 self.id = run.info.run_id
                 self.client.log_batch(self.id, params=named)
             self._monitor = monitor(self.id, tracker.uri)
-        except Exception:
-            self.end("FAILED", "MLflow did not take the params")
+        except Exception:  # any error: the run must not stay RUNNING
+            self.end("FAILED", "MLflow refused the params")
             raise
 
     def __enter__(self) -> Self:
@@ -104,30 +104,35 @@ class Run:
         if why:
             self._try(lambda: self.client.set_tag(self.id, ERROR_TAG, why[:5000]))
         if self.id and not self._try(lambda: self.client.set_terminated(self.id, status)):
-            self._alive.file.with_suffix(".status").write_text(status)  # for whoever finds the run dead
+            self._alive.file.with_suffix(".status").write_text(
+                status
+            )  # for the process that finds the run dead
         if self._monitor:
             self._monitor.finish()
         self._alive.end()
 
     def close_dead_siblings(self) -> None:
-        """Close the runs of workers that were killed, here or, being children of this run, elsewhere."""
+        """Close the runs of killed workers: all on this machine, those of this sweep on others."""
         tracker = self.tracker
         if tracker is not None:
             self._try(tracker.close_dead_runs)
             self._try(lambda: tracker.close_children(self.id))
 
     def ask_again(self) -> None:
-        """Forget that MLflow was lost."""
+        """Ask MLflow again, though it was lost."""
         self._silent_until = 0.0
 
     def show(self, event: Event) -> None:
-        """Per-epoch metrics: the student's under their own names, other roles' under `<role>/…`."""
+        """Log an epoch's metrics: the student's under plain names, other roles' under `<role>/…`."""
         match event:
             case EpochEnded():
                 self._epoch(event.role, event.epoch, event.metrics)
             case StageFinished():
                 for epoch, metrics in enumerate(event.history, start=1):
-                    if (event.role, epoch) not in self._seen:  # trained by another job, or before a kill
+                    if (
+                        event.role,
+                        epoch,
+                    ) not in self._seen:  # another job trained it, or this one before a kill
                         self._epoch(event.role, epoch, metrics)
         if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self.flush()
@@ -151,14 +156,14 @@ class Run:
             del self._metrics[: len(part)]
 
     def tag(self, **tags: str) -> None:
-        """Set tags, kdsweep.<name> each."""
+        """Set tags named kdsweep.<name>."""
         from mlflow.entities import RunTag
 
         named = [RunTag(f"kdsweep.{name}", value) for name, value in tags.items()]
         self._try(lambda: self.client.log_batch(self.id, tags=named))
 
     def note(self, text: str, picture: Path) -> None:
-        """What MLflow's pages show of the run first: Markdown and, small enough for them, a picture."""
+        """Set the note on the run's page in MLflow: Markdown and a small picture."""
         from PIL import Image
 
         if picture.exists():
@@ -171,7 +176,7 @@ class Run:
         self._try(lambda: self.client.set_tag(self.id, "mlflow.note.content", text))
 
     def input(self, described: Mapping[str, Any], source: str) -> None:
-        """The data set that the run was given, as its result describes it."""
+        """Log the data set of the run, as its result describes it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         digest = f"{described['fingerprint'][:16]}-{described['test_fingerprint'][:16]}"
@@ -191,28 +196,30 @@ class Run:
         self._try(lambda: self.client.log_artifact(self.id, str(file), folder))
 
     def fetch(self, key: str, folder: Path) -> bool:
-        """Whether a run, of another machine perhaps, had kept the stage and its files are in `folder`."""
+        """Fetch into `folder` a stage that a run, perhaps elsewhere, has kept; return whether that worked."""
         if self.tracker is None or not self.id:
             return False
         try:
             run_id = self.tracker.run_that_kept(key)
             if run_id is None:
                 return False
-            with tempfile.TemporaryDirectory() as there:
-                fetched = Path(self.client.download_artifacts(run_id, kept_folder(key), there))
+            with tempfile.TemporaryDirectory() as temporary:
+                fetched = Path(self.client.download_artifacts(run_id, kept_folder(key), temporary))
                 shutil.copytree(fetched, folder, dirs_exist_ok=True)
         except losses() as error:
-            log.warning("stage %s cannot be had from MLflow, it is trained here: %s", key[:8], reason(error))
+            log.warning(
+                "stage %s could not be fetched from MLflow and is trained here: %s", key[:8], reason(error)
+            )
             return False
         return True
 
     def keep(self, key: str, entry: Path) -> None:
-        """Log the files of a stage, then the tag by which `fetch` finds them."""
+        """Log the files of a stage, then the tag that `fetch` looks for."""
         if self._try(lambda: self.client.log_artifacts(self.id, str(entry), kept_folder(key))):
             self._try(lambda: self.client.set_tag(self.id, f"{KEPT_TAG}{key}", "true"))
 
     def _try(self, call: Callable[[], Any]) -> bool:
-        """Whether MLflow took it."""
+        """Make a call; return whether MLflow accepted it."""
         if not self.id or time.monotonic() < self._silent_until:
             return False
         try:
@@ -220,7 +227,7 @@ class Run:
                 call()
         except losses(KdsweepError) as error:
             self._silent_until = time.monotonic() + SECONDS_BEFORE_ASKING_AGAIN
-            log.warning("MLflow is lost, the job goes on without it: %s", reason(error))
+            log.warning("MLflow does not answer, the job continues without it: %s", reason(error))
             return False
         return True
 

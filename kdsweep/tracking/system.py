@@ -1,4 +1,4 @@
-"""What a machine is busy with, beside the runs that keep it busy."""
+"""The load of the machine, logged with the runs that cause it."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def monitor(run_id: str, uri: str) -> "SystemMetricsMonitor | None":
-    """MLflow's monitor of the machine, begun for a run if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is true."""
+    """MLflow's monitor of the machine, started for a run if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is true."""
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
     if not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():

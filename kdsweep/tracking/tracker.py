@@ -1,4 +1,4 @@
-"""The experiment that runs belong to, and what dead processes left in it."""
+"""The experiment of the runs, and the runs of dead processes in it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,11 @@ from kdsweep.tracking.client import answering, connect, import_mlflow
 from kdsweep.tracking.database import database_file, database_lock, place_database
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 
-ENDS = ("FINISHED", "FAILED", "KILLED")  # of a run; a process that was killed while it told of it left none
+ENDS = (
+    "FINISHED",
+    "FAILED",
+    "KILLED",
+)  # of a run; a file cut by a kill has none of these
 
 
 class Tracker:
@@ -27,7 +31,7 @@ class Tracker:
         place_database(self.uri)
         file = database_file(self.uri)
         lock = database_lock(file) if file else FileLock(self.locks / "database.lock")
-        with answering(self.uri), lock:  # or processes would race on its migrations
+        with answering(self.uri), lock:  # else processes would race on its migrations
             self._open(config.experiment)
 
     @uninterrupted()
@@ -43,9 +47,9 @@ class Tracker:
 
     @uninterrupted()
     def close_dead_runs(self) -> None:
-        """Close what a dead process of this machine left RUNNING: a living one holds its run's lock.
+        """Close the runs that dead processes of this machine left RUNNING: a living one holds its run's lock.
 
-        It was KILLED, unless it only could not tell MLflow how it ended.
+        They were KILLED, unless a process wrote another end that MLflow did not get.
         Raises KdsweepError if MLflow does not answer.
         """
         with answering(self.uri):
@@ -56,21 +60,21 @@ class Tracker:
                     self._close(run.info.run_id, lock)
 
     def run_that_kept(self, key: str) -> str | None:
-        """A run among whose artifacts are the files of a stage, whichever experiment it belongs to."""
+        """A run, in any experiment, whose artifacts have the files of a stage."""
         experiments = [each.experiment_id for each in self.client.search_experiments()]
         found = self.client.search_runs(experiments, f"tags.`{KEPT_TAG}{key}` = 'true'", max_results=1)
         return found[0].info.run_id if found else None
 
     def kept(self, keys: Iterable[str]) -> set[str]:
-        """Those of stages that a run has kept. Raises KdsweepError if MLflow does not answer."""
+        """The stages that any run has kept. Raises KdsweepError if MLflow does not answer."""
         with answering(self.uri):
             return {key for key in keys if self.run_that_kept(key)}
 
     @uninterrupted()
     def close_children(self, parent: str) -> None:
-        """Close what a sweep whose jobs have all ended left RUNNING on other machines.
+        """Close the runs that a sweep whose jobs have all ended left RUNNING on other machines.
 
-        Whether a lock is held there cannot be told here, so nobody else may call a run of theirs dead.
+        Locks of other machines cannot be checked here, so only their sweep may call their runs dead.
         """
         left = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
         for run in self.client.search_runs([self.experiment_id], left):
@@ -79,11 +83,11 @@ class Tracker:
                 self._close(run.info.run_id, Path(lock))
 
     def _close(self, run_id: str, lock: Path) -> None:
-        """With its lock in hand, so that a run which ended meanwhile is not told another end."""
-        told = lock.with_suffix(".status")
-        status = told.read_bytes().decode(errors="replace") if told.exists() else ""
+        """Close a run while holding its lock, so that a run that ended meanwhile keeps its end."""
+        file = lock.with_suffix(".status")
+        status = file.read_bytes().decode(errors="replace") if file.exists() else ""
         with answering(self.uri):
             if self.client.get_run(run_id).info.status == "RUNNING":
                 self.client.set_terminated(run_id, status if status in ENDS else "KILLED")
-        told.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         lock.unlink(missing_ok=True)

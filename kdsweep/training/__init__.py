@@ -1,1 +1,1 @@
-"""Training a stage and evaluating what it gave. Knows nothing of tracking: it yields events."""
+"""Train and evaluate a stage. It reports by events and knows nothing of tracking."""

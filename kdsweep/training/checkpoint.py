@@ -1,6 +1,6 @@
-"""What a training needs to go on after it was killed, written between epochs.
+"""What a training needs to resume after it was killed, written between epochs.
 
-A checksum of all that is read says whether it is what was written; whatever is wrong, training starts anew.
+A checksum over everything shows whether a checkpoint is intact; if anything is wrong, training starts anew.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class Progress:
     seconds: float = 0.0
 
     def record(self, metrics: dict[str, float], monitor: str, seconds: float) -> bool:
-        """Count an epoch; whether it is the best so far. Equal accuracies are told apart by cross-entropy."""
+        """Count an epoch; return whether it is the best so far. Cross-entropy breaks ties of accuracy."""
         score = [-metrics["val/cross_entropy" if monitor == "val/accuracy" else monitor]]
         if monitor == "val/accuracy":
             score.insert(0, metrics["val/accuracy"])
@@ -51,7 +51,7 @@ class Progress:
         return better
 
     def begin(self, phase: int, epochs: int) -> bool:
-        """Come to a phase of so many epochs; whether there is anything left to do in it."""
+        """Enter a phase of so many epochs; return whether any of it is left to train."""
         if phase > self.phase:
             self.phase, self.phase_start = phase, self.epoch
         return phase == self.phase and epochs > 0
@@ -61,7 +61,7 @@ class Progress:
         return self.epoch - self.phase_start
 
     def exhausted(self, patience: int | None) -> bool:
-        """Whether `patience` epochs of this phase have passed without a better one."""
+        """Whether `patience` epochs of this phase have passed without improvement."""
         since = self.epoch - max(self.best_epoch, self.phase_start)
         return patience is not None and since >= patience
 
@@ -86,9 +86,9 @@ class Checkpoint:
         return self._best
 
     def save(self, progress: Progress, optimizer: torch.optim.Optimizer, better: bool) -> None:
-        """With `better`, the weights of now are the best; replace the checkpoint in one step if it is due."""
+        """With `better`, the weights are the best so far; replace the checkpoint in one step if it is due."""
         weights = _contiguous(self.network.state_dict())
-        if better:  # into the same memory every time, which is faster than into new
+        if better:  # copying into the same memory is faster than allocating
             self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in weights.items()}
             for name, tensor in weights.items():
                 self._best[name].copy_(tensor)
@@ -110,30 +110,30 @@ class Checkpoint:
         }
         new = self.file.with_suffix(".new")
         try:
-            told = json.dumps(asdict(progress))
-            save_file(tensors, new, metadata={"progress": told, "sha256": _checksum(told, tensors)})
+            text = json.dumps(asdict(progress))
+            save_file(tensors, new, metadata={"progress": text, "sha256": _checksum(text, tensors)})
             share(new)
-        except Exception:  # half of it would keep a full disk full
+        except BaseException:  # whatever the reason, half a file would keep a full disk full
             new.unlink(missing_ok=True)
             raise
         new.replace(self.file)
 
     def load(self) -> Progress:
-        """Put everything but the optimizer back as after the last epoch; or a fresh Progress.
+        """Restore everything but the optimizer as after the last epoch; without a checkpoint, a new Progress.
 
-        The folder of the checkpoints is there afterwards.
+        The folder of the checkpoint exists afterwards.
         """
         folder = self.file.parent
         if not exists(folder) or (folder.is_dir() and not exists(self.file)):
             folder.mkdir(parents=True, exist_ok=True)
             return Progress()
         try:
-            told, tensors = _read(self.file)
-            progress = Progress(**json.loads(told))
+            text, tensors = _read(self.file)
+            progress = Progress(**json.loads(text))
             for part, module in (("network", self.network), ("loss", self.loss)):
                 if _shapes(_part(part, tensors)) != _shapes(module.state_dict()):
-                    raise ValueError(f"of another {part}: a library's version may be another")
-        except Exception as error:  # whatever a damaged file leads its reader to
+                    raise ValueError(f"belongs to another {part}; a library may have another version")
+        except Exception as error:  # a damaged file may raise anything in its reader
             log.warning("checkpoint %s cannot be used (%s); training starts anew", self.file, error)
             discard(self.file if folder.is_dir() else folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -145,13 +145,13 @@ class Checkpoint:
         return progress
 
     def restore(self, optimizer: torch.optim.Optimizer) -> None:
-        """Put the memory of the phase under way back into its optimizer; a later phase begins with none."""
+        """Restore the optimizer's memory in the phase under way; a later phase begins without."""
         restore_optimizer(optimizer, self._optimizer)
         self._optimizer = {}
 
 
 def _read(file: Path) -> tuple[str, dict[str, Tensor]]:
-    """The progress, as JSON, and the tensors of a checkpoint. Raises ValueError if it is not as written."""
+    """The progress, as JSON, and the tensors of a checkpoint. Raises ValueError if the checksum is wrong."""
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata() or {}
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
@@ -164,9 +164,9 @@ def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Si
     return {name: (tensor.dtype, tensor.shape) for name, tensor in weights.items()}
 
 
-def _checksum(told: str, tensors: dict[str, Tensor]) -> str:
-    """Of the progress, and of each tensor's name, type, shape and content."""
-    digest = hashlib.sha256(told.encode())
+def _checksum(progress: str, tensors: dict[str, Tensor]) -> str:
+    """The digest of the progress, and of each tensor's name, type, shape and content."""
+    digest = hashlib.sha256(progress.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -174,7 +174,7 @@ def _checksum(told: str, tensors: dict[str, Tensor]) -> str:
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors takes them: contiguous, and tied weights as copies."""
+    """The tensors as safetensors takes them: contiguous, and tied weights as copies."""
     plain: dict[str, Tensor] = {}
     seen = set()
     for name, tensor in tensors.items():

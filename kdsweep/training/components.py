@@ -1,4 +1,4 @@
-"""What the optimizer or the schedule of a recipe comes to; every mistake in it is a ConfigError."""
+"""Call the optimizer and the schedule of a recipe; every mistake in them is a ConfigError."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,21 +12,21 @@ from kdsweep.networks.build import one_line
 
 Component = Mapping[str, Any]
 
-HYDRAS = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")  # no options
+HYDRAS = ("_target_", "_convert_", "_recursive_", "_partial_", "_args_")  # keys of Hydra's, not options
 
 
 def located(section: str, component: Component) -> Callable[..., Any]:
-    """What a component calls. Raises ConfigError if it is not to be found."""
-    made: Callable[..., Any] = _partial(section, {"_target_": component["_target_"]}).func
-    return made
+    """The callable of a component. Raises ConfigError if it cannot be found."""
+    function: Callable[..., Any] = _partial(section, {"_target_": component["_target_"]}).func
+    return function
 
 
 def called(section: str, component: Component, *given: Any, **more: Any) -> Any:
-    """What a component gives. Raises ConfigError if it is not to be found or refuses what it is given."""
+    """Call a component. Raises ConfigError if it cannot be found or refuses its arguments."""
     make = _partial(section, {key: value for key, value in component.items() if key != SOURCE})
     try:
         return make(*given, **more)
-    except Exception as error:
+    except Exception as error:  # components run any code, the user's too
         raise wrong(section, component, one_line(error)) from error
 
 
@@ -44,8 +44,8 @@ def _partial(section: str, component: Component) -> Any:
         return instantiate(
             {**component, "_partial_": True},
             _convert_="all",
-            # a user's config may name any code of theirs: it is trusted like that code
+            # a config may name any code of the user's, and is trusted as that code is
             _execution_whitelist_=UNSAFE_DISABLE_EXECUTION_CHECKS,
         )
-    except Exception as error:
+    except Exception as error:  # importing runs any code, the user's too
         raise wrong(section, component, one_line(error.__cause__ or error)) from error

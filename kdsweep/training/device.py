@@ -1,4 +1,4 @@
-"""Which device a job computes on. It imports torch only where it must."""
+"""Which device a job computes on. This module imports torch only if necessary."""
 
 import ctypes
 from functools import cache
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def uses_cuda(hardware: Hardware) -> bool:
-    """Whether jobs compute on a CUDA GPU; torch is asked only on a machine that has the driver of one."""
+    """Whether jobs compute on a CUDA GPU; torch is asked only on a machine with a GPU driver."""
     if hardware.device_type is not None:
         return hardware.device_type == "cuda"
     return _has_driver() and _torch_finds_a_gpu()
 
 
 def resolve(hardware: Hardware) -> "torch.device":
-    """The device that the config asks for. Raises ConfigError if this machine has none such."""
+    """The device that the config asks for. Raises ConfigError if this machine lacks it."""
     import torch
 
     if not uses_cuda(hardware):
@@ -29,14 +29,14 @@ def resolve(hardware: Hardware) -> "torch.device":
     if (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"hardware.device={hardware.device}: {torch.cuda.device_count()} CUDA GPUs are visible here; "
-            "take hardware=cpu, or hardware=auto for whatever there is"
+            "take hardware=cpu, or hardware=auto for any device"
         )
     return device
 
 
 @cache
 def _has_driver() -> bool:
-    """Whether there is NVIDIA's driver, by the library that torch looks for, or AMD's."""
+    """Whether a driver of NVIDIA, whose library torch looks for, or of AMD is installed."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:

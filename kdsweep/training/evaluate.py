@@ -1,7 +1,7 @@
 """The figures of a network on the test split, from its stored logits.
 
-Those that are no mean over images are computed on resamples of the test images as well, the same for all
-networks of one test split: a report takes their uncertainty from them, over seeds too.
+Figures that are no mean over images are computed on resamples of the test images too, the same for all
+networks of one test split: reports derive their uncertainty from them, over seeds too.
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,25 @@ from kdsweep.results.packed import pack_bits, pack_floats
 
 CALIBRATION_BINS = 15
 RESAMPLES = 100  # enough for a standard error: its own error is 7 %
-MOST_WORK = 10**9  # images × classes × resamples; of more there are fewer resamples
+MOST_WORK = 10**9  # images × classes × resamples; beyond, fewer resamples are drawn
 FEWEST_RESAMPLES = 50
 
 
 def evaluate(
     logits: Tensor, labels: Tensor, teacher: Tensor | None, classes: Sequence[str], positive: int | None
 ) -> Evaluation:
-    """Figures of logits [N, C] against labels [N]; agreement with the teacher's logits, if there are any.
+    """Figures of logits [N, C] against labels [N]; agreement with the teacher's logits, if any.
 
-    F1 is that of the `positive` one of two classes; macro F1 the mean over the classes that occur or are
-    predicted. ROC AUC ranks by log-odds: of two classes those of the positive one, of more one class
-    against the rest, averaged over the classes that occur. The calibration error is the expected one of 15
-    equal bins of confidence (Guo et al. 2017, arXiv:1706.04599). A class's accuracy is the share
-    of its images found.
+    F1 belongs to the `positive` one of two classes; macro F1 is the mean over the classes that occur or are
+    predicted. ROC AUC ranks by log-odds: of two classes by the positive one's, of more by each class against
+    the rest, averaged over the classes that occur. The calibration error is the expected one with 15 equal
+    bins of confidence (Guo et al. 2017, arXiv:1706.04599). A class's accuracy is its recall.
     """
     count, logits = len(classes), logits.double()
     predicted = logits.argmax(dim=1)
     right = predicted.eq(labels)
     confusion = (labels * count + predicted).bincount(minlength=count**2).view(count, count)
-    found = confusion.diag() / confusion.sum(dim=1)
+    recall = confusion.diag() / confusion.sum(dim=1)
     weights = _resamples(len(labels), count)
     calibration = _calibration(logits, right, weights)
     f1 = _f1(predicted, labels, count, weights)
@@ -48,7 +47,7 @@ def evaluate(
     if positive is not None:
         measured["f1"] = f1[positive].nan_to_num()
     firsts = {name: None if each is None else each[0].item() for name, each in measured.items()}
-    shares = {name: share.item() for name, share in zip(classes, found, strict=True) if not share.isnan()}
+    shares = {name: share.item() for name, share in zip(classes, recall, strict=True) if not share.isnan()}
     agreement = None if teacher is None else predicted.eq(teacher.argmax(dim=1)).double().mean().item()
     return Evaluation(
         accuracy=right.double().mean().item(),
@@ -68,7 +67,7 @@ def evaluate(
 
 @lru_cache(maxsize=4)
 def _resamples(images: int, classes: int) -> Tensor:
-    """How often each image counts, float32 [N, 1 + B]: once, then as drawn B times with replacement."""
+    """The weight of each image, float32 [N, 1 + B]: 1, then its count in each of B draws with replacement."""
     resamples = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_WORK // (images * classes)))
     generator = torch.Generator().manual_seed(images)
     drawn = torch.randint(images, (resamples, images), generator=generator)
@@ -90,9 +89,9 @@ def _f1(predicted: Tensor, labels: Tensor, classes: int, weights: Tensor) -> Ten
 
 
 def _auroc(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
-    """[1 + B], the mean over the classes that occur; None with less than two of these.
+    """[1 + B], the mean over the classes that occur; None if fewer than two do.
 
-    Probabilities would saturate at 1, and what ties there cannot be ranked; log-odds do not.
+    Log-odds do not saturate; probabilities would at 1, where ties cannot be ranked.
     """
     present = labels.unique().tolist()
     if len(present) < 2:
@@ -107,7 +106,7 @@ def _auroc(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor | None:
 
 
 def _area(scores: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
-    """The share of pairs (positive, negative) that the scores [N] put in order, ties as half; [1 + B]."""
+    """The share of pairs (positive, negative) that the scores [N] order rightly, ties as half; [1 + B]."""
     negatives, order = scores[~positive].sort()
     below = weights.new_zeros(len(order) + 1, weights.shape[1])
     others = (~positive).nonzero().squeeze(1)[order]
@@ -119,7 +118,7 @@ def _area(scores: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
 
 
 def _calibration(logits: Tensor, right: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per bin of confidence, from below, [15, 1 + B] each: images, the sum of their confidences, those right.
+    """Per bin of confidence, ascending, [15, 1 + B] each: images, the sum of confidences, right images.
 
     A confidence of exactly 1 belongs to the last bin.
     """

@@ -26,13 +26,13 @@ from kdsweep.training.frozen import train as set_train
 from kdsweep.training.network import Batches, Inputs, features, logits, place, selection_metrics
 from kdsweep.training.optimizers import make_optimizer, make_schedule
 
-# What each teacher says of the images at these indices: stored, or its network's on the same batch.
+# Each teacher's outputs for the images at these indices: stored, or its network's on the same batch.
 Teaching = Callable[[Tensor, Tensor], Sequence[Outputs]]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Chosen weights and how they came about; `history` has one mapping of metrics per epoch."""
+    """The chosen weights and their training; `history` has one mapping of metrics per epoch."""
 
     weights: dict[str, Tensor]
     history: list[dict[str, float]]
@@ -49,12 +49,12 @@ def fit(
     on_epoch: Callable[[int, dict[str, float], float], None],
     initial: Path | None = None,
 ) -> Fitted:
-    """Train `stage`, going on from the checkpoint in `unfinished` if there is one.
+    """Train `stage`, resuming from the checkpoint in `unfinished` if there is one.
 
-    The seed gives initial weights, unless they are in the file `initial`, and, derived for each epoch, batch
-    order, augmentation, dropout and what terms draw; on one machine, with one number of threads, the CPU
-    gives the same weights bit for bit, interrupted or not. Raises TrainingError if the loss is no longer a
-    number, ConfigError for terms or taps that do not fit.
+    The seed determines the initial weights, unless the file `initial` has them, and, derived for each epoch,
+    batch order, augmentation, dropout and what terms draw; on one machine, with one number of threads, the
+    CPU gives the same weights bit for bit, interrupted or not. Raises TrainingError if the loss is no longer
+    a number, ConfigError for terms or taps that do not fit.
     """
     recipe = stage.training
     with _own_randomness(device):
@@ -100,7 +100,7 @@ def fit(
                 checkpoint.save(progress, optimizer, better)
                 on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
-        if not progress.history:  # nothing was to be trained: the weights are as they were given
+        if not progress.history:  # without training the weights stay as in their file
             figures = selection_metrics(logits(network, val), val.labels)
             if not all(map(math.isfinite, figures.values())):
                 raise TrainingError("its weights give outputs that are NaN or infinity")
@@ -111,7 +111,7 @@ def fit(
 
 
 def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, classes: int) -> Loss:
-    """The stage's loss, its adapters made for what student and teachers give for two images."""
+    """The stage's loss; the outputs of student and teachers for two images shape its adapters."""
     images, indices = train.first(), torch.arange(2, device=train.labels.device) % len(train.labels)
 
     @cache
@@ -125,8 +125,7 @@ def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, clas
 
 @dataclass(frozen=True)
 class _Learner:
-    """What is run in every epoch: the network on images or, its frozen front being run once, the rest on
-    features."""
+    """What runs in every epoch: the network on images or, behind a frozen front, the rest on features."""
 
     student: Tapped
     train: Batches
@@ -134,17 +133,17 @@ class _Learner:
 
 
 def _learner(stage: Stage, phase: Phase, student: Tapped, train: Inputs, val: Inputs) -> _Learner:
-    halves = None if student.places else cut(student.network)  # a tap may be in front of the cut
+    halves = None if student.places else cut(student.network)  # a tap may lie before the cut
     if halves is None or Augment.model_validate(stage.data["augment"]).random:
         return _Learner(student, train, val)
     front, rest = halves
-    seen, checked = features(front, train), features(front, val)
-    return _Learner(Tapped(rest), seen, checked) if seen and checked else _Learner(student, train, val)
+    learned, checked = features(front, train), features(front, val)
+    return _Learner(Tapped(rest), learned, checked) if learned and checked else _Learner(student, train, val)
 
 
 @contextlib.contextmanager
 def _own_randomness(device: torch.device) -> Iterator[None]:
-    """The global generators are put back for whoever used them before."""
+    """Restore the global generators at the end, for the code that used them before."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
@@ -157,7 +156,8 @@ def _step(
     teaching: Teaching,
     epoch: int,
 ) -> Callable[[Tensor], dict[str, Tensor]]:
-    """One update from the images at the given indices; it returns the batch's figures, summed over images."""
+    """A function that makes one update from the images at its indices and returns the batch's figures, summed
+    over images."""
     recipe = Augment.model_validate(stage.data["augment"])
     labels, device = learner.train.labels, learner.train.labels.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.training.mixed_precision)
@@ -190,15 +190,14 @@ def _step(
 
 
 def _batches(stage: Stage, count: int, epoch: int) -> list[Tensor]:
-    """The indices of an epoch in an order of its own, without a last batch of one, from which BatchNorm
-    cannot learn."""
+    """The indices of an epoch in its own order, without a last batch of one, which BatchNorm cannot use."""
     order = torch.Generator().manual_seed(derive(stage.seed, epoch, "order"))
     batches = list(torch.randperm(count, generator=order).split(stage.training.batch_size))
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
 
 
 def _epoch(step: Callable[[Tensor], dict[str, Tensor]], batches: list[Tensor]) -> dict[str, float]:
-    """Train on every batch; the figures per image. They are summed on the device, which is not waited for."""
+    """Train on every batch; return the figures per image. Summing on the device avoids waiting for it."""
     totals: dict[str, Tensor] = {}
     for batch in batches:
         for name, figure in step(batch).items():
@@ -208,6 +207,6 @@ def _epoch(step: Callable[[Tensor], dict[str, Tensor]], batches: list[Tensor]) -
 
 
 def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as they are stored: on the CPU, contiguous, no two sharing memory."""
+    """Weights for the store: on the CPU, contiguous, without shared memory."""
     return {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in weights.items()}  # fmt: skip

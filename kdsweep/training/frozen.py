@@ -1,4 +1,4 @@
-"""Training a part of a network: what is frozen learns nothing and stays in eval mode."""
+"""Train a part of a network: frozen parts learn nothing and stay in eval mode."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from kdsweep.networks.parts import head_of, is_sequence, layers
 
 
 def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Parameter]) -> None:
-    """Of the `learnable`, let only `trainable` learn: "all", "head", or a number of last layers."""
+    """Let only `trainable` of the `learnable` parameters learn: "all", "head", or a number of last layers."""
     parts: Sequence[nn.Module] = [network]
     if trainable != "all":
         parts = [head_of(network)] if trainable == "head" else layers(network)[-int(trainable) :]
@@ -19,7 +19,7 @@ def freeze(network: nn.Module, trainable: int | str, learnable: Sequence[nn.Para
 
 
 def train(network: nn.Module) -> None:
-    """Train mode, but eval mode for what is frozen: no statistics that move and, in front, no dropout."""
+    """Train mode, but eval mode for frozen parts: their statistics stay, and their front has no dropout."""
     network.train()
     modules = list(network.modules())
     front = _front(modules, recurse=False)
@@ -31,10 +31,10 @@ def train(network: nn.Module) -> None:
 
 
 def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The front that is frozen and the rest: of a backbone of which the head alone learns, or of a network
-    that runs its children in sequence.
+    """The frozen front and the rest of a backbone whose head alone learns, or of a network that runs its
+    children in sequence.
 
-    Pooling and the like after the last frozen layer are of the front as well, but for dropout.
+    Layers without parameters after the last frozen one belong to the front too, except dropout.
     """
     if isinstance(network, Backbone):
         return _cut_backbone(network)
@@ -51,7 +51,7 @@ def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
 
 def _in_sequence(network: nn.Sequential) -> Iterator[nn.Module]:
     """The modules that run one after the other, through nested sequences."""
-    for child in network:  # not children(), which leaves out what occurs twice
+    for child in network:  # children() would skip a module that occurs twice
         if is_sequence(child):
             yield from _in_sequence(child)  # type: ignore[arg-type]
         else:
@@ -70,7 +70,7 @@ def _cut_backbone(network: Backbone) -> tuple[nn.Module, nn.Module] | None:
 
 
 def _front(modules: Sequence[nn.Module], recurse: bool) -> int:
-    """How many of the modules, in order, go up to the last frozen one before the first that learns."""
+    """How many modules lead up to the last frozen one before the first that learns."""
     end = 0
     for i, module in enumerate(modules, start=1):
         parameters = list(module.parameters(recurse))
@@ -86,5 +86,5 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _drops(module: nn.Module) -> bool:
-    """Whether it is or holds one of torch's dropouts."""
+    """Whether it is or contains one of torch's dropouts."""
     return any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())

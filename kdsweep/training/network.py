@@ -11,14 +11,14 @@ from kdsweep.config import Augment
 from kdsweep.data.augment import augment
 from kdsweep.data.dataset import Dataset, Split
 
-EVALUATION_BATCH = 128  # small, for a network may make its images larger
-EVALUATION_PIXELS = 2**21  # of a batch: large images come in smaller batches
-FEATURES_LIMIT = 2**31  # bytes; a frozen front whose outputs are larger is run every epoch
-ON_DEVICE = 2**31  # bytes; a larger split stays where it is and goes to the device batch by batch
+EVALUATION_BATCH = 128  # small, since a network may enlarge its images
+EVALUATION_PIXELS = 2**21  # of a batch: large images get smaller batches
+FEATURES_LIMIT = 2**31  # bytes; a frozen front with larger outputs runs in every epoch
+ON_DEVICE = 2**31  # bytes; a larger split moves to the device batch by batch
 
 
 class Batches(Protocol):
-    """What a network is trained on and evaluated with: labels [N], and inputs by their indices."""
+    """The input of training and evaluation: labels [N], and inputs by index."""
 
     labels: Tensor
     evaluation_batch: int
@@ -27,7 +27,7 @@ class Batches(Protocol):
 
 
 class Inputs:
-    """Images and labels of a split, turned into what a network takes batch by batch on the device."""
+    """Images and labels of a split, normalised batch by batch on the device."""
 
     def __init__(self, split: Split, dataset: Dataset, device: torch.device) -> None:
         self.device = device
@@ -38,7 +38,7 @@ class Inputs:
             self._images = torch.tensor(split.images, device=device)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the memory map cannot be written: nobody does
+                warnings.simplefilter("ignore")  # the memory map is read-only, and never written
                 self._images = torch.from_numpy(split.source)
             self._rows = torch.tensor(split.rows)
         self.evaluation_batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
@@ -51,11 +51,11 @@ class Inputs:
         return self._normalized(self._raw(indices))
 
     def first(self) -> Tensor:
-        """Two images, to try a network on; one twice if there is no other."""
+        """Two images to try a network on; one image twice if it is alone."""
         return self.batch(torch.arange(2, device=self.device) % len(self.labels))
 
     def augmented(self, indices: Tensor, recipe: Augment, generator: torch.Generator) -> Tensor:
-        """As `batch`, from images changed at random."""
+        """As `batch`, with random augmentation."""
         return self._normalized(augment(self._raw(indices), recipe, generator))
 
     def _raw(self, indices: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Inputs:
 
 
 class Features:
-    """What the frozen front of a network makes of a split [N, …], in place of the images."""
+    """The outputs of a network's frozen front over a split [N, …], in place of images."""
 
     def __init__(self, outputs: Tensor, labels: Tensor) -> None:
         self.labels, self.evaluation_batch = labels, EVALUATION_BATCH
@@ -80,7 +80,7 @@ class Features:
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network` on the device; channels last, in which pooling on the CPU is up to 15 times faster."""
+    """`network` on the device; channels last makes pooling on the CPU up to 15 times faster."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -91,7 +91,7 @@ def logits(network: nn.Module, inputs: Batches) -> Tensor:
 
 @torch.no_grad()
 def over_split(function: Callable[[Tensor], Tensor], inputs: Batches) -> Tensor:
-    """What a function gives for the images of a split, float32 [N, …], batch by batch."""
+    """The outputs of a function over a split, float32 [N, …], batch by batch."""
     indices = torch.arange(len(inputs.labels), device=inputs.labels.device)
     return torch.cat(
         [function(inputs.batch(part)).float() for part in indices.split(inputs.evaluation_batch)]
@@ -100,7 +100,7 @@ def over_split(function: Callable[[Tensor], Tensor], inputs: Batches) -> Tensor:
 
 @torch.no_grad()
 def features(front: nn.Module, inputs: Batches) -> Features | None:
-    """The outputs of a frozen front over a split; None if they would fill too much memory."""
+    """The outputs of a frozen front over a split; None if they need too much memory."""
     front.eval()
     one = front(inputs.batch(torch.zeros(1, dtype=torch.int64, device=inputs.labels.device)))
     if one.numel() * one.element_size() * len(inputs.labels) > FEATURES_LIMIT:
@@ -109,7 +109,7 @@ def features(front: nn.Module, inputs: Batches) -> Features | None:
 
 
 def selection_metrics(outputs: Tensor, labels: Tensor) -> dict[str, float]:
-    """What selection looks at: accuracy and cross-entropy of logits [N, C] on the validation split."""
+    """The figures of selection: accuracy and cross-entropy of logits [N, C] on the validation split."""
     loss = nn.functional.cross_entropy(outputs, labels)
     accuracy = outputs.argmax(dim=1).eq(labels).double().mean()
     return {"val/accuracy": accuracy.item(), "val/cross_entropy": loss.item()}

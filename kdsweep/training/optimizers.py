@@ -1,4 +1,4 @@
-"""The optimizer and the schedule of a training recipe: callables by import path, torch's or anybody's."""
+"""The optimizer and the schedule of a training recipe: callables by import path, torch's or others."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from kdsweep.config import EPOCHS, Training
 from kdsweep.training.components import called, located, options_of, wrong
 
 FUSED = (optim.Adam, optim.AdamW, optim.SGD)  # on every device
-WAYS = {"fused", "foreach", "differentiable"}  # of stepping; a recipe may choose another than fused
-RATES = ("lr", "initial_lr")  # of a group, which a replayed schedule sets
-NUMBER = ":number"  # ends the name of a number that is kept as a tensor
+WAYS = {"fused", "foreach", "differentiable"}  # of stepping, which a recipe may choose instead of fused
+RATES = ("lr", "initial_lr")  # of a group; replaying the schedule sets them
+NUMBER = ":number"  # ends the name of a number that is stored as a tensor
 
 
 def make_optimizer(groups: Sequence[Mapping[str, Any]], recipe: Training, rate: float) -> optim.Optimizer:
-    """An optimizer for groups of parameters, each with `params`, of which those that learn are taken.
+    """An optimizer for groups of parameters, each with `params`, of which it takes those that learn.
 
-    Fused where it can be: one pass over all parameters, on the CPU several times faster than one each.
+    It is fused if possible: one pass over all parameters, several times faster on the CPU.
     """
     parts = [
         {**group, "params": [each for each in group["params"] if each.requires_grad]} for group in groups
@@ -34,9 +34,9 @@ def make_optimizer(groups: Sequence[Mapping[str, Any]], recipe: Training, rate: 
 
 
 def make_schedule(optimizer: optim.Optimizer, recipe: Training, epochs: int, epoch: int) -> LRScheduler:
-    """The schedule over `epochs` epochs, stepped once in each, as it stands after `epoch` of them.
+    """The schedule over `epochs` epochs, stepped once in each, after `epoch` of them.
 
-    It is replayed rather than stored: the same steps give the same rates, bit for bit.
+    It is replayed instead of stored: the same steps give the same rates, bit for bit.
     """
     component = _with_epochs(recipe.schedule, epochs)
     schedule = called("schedule", component, optimizer)
@@ -53,7 +53,7 @@ def make_schedule(optimizer: optim.Optimizer, recipe: Training, epochs: int, epo
 
 
 def _with_epochs(value: Any, epochs: int) -> Any:
-    """A schedule with the number of its epochs where it has the word for them."""
+    """A schedule with the number of epochs in place of the word for it."""
     if isinstance(value, Mapping):
         return {key: _with_epochs(each, epochs) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -62,9 +62,9 @@ def _with_epochs(value: Any, epochs: int) -> Any:
 
 
 def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's memory as flat, named tensors: of its parameters, and of its groups what has changed.
+    """The optimizer's memory as flat, named tensors: that of its parameters, and what changed in its groups.
 
-    Raises ValueError if there is more to it than tensors and numbers.
+    Raises ValueError if it holds anything but tensors and numbers.
     """
     found: dict[str, Tensor] = {}
     for index, slot in optimizer.state_dict()["state"].items():
@@ -82,14 +82,14 @@ def optimizer_tensors(optimizer: optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _kept(name: str, value: Tensor | float) -> dict[str, Tensor]:
-    """A number as a tensor that loses nothing of it, under a name that tells."""
+    """A number as a tensor without loss, under a name that marks it."""
     if isinstance(value, Tensor):
         return {name: value}
     return {f"{name}{NUMBER}": torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)}
 
 
 def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, in each parameter's own memory format."""
+    """Restore what `optimizer_tensors` returned, in each parameter's own memory format."""
     groups = optimizer.param_groups
     owners = [(parameter, group) for group in groups for parameter in group["params"]]
     for name, tensor in tensors.items():
@@ -105,9 +105,9 @@ def restore_optimizer(optimizer: optim.Optimizer, tensors: dict[str, Tensor]) ->
 
 
 def _beside(value: Tensor, parameter: Tensor, group: Mapping[str, Any], slot: str) -> Tensor:
-    """A tensor of a parameter's memory where and as the optimizer has it."""
+    """A tensor of a parameter's memory on the device and in the format that the optimizer uses."""
     if value.shape == parameter.shape:
         value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     if slot == "step" and not group.get("fused") and not group.get("capturable"):
-        return value  # which torch then counts on the CPU
+        return value  # torch counts it on the CPU then
     return value.to(parameter.device)

@@ -1,4 +1,4 @@
-"""Whether a recipe's optimizer and schedule will do, tried on a few parameters before anything is trained."""
+"""Try a recipe's optimizer and schedule on a few parameters before anything is trained."""
 
 import inspect
 import warnings
@@ -21,17 +21,17 @@ _problems: dict[str, str | None] = {}  # of the recipes that this process has tr
 
 
 def recipe_problems(recipes: Mapping[str, Training]) -> dict[str, str]:
-    """The mistakes in the recipes of a job's roles, a line each; a mistake of the student's counts once."""
-    found: dict[str, str] = {}
-    own = ("teacher", "assistant")  # whose recipes may differ from the student's
+    """The mistakes in the recipes of a job's roles, a line each; one that the student shares counts once."""
+    sections: dict[str, str] = {}  # by mistake
+    own = ("teacher", "assistant")  # roles whose recipes may differ from the student's
     for role in sorted(recipes, key=lambda role: role.startswith(own)):
         section = f"{role}.training." if role.startswith(own) else "training."
         try:
             check_recipe(recipes[role])
         except ConfigError as error:
             for line in str(error).splitlines():
-                found.setdefault(line, section)
-    return {line: f"{section}{line}" for line, section in found.items()}
+                sections.setdefault(line, section)
+    return {line: f"{section}{line}" for line, section in sections.items()}
 
 
 def check_recipe(recipe: Training) -> None:
@@ -63,10 +63,10 @@ def _refuse_options(recipe: Training) -> None:
 
 
 def _wrong_options(section: str, component: Component, given: Sequence[str]) -> Iterator[str]:
-    """A line for each option that its signature does not have, or has without a default and lacks."""
+    """A line for each option that the signature lacks, and for each that it requires and the recipe lacks."""
     try:
         parameters = inspect.signature(located(section, component)).parameters.values()
-    except (TypeError, ValueError):  # nothing tells what it takes, or it cannot be called: the trial says so
+    except (TypeError, ValueError):  # it has no signature or cannot be called: the trial reports that
         return
     options, several = (
         options_of(component),
@@ -85,7 +85,7 @@ def _wrong_options(section: str, component: Component, given: Sequence[str]) -> 
 
 
 def _try(recipe: Training, phase: Phase) -> None:
-    """A step of a phase and, as far as they are few, those of its schedule."""
+    """Try a step of a phase, and the steps of its schedule up to MOST_STEPS."""
     parameters = [nn.Parameter(torch.ones(shape)) for shape in SHAPES]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
@@ -96,10 +96,10 @@ def _try(recipe: Training, phase: Phase) -> None:
         try:
             optimizer.step()
             optimizer_tensors(optimizer)
-        except Exception as error:
+        except Exception as error:  # it may be the user's own code
             raise wrong("optimizer", recipe.optimizer, one_line(error)) from error
         try:
             for _ in range(min(phase.epochs, MOST_STEPS)):
                 schedule.step()
-        except Exception as error:
+        except Exception as error:  # it may be the user's own code
             raise wrong("schedule", recipe.schedule, one_line(error)) from error

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate that torch has only in parts."""
+"""Schedules of the learning rate that torch lacks."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warmup_cosine(optimizer: Optimizer, epochs: int, warmup: int = 5, start_factor: float = 0.1) -> LambdaLR:
-    """Along a line from `start_factor` of the rate up to it, in `warmup` epochs; then half a cosine to 0."""
+    """Rise from `start_factor` of the rate along a line, in `warmup` epochs; then half a cosine down to 0."""
 
     def factor(epoch: int) -> float:
         if epoch < warmup:

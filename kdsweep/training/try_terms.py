@@ -1,4 +1,4 @@
-"""The terms of a loss are tried on two images before anything is trained."""
+"""Try the terms of a loss on two images before anything is trained."""
 
 import torch
 from torch import Tensor
@@ -16,9 +16,9 @@ _problems: dict[str, str | None] = {}  # of what this process has tried
 
 
 def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
-    """Raise ConfigError unless the stage's terms take what its networks give for images of `shape`.
+    """Raise ConfigError unless the stage's terms take its networks' outputs for images of `shape`.
 
-    Each is tried once per process.
+    Each loss is tried once per process.
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
     tried = repr((stage.objective, networks, num_classes, shape))
@@ -48,7 +48,7 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
     for name, term in loss.terms.items():
         try:
             value: object = term(batch, epoch=1)
-        except Exception as error:  # whatever options and shapes that do not fit lead its code to
+        except Exception as error:  # terms run any code, the user's too
             raise ConfigError(f"method.terms.{name}: {reason(error)}") from error
         if not isinstance(value, Tensor) or value.dim():
             given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__

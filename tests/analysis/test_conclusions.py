@@ -75,14 +75,16 @@ def test_a_baseline_that_some_jobs_lack_is_taken_from_those_that_have_it():
     for each in jobs:  # a student is the same with a baseline beside it or not
         each.student.key = f"student {each.swept['temperature']}"
     keys = ["baseline", "temperature"]
-    assert "5.00 points above the student alone" in told(sweep_of(jobs, keys))
+    assert "5.00 points above the baseline" in told(sweep_of(jobs, keys))
     apart = together([sweep_of(jobs[:2], keys, baseline=False), sweep_of(jobs[2:], keys, baseline=True)])
-    assert "5.00 points above the student alone" in told(apart)
+    assert "5.00 points above the baseline" in told(apart)
 
 
 def test_where_only_other_recipes_have_a_baseline_it_is_said():
     jobs = [job(0, {"temperature": 1}, 0.8), job(1, {"temperature": 4}, 0.8, val=0.6, scratch=None)]
-    assert "No student was trained alone beside it" in told(sweep_of(jobs, ["temperature"]))
+    assert "It has no baseline, so this sweep cannot show whether distillation helps." in told(
+        sweep_of(jobs, ["temperature"])
+    )
 
 
 def test_equal_figures_of_all_seeds_are_known_as_well_as_their_images():
@@ -95,7 +97,7 @@ def test_a_search_is_not_told_to_sweep_the_seed():
     search = sweep_of(
         [job(0, {"temperature": 1, "seed": 2}, 0.8)], ["temperature", "seed"], search={"n_trials": 1}
     )
-    assert "; the same with seed=range(3), outside the search, allows it." in told(search)
+    assert "; run it again with seed=range(3), outside the search." in told(search)
 
 
 def test_the_best_is_by_validation_and_a_clear_gain_is_claimed():
@@ -111,7 +113,7 @@ def test_the_best_is_by_validation_and_a_clear_gain_is_claimed():
     sentences = answer(record, leaderboard(record))
     assert sentences[0] == (
         "The best of 2 recipes by validation, T=2, reaches 85.03 ± 2.86 % on the test split over 3 seeds: "
-        "5.03 points above the student alone (95 % interval 4.63 to 5.44: ± 0.38 over seeds, ± 0.38 over "
+        "5.03 points above the baseline (95 % interval 4.63 to 5.44: ± 0.38 over seeds, ± 0.38 over "
         "test images)."
     )
     assert sentences[1].endswith("with 8.0 times fewer FLOPs and 2.0 times fewer parameters.")
@@ -119,8 +121,9 @@ def test_the_best_is_by_validation_and_a_clear_gain_is_claimed():
 
 def test_the_teacher_is_measured_not_judged():
     record = seeded((0.6, [0.850, 0.852, 0.851]), scratch=SCRATCH, teacher=0.9)
-    assert "Against the teacher it has −4.90 points (95 % interval −5.34 to −4.46: ± 0.25 over" in told(
-        record
+    assert (
+        "Its difference from the teacher is −4.90 points (95 % interval −5.34 to −4.46: ± 0.25 over"
+        in told(record)
     )
     row = rows(record)["T=1"]
     assert row.versus_teacher.p is None and not row.versus_teacher.claimed
@@ -129,7 +132,7 @@ def test_the_teacher_is_measured_not_judged():
 def test_an_interval_with_zero_in_it_is_a_tie():
     record = seeded((0.6, [0.82, 0.80, 0.80]), scratch=SCRATCH)
     assert not rows(record)["T=1"].versus_alone.claimed
-    assert "not told apart from the student alone (+0.67 points, 95 % interval −" in told(record)
+    assert "not distinguishable from the baseline (+0.67 points, 95 % interval −" in told(record)
     assert "above the student" not in told(record)
 
 
@@ -157,7 +160,7 @@ def test_of_a_lucky_choice_more_is_asked():
     ]  # fmt: skip
     record = sweep_of(results, ["temperature", "seed"])
     best = leaderboard(record)[0]
-    assert best.luck > 0.001 and "lucky seeds; confirm=5 trains it again with fresh ones." in told(record)
+    assert best.luck > 0.001 and "lucky seeds; confirm=5 trains it again with fresh seeds." in told(record)
     plain = best.versus_alone.interval
     assert best.versus_alone.p > stats.ttest_1samp([0.02, 0.01, 0.03], 0).pvalue / 10
     for each in record.results:  # the same test accuracies, of which validation says nothing
@@ -184,20 +187,18 @@ def test_without_its_images_no_difference_is_claimed():
         for made in each.networks.values():
             made.test.right = None
     assert not rows(record)["T=1"].versus_alone.claimed
-    assert "not told apart from the student alone (+10.03 points, 95 % interval" in told(record)
-    assert "seeds alone: which test images were right is not known)" in told(record)
+    assert "not distinguishable from the baseline (+10.03 points, 95 % interval" in told(record)
+    assert "over seeds only: the results do not say which test images were right)" in told(record)
 
 
 def test_the_same_gain_in_all_seeds_is_judged_by_its_images():
     record = seeded((0.6, [0.82, 0.83, 0.81]), scratch=SCRATCH)
     row = rows(record)["T=1"]
     assert row.versus_alone.interval.over_seeds == 0 and row.versus_alone.claimed
-    assert "2.00 points above the student alone (95 % interval 1.80 to 2.20: ± 0.00 over seeds" in told(
-        record
-    )
-    assert "a larger test split narrows it, more seeds do not." in told(record)
+    assert "2.00 points above the baseline (95 % interval 1.80 to 2.20: ± 0.00 over seeds" in told(record)
+    assert "a larger test split would narrow it, more seeds would not." in told(record)
     same = seeded((0.6, SCRATCH), scratch=SCRATCH)
-    assert "level with the student alone" not in told(same) and not rows(same)["T=1"].versus_alone.claimed
+    assert "level with the baseline" not in told(same) and not rows(same)["T=1"].versus_alone.claimed
 
 
 def test_fresh_seeds_are_reported_apart():
@@ -218,12 +219,12 @@ def test_one_seed_says_nothing_of_chance():
                       ["temperature"])  # fmt: skip
     sentences = answer(record, leaderboard(record))
     assert sentences[0].startswith("The best of 2 recipes by validation, T=4, reaches 84.00 % on the test")
-    assert "over one seed (± 0.72 over test images): 4.00 points above the student" in sentences[0]
+    assert "over one seed (± 0.72 over test images): 4.00 points above the baseline" in sentences[0]
     assert (
         "(of the 400 test images that only one of these two networks gets right, it gets 400: p = "
         in sentences[0]
     )
-    assert sentences[-1].startswith("With one seed no statement about chance can be made")
+    assert sentences[-1].startswith("One seed cannot show whether a difference is chance")
     assert "interval" not in told(record)
     assert all(row.versus_alone.p is None for row in leaderboard(record))
 
@@ -232,25 +233,27 @@ def test_one_seed_of_several_is_no_reason_to_ask_for_more():
     lost = [lost_job(i, {"temperature": 1, "seed": i}, "out of memory") for i in (1, 2)]
     finished = [job(0, {"temperature": 1, "seed": 0}, 0.85)]
     record = sweep_of([*finished, *lost], ["temperature", "seed"])
-    assert "can be made; only one of its 3 seeds finished." in told(record)
+    assert "whether a difference is chance; only one of its 3 seeds finished." in told(record)
     others = [job(3 + i, {"temperature": 4, "seed": i}, 0.85, val=0.4) for i in range(3)]
     killed = sweep_of([*finished, *others], ["temperature", "seed"], jobs=6)
     assert "; only one of its 3 seeds finished." in told(killed), "what did not run is not among the results"
     assert "; only one of its seeds finished." in told(sweep_of(finished, ["temperature", "seed"], jobs=6))
-    assert "; seed=range(3) allows it." in told(sweep_of(finished, ["temperature"]))
-    assert "; seed=range(3) allows it." in told(sweep_of([*finished, *others], ["temperature", "seed"]))
+    assert "; run it again with seed=range(3)." in told(sweep_of(finished, ["temperature"]))
+    assert "; run it again with seed=range(3)." in told(
+        sweep_of([*finished, *others], ["temperature", "seed"])
+    )
 
 
 def test_how_the_best_stands_among_the_others():
     best, close, below = [0.900, 0.910, 0.905], [0.901, 0.908, 0.906], [0.800, 0.811, 0.804]
     record = seeded((0.9, best), (0.8, close), (0.7, below), scratch=SCRATCH)
-    assert "Not told apart from it: T=2." in told(record)
+    assert "T=2 is not distinguishable from it." in told(record)
     assert "Every other recipe is below it" in told(seeded((0.9, best), (0.7, below), scratch=SCRATCH))
-    assert "No other recipe is told apart" in told(seeded((0.9, best), (0.7, close), scratch=SCRATCH))
+    assert "No other recipe is distinguishable" in told(seeded((0.9, best), (0.7, close), scratch=SCRATCH))
     turned = told(seeded((0.7, best), (0.9, below), scratch=SCRATCH))
-    assert "Above it on the test split, by which nothing is chosen: T=1." in turned
+    assert "T=1 is above it on the test split, which has no part in the choice." in turned
     many = seeded((0.9, best), (0.1, below), *[(0.8 - i / 100, close) for i in range(5)], scratch=SCRATCH)
-    assert "Not told apart from it: T=3; T=4; T=5; and 2 more." in told(many)
+    assert "T=3; T=4; T=5; and 2 more are not distinguishable from it." in told(many)
 
 
 def test_missing_runs_leave_the_seeds_that_there_are():
@@ -301,7 +304,7 @@ def test_a_job_that_was_tried_again_counts_once():
 def test_without_a_baseline_the_question_stays_open():
     record = sweep_of([job(0, {"temperature": 1}, 0.85, scratch=None)], ["temperature"])
     assert leaderboard(record)[0].versus_alone is None
-    assert "No student was trained alone, so whether distillation helps here stays open." in told(record)
+    assert "No baseline was trained, so this sweep cannot show whether distillation helps." in told(record)
 
 
 def methods(*made: tuple[str, list[float], float], **others: float | None) -> Record:
@@ -318,13 +321,15 @@ def methods(*made: tuple[str, list[float], float], **others: float | None) -> Re
 def test_a_recipe_may_be_the_student_alone():
     record = methods(("scratch", [0.80, 0.81, 0.79], 0.5), ("takd", [0.850, 0.862, 0.839], 0.7))
     text = told(record)
-    assert "stays open" not in text
-    assert "The student alone, method=scratch, is 5.03 points below it (95 % interval −5.44 to" in text
+    assert "cannot show whether distillation helps" not in text
+    assert "The baseline, method=scratch, is 5.03 points below it (95 % interval −5.44 to" in text
     other = methods(("scratch", [0.80, 0.81, 0.79], 0.5), ("takd", [0.850, 0.862, 0.839], 0.7))
     for each in other.results[:3]:
         each.student.name = "cnn"
-    assert "tudent alone" not in told(other), "of another student"
-    assert "stays open" in told(methods(("kd", [0.8, 0.8, 0.8], 0.5), ("takd", [0.85, 0.862, 0.839], 0.7)))
+    assert "baseline" not in told(other), "of another student"
+    assert "cannot show whether distillation helps" in told(
+        methods(("kd", [0.8, 0.8, 0.8], 0.5), ("takd", [0.85, 0.862, 0.839], 0.7))
+    )
 
 
 def test_the_student_alone_may_be_the_best():
@@ -334,7 +339,7 @@ def test_the_student_alone_may_be_the_best():
     text = told(record)
     assert "by validation, method=scratch, reaches 80.00" in text
     assert (
-        "It is the student alone. Of the distilled recipes the best by validation, method=kd, is 4.97 "
+        "It is a baseline: no teacher took part. The best distilled recipe by validation, method=kd, is 4.97 "
         "points below it (95 % interval −5.37 to −4.56: ± 0.38 over seeds, ± 0.38 over test images)."
     ) in text
     one = methods(("scratch", [0.80], 0.7), ("kd", [0.75], 0.6))
@@ -600,7 +605,7 @@ def test_the_note_is_markdown_that_fits():
     lines = text.splitlines()
     assert lines[0].startswith("The best of 30 recipes") and "report.html" in lines[-1]
     table = [line for line in lines if line.startswith("|")]
-    assert table[0] == "| recipe | seeds | val % | test % | vs alone | vs teacher |"
+    assert table[0] == "| recipe | seeds | val % | test % | vs baseline | vs teacher |"
     assert len(table) == 22 and "and 10 more" in text
     assert table[2] == "| T=1 | 3 | 90.00 | 86.00 ± 2.48 | +6.00 ± 4.30 * | −4.00 ± 2.48 |"
     assert len(text) < 8000
@@ -613,7 +618,7 @@ def test_the_note_is_markdown_that_fits():
 
 def test_rows_as_json_take_no_jobs_along():
     (row,) = leaderboard(seeded((0.6, [0.85, 0.86, 0.88]), scratch=SCRATCH))
-    shown = row.told()
+    shown = row.as_dict()
     assert "recipe" not in shown and shown["label"] == "T=1"
     assert shown["versus_alone"]["claimed"] is row.versus_alone.claimed
     assert shown["test"]["mean"] == row.test.mean and shown["run_ids"] == ("run10", "run11", "run12")

@@ -128,7 +128,7 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
     sweep = ("-m", "temperature=1,4", "alpha=0.1,0.5", "seed=range(2)", *TINY)
     first = kdsweep(*sweep).stdout
     assert "8 jobs over temperature, alpha, seed: small_mlp taught by mnist_cnn, digits" in first
-    assert re.search(r"\[1/8\] T=1 α=0.1 seed=0 .* trained in .*, after teacher and student alone", first)
+    assert re.search(r"\[1/8\] T=1 α=0.1 seed=0 .* trained in .*, after teacher and baseline", first)
     assert len(re.findall(r"^\[\d/8\]", first, re.M)) == 8
     folder = sweep_folder(tmp_path)
 
@@ -164,7 +164,7 @@ def test_a_sweep_and_the_same_again(kdsweep: Command, tmp_path):
         assert float(row["test_accuracy"]) == metrics["test/accuracy"]
         assert float(row["teacher_accuracy"]) == metrics["teacher/test/accuracy"]
 
-    # two teachers, two students alone, eight students: nothing was trained twice
+    # two teachers, two baselines, eight students: nothing was trained twice
     stages = sorted(tmp_path.glob("kdsweep-store/*/stage.json"))
     assert len(stages) == 12
     again = kdsweep(*sweep).stdout
@@ -318,7 +318,7 @@ def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp
     with (tmp_path / "out" / "sweep.csv").open() as stream:
         assert sorted(row["training.batch_size"] for row in csv.DictReader(stream)) == ["32", "64"]
     shown = kdsweep("-m", "hydra.sweep.dir=.", "method=scratch", *TINY, status=1).stderr
-    assert "another sweep's or job's; give a new folder" in shown
+    assert "of another sweep or job; give a new folder" in shown
     assert len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 

@@ -192,7 +192,7 @@ def test_a_sweep_of_which_nothing_finished_has_a_report_that_says_why(
 def test_a_report_that_fails_loses_no_sweep(kdsweep: Command, tmp_path):
     (tmp_path / "out" / "report.html").mkdir(parents=True)  # so that no file can be written there
     done = kdsweep("-m", "hydra.sweep.dir=out", "seed=0,1", "method=scratch", *TINY)
-    assert "the report is not whole: " in done.stderr and "kdsweep-report out makes it again" in done.stderr
+    assert "the report is incomplete: " in done.stderr and "rebuild it with kdsweep-report out" in done.stderr
     assert "Traceback" not in done.stderr
     parent = runs(tmp_path)[0]
     assert parent.info.status == "FINISHED"

@@ -111,7 +111,7 @@ def test_without_its_runs_nothing_is_taken_for_unused(kdsweep, store_tool, tmp_p
     (tmp_path / "mlflow.db").rename(tmp_path / "elsewhere.db")
     assert "no such database" in store_tool("remove", "--unused", "--yes", status=1).stderr
     assert not (tmp_path / "mlflow.db").exists()
-    assert "who uses what is not known" in store_tool("list").stderr
+    assert "cannot tell which runs use which entries" in store_tool("list").stderr
     uri = "--tracking-uri=sqlite:///elsewhere.db"
     assert store_tool("remove", "--unused", uri, "--yes").stdout == "nothing to remove\n"
 
@@ -238,7 +238,7 @@ def test_a_folder_with_other_files_is_no_store(kdsweep, store_tool, tmp_path):
 def test_the_store_is_listed_though_the_tracking_uri_is_none(store_tool, tmp_path):
     Store(tmp_path / "kdsweep-store")
     told = store_tool("list", "--tracking-uri", "bogus").stderr
-    assert "who uses what is not known: tracking.uri=bogus: MLflow does not" in told
+    assert "cannot tell which runs use which entries: tracking.uri=bogus: MLflow does not" in told
     assert "Traceback" not in told
 
 

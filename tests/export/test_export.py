@@ -23,7 +23,6 @@ from kdsweep.export.folder import load
 from kdsweep.export.formats import FORMATS, write_and_compare
 from kdsweep.export.predict import open_session
 from kdsweep.networks.build import build
-from kdsweep.report.tables import ranked
 from kdsweep.results.result import JobResult
 
 
@@ -68,7 +67,7 @@ def exported(swept: Path, out: Path, *kinds: str, named: str = "sweep", **order:
 
 
 def best(swept: Path) -> JobResult:
-    return ranked(JobResult.load_all(swept / "sweep"))[0]
+    return min(JobResult.load_all(swept / "sweep"), key=JobResult.order)
 
 
 def test_images() -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +151,7 @@ def test_the_worth_of_eight_bits_is_what_it_is_on_the_test_split(swept, out):
 
 
 def test_a_job_a_role_and_a_run(swept, out):
-    worst = ranked(JobResult.load_all(swept / "sweep"))[-1]
+    worst = max(JobResult.load_all(swept / "sweep"), key=JobResult.order)
     done = exported(swept, out, "safetensors", job=worst.number)
     assert (done.job, done.run_id) == (worst.number, worst.run_id)
     assert exported(swept, out / "1", "safetensors", named=f"sweep/{worst.number}").job == worst.number

@@ -22,7 +22,6 @@ from kdsweep.config import Tracking
 from kdsweep.data.arrays import read_arrays
 from kdsweep.errors import ConfigError
 from kdsweep.export.logged import log_student
-from kdsweep.report.tables import ranked
 from kdsweep.results.result import JobResult
 
 
@@ -48,7 +47,7 @@ def png(pixels: np.ndarray) -> bytes:
 @pytest.mark.long
 def test_of_a_sweep_the_best_student_takes_raw_images(kdsweep: Command, tmp_path, tracked):
     shown = kdsweep("-m", "temperature=1,4", "register=digits", "hydra.sweep.dir=sweep", *TINY).stdout
-    best = ranked(JobResult.load_all(tmp_path / "sweep"))[0]
+    best = min(JobResult.load_all(tmp_path / "sweep"), key=JobResult.order)
     assert f"  runs:/{best.run_id}/model" in shown
     assert "  registered as digits, version 1, alias best" in shown
     version = client(tmp_path).get_model_version_by_alias("digits", "best")

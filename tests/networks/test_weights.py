@@ -290,11 +290,11 @@ def test_weights_with_which_a_network_gives_no_numbers_are_told(tmp_path):
             r"if it is a stage's key, write stage:KEY .* if an MLflow run's ID, runs:/3fa9c2d1/weights",
         ),
         ("b" * 32, r"if an MLflow run's ID, runs:/b{32}/weights.safetensors"),
-        ("a" * 32, r"is no file but a stage of the store; write weights=stage:a{32}"),
+        ("a" * 32, r"is not a file but a stage of the store; write weights=stage:a{32}"),
         ("runs:3fa9/x", r"must be runs:/ID/PATH for a file of an MLflow run"),
         ("models:/best/1", r"must be runs:/ID/PATH for a file of an MLflow run"),
         ("https://example.org/w.pth", "is not downloaded; download it and give the file"),
-        ("folder", r"is a folder; give a file of it, such as folder/model.safetensors"),
+        ("folder", r"is a folder; give a file in it, such as folder/model.safetensors"),
         ("stage:aaaa", "has no such stage; a key has 32 digits"),
     ],
 )

@@ -15,8 +15,8 @@ from pages import Page, nasty
 from scipy import stats
 
 from kdsweep.analysis.statistics import interval
-from kdsweep.report.page.figures import Axis
-from kdsweep.report.page.pareto import Point, pareto
+from kdsweep.report.charts.figures import Axis
+from kdsweep.report.charts.pareto import Point, pareto
 from kdsweep.results.names import Option
 from kdsweep.results.network import Calibration, Selection
 from kdsweep.results.packed import pack_bits
@@ -41,7 +41,7 @@ def test_a_sweep_has_every_section_but_that_of_chains(tmp_path):
 def test_the_leaderboard_has_the_mean_of_each_recipe_and_its_interval(tmp_path):
     record = invented.sweep()
     head, *rows = Page(tmp_path, record).table("Leaderboard")
-    assert head[:7] == ["rank", "temperature", "alpha", "test %", "vs alone", "vs teacher", "val %"]
+    assert head[:7] == ["rank", "temperature", "alpha", "test %", "vs baseline", "vs teacher", "val %"]
     assert len(rows) == 6
     for row in rows:
         jobs = [
@@ -125,7 +125,7 @@ def test_a_network_is_one_point_of_all_its_seeds_though_a_job_of_a_recipe_failed
     page = Page(tmp_path, record)
     teachers = [job.networks["teacher"].test.accuracy for job in record.results[3:]]
     assert page.trace("cost", "teacher")["y"] == pytest.approx([100 * fmean(teachers)], abs=1e-3)
-    assert len(page.trace("cost", "student alone")["y"]) == 1
+    assert len(page.trace("cost", "baseline")["y"]) == 1
     assert len(page.trace("cost", "student")["y"]) == 2
 
 
@@ -155,19 +155,21 @@ def test_equal_figures_are_called_so(tmp_path):
     page = Page(tmp_path, record)
     along, places = (page.charts[each][0]["says"].replace("\u00a0", " ") for each in ("swept", "map"))
     assert (
-        "By temperature, the test accuracy runs from 95.83 ± 2.07 % (at 1) to 96.94 ± 1.79 % (at 4)" in along
+        "The test accuracy ranges from 95.83 ± 2.07 % (temperature 1) to 96.94 ± 1.79 % (temperature 4)"
+        in along
     )
     assert (
-        "By alpha, the test accuracy is 96.94 % at each (with T=4, as the best by validation has)." in along
+        "The test accuracy is 96.94 % for each alpha (with T=4, as in the best recipe by validation)."
+        in along
     )
-    assert "Test accuracy of the best by validation, T=4 α=0.5, is 96.94 ± 1.79 %;" in places
-    assert "all lie between 95.83 ± 2.07 % and 96.94 ± 1.79 %." in places
+    assert "Test accuracy of the best recipe by validation, T=4 α=0.5, is 96.94 ± 1.79 %;" in places
+    assert "all recipes lie between 95.83 ± 2.07 % and 96.94 ± 1.79 %." in places
 
 
 def test_only_lines_that_are_drawn_are_explained(tmp_path):
-    alone = "Lines without points are the teacher and the student alone"
+    alone = "Lines without points are the teacher and the baseline"
     several = Page(tmp_path, invented.sweep({"temperature": (1, 4), "seed": (0, 1)})).text
-    assert f"{alone}, bands their intervals." in several and "Points are means over the seeds" in several
+    assert f"{alone}, with their intervals as bands." in several and "Points are means over seeds" in several
     one = Page(tmp_path, invented.sweep({"temperature": (1, 4)}, roles=("teacher",))).text
     assert "Each point is one student. Lines without points are the teacher." in one
 
@@ -189,8 +191,8 @@ def test_the_classes_that_differ_most_are_named(tmp_path):
     networks["student"].test.confusion = [[10, 0, 0], [1, 8, 1], [2, 4, 4]]
     says = Page(tmp_path, record).charts["confusion"][0]["says"].replace("\u00a0", " ")
     assert says == (
-        "They differ most on cow: the student finds 40.00 ± 30.36 %, the teacher 100.00 % (mistaken most "
-        "often for dog: 4 of the student's 6 errors); dog: the student finds 80.00 ± 24.79 %, the teacher "
+        "They differ most on cow: the student recognises 40.00 ± 30.36 %, the teacher 100.00 % (its most "
+        "frequent mistake is dog: 4 of 6 errors); dog: the student recognises 80.00 ± 24.79 %, the teacher "
         "90.00 ± 18.59 %."
     )
 
@@ -238,8 +240,8 @@ def test_lists_stand_side_by_side_as_text(tmp_path):
     page = Page(tmp_path, record)
     axis = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]
     assert axis["ticktext"] == ["[256]", "[784, 784]"]
-    assert page.trace("swept", "student alone")["x"] == [0, 1]
-    assert "the test accuracy runs from " in page.charts["swept"][0]["says"]
+    assert page.trace("swept", "baseline")["x"] == [0, 1]
+    assert "The test accuracy ranges from " in page.charts["swept"][0]["says"]
     assert {row[1] for row in page.table("Leaderboard")[1:]} == {"[256]", "[784, 784]"}
 
 
@@ -299,7 +301,7 @@ def test_links_of_a_chain_have_rows(tmp_path):
     page = Page(tmp_path, record)
     assert "links" in page.sections
     _, *rows = page.table("Links of the chains")
-    assert [row[1] for row in rows] == ["teacher", "assistant 1", "student", "student alone"]
+    assert [row[1] for row in rows] == ["teacher", "assistant 1", "student", "baseline"]
     tests = [100 * job.networks["assistant1"].test.accuracy for job in record.results]
     assert rows[1][2] == "small_cnn" and rows[1][3].startswith(f"{fmean(tests):.2f} ± ")
 
@@ -330,7 +332,7 @@ def test_what_was_trained_as_another_jobs_student_was_not_found(tmp_path):
     told = {row[0]: row[1:] for row in rows}
     assert told["student"] == ["2", "2", "2", "0", "6.0 s", "0.0 s"]
     assert told["generation 1"] == ["1", "1", "1", "0", "0.0 s", "3.0 s"]
-    assert "3 networks were trained, in 9.0 s;" in page.text
+    assert "3 networks were trained in 9.0 s." in page.text
 
 
 def test_times_count_each_network_once(tmp_path):
@@ -339,10 +341,10 @@ def test_times_count_each_network_once(tmp_path):
     # of three teachers the first job trained one; the others were there
     assert rows == [
         ["teacher", "18", "3", "1", "2", "3.0 s", "51.0 s"],
-        ["student alone", "18", "3", "1", "2", "3.0 s", "51.0 s"],
+        ["baseline", "18", "3", "1", "2", "3.0 s", "51.0 s"],
         ["student", "18", "18", "18", "0", "54.0 s", "0.0 s"],
     ]
-    assert "20 networks were trained, in 60.0 s;" in page.text
+    assert "20 networks were trained in 60.0 s." in page.text
 
 
 def test_failed_jobs_are_listed_with_their_error(tmp_path):
@@ -433,7 +435,7 @@ def test_of_jobs_that_all_failed_the_errors_are_shown(tmp_path):
 
 def test_several_sweeps_have_one_leaderboard_and_each_its_command(tmp_path):
     page = Page(tmp_path, invented.sweep(), invented.sweep({"temperature": (2, 8), "seed": (0, 1)}, begin=0))
-    assert "2 sweeps together, 22 jobs" in page.text
+    assert "2 sweeps combined, 22 jobs" in page.text
     assert page.text.count('class="copy" data-of="command-') == 2
     assert "temperature=2,8 seed=0,1" in page.text
     assert len(page.table("Leaderboard")) == 1 + 6 + 2
@@ -458,9 +460,9 @@ def test_what_changes_along_an_axis_is_a_line_and_what_changes_otherwise_is_none
     page = Page(tmp_path, record)
     headings = [figure["heading"] for figure in page.charts["swept"][0]["figures"]]
     assert headings == ["Against temperature", "Against student"]
-    assert len(page.trace("swept", "student alone", figure=1)["x"]) == 2
+    assert len(page.trace("swept", "baseline", figure=1)["x"]) == 2
     along_temperature = page.charts["swept"][0]["figures"][0]["data"]
-    assert not [trace for trace in along_temperature if trace.get("name", "").startswith("student alone")]
+    assert not [trace for trace in along_temperature if trace.get("name", "").startswith("baseline")]
 
 
 def test_of_a_search_it_is_told_where_the_best_lie(tmp_path):
@@ -472,7 +474,10 @@ def test_of_a_search_it_is_told_where_the_best_lie(tmp_path):
     tried = [job.swept["temperature"] for job in record.results]
     best = sorted(sorted(tried, key=lambda t: abs(math.log2(t / 4)))[:4])
     says = page.charts["swept"][0]["says"].replace("\u00a0", " ")
-    assert f"between {best[0]:.4g} and {best[-1]:.4g}, of {min(tried):.4g} to {max(tried):.4g} tried" in says
+    assert (
+        f"between {best[0]:.4g} and {best[-1]:.4g}; the search tried {min(tried):.4g} to {max(tried):.4g}"
+        in says
+    )
     ticks = page.charts["swept"][0]["figures"][0]["layout"]["xaxis"]["ticktext"]
     assert ticks == ["1", "2", "4", "8", "16", "32", "64"]
 

@@ -10,15 +10,11 @@ import matplotlib.image
 import pytest
 from handmade import IMAGES, network
 from invented import OPTIONS
+from matplotlib.figure import Figure
 
 from kdsweep.errors import KdsweepError
-from kdsweep.report import look as style
 from kdsweep.report import tables as summary
-from kdsweep.report.pictures import chain
-from kdsweep.report.pictures import response as picture
-from kdsweep.report.pictures.chain import draw_chain, draw_curves
 from kdsweep.report.pictures.confusion import draw_confusion
-from kdsweep.report.pictures.response import draw_sweep
 from kdsweep.report.tables import write_report
 from kdsweep.results.network import Cost
 from kdsweep.results.record import Record
@@ -56,15 +52,14 @@ PICTURES = {"sweep.png", "f1.png", "roc_auc.png", "curves.png"}
 def axes(monkeypatch):
     """The axes of each figure that is drawn."""
     drawn = []
-    original = style.figure
+    original = Figure.subplots
 
-    def figure(*size):
-        made, panels = original(*size)
-        drawn.extend(panels)
-        return made, panels
+    def subplots(figure, *arguments, **options):
+        panels = original(figure, *arguments, **options)
+        drawn.extend(panels[0])
+        return panels
 
-    for module in (picture, chain):
-        monkeypatch.setattr(module, "figure", figure)
+    monkeypatch.setattr(Figure, "subplots", subplots)
     return drawn
 
 
@@ -94,7 +89,7 @@ def test_the_table_is_sorted_by_validation_and_compares(tmp_path):
     rows = [line.split() for line in (tmp_path / "sweep.txt").read_text().splitlines()]
     assert rows[1] == ["student", "4", "70.00", "83.00", "+3.00", "-7.00", "1.0", "s", "trained"]
     assert rows[2] == ["student", "1", "60.00", "85.00", "+5.00", "-5.00", "1.0", "s", "trained"]
-    assert rows[3] == ["alone", "50.00", "80.00", "-10.00", "1.0", "s", "trained"]
+    assert rows[3] == ["baseline", "50.00", "80.00", "-10.00", "1.0", "s", "trained"]
     assert rows[4] == ["teacher", "50.00", "90.00", "1.0", "s", "trained"]
 
 
@@ -128,7 +123,7 @@ def test_swept_values_are_no_markup(tmp_path):
 
 def test_names_in_the_store_are_no_markup(tmp_path, capsys):
     store = Store(tmp_path).made()
-    (tmp_path / "damaged" / "[bold]x").mkdir(parents=True)
+    (tmp_path / "damaged" / "[bold]x").mkdir()
     show_entries(store, None, False)
     assert "[bold]x" in capsys.readouterr().out
 
@@ -137,7 +132,7 @@ def test_a_picture_that_fails_loses_no_other_and_no_page(tmp_path, monkeypatch):
     def fail(*arguments):
         raise ValueError("no such colour\nin the second line")
 
-    monkeypatch.setattr(summary, "draw_sweep", fail)
+    monkeypatch.setattr(summary, "main_charts", fail)
     written = []
     with pytest.raises(KdsweepError) as told:
         for file in write_report([invented.sweep(epochs=2)], tmp_path):
@@ -179,15 +174,15 @@ def test_without_a_finished_job_there_is_only_the_csv(tmp_path):
 
 def test_temperature_has_a_log_axis_and_level_baselines(tmp_path, axes):
     results = [result(i, {"temperature": t}, 0.8 + t / 1000) for i, t in enumerate([1, 2, 4, 16, 32, 64])]
-    draw_sweep(results, ["temperature"], "accuracy", tmp_path / "sweep.png")
-    (drawn,) = axes
+    summarize(results, ["temperature"], tmp_path)
+    drawn = axes[0]
     assert drawn.get_xscale() == "log"
     assert [text.get_text() for text in drawn.get_xticklabels()] == ["1", "2", "4", "16", "32", "64"]
     shown = lines(drawn)
     assert shown["student"][0] == [1, 2, 4, 16, 32, 64]
     assert shown["student"][1] == pytest.approx([100 * (0.8 + t / 1000) for t in (1, 2, 4, 16, 32, 64)])
-    assert shown["teacher (90.00)"][1] == [90, 90]
-    assert shown["student alone (80.00)"][1] == [80, 80]
+    assert shown["teacher 90.00 %"][1] == [90, 90]
+    assert shown["baseline 80.00 %"][1] == [80, 80]
     assert matplotlib.image.imread(tmp_path / "sweep.png").std() > 0.05, "something is drawn"
 
 
@@ -198,24 +193,24 @@ def test_seeds_are_averaged_and_other_keys_are_lines(tmp_path, axes):
         result(2, {"temperature": 1, "alpha": 0.5, "seed": 0}, 0.90, scratch=0.70),
         result(3, {"temperature": 1, "alpha": 0.5, "seed": 1}, 0.94, scratch=0.72),
     ]
-    draw_sweep(results, ["temperature", "alpha", "seed"], "accuracy", tmp_path / "sweep.png")
-    shown = lines(axes[0])
-    assert shown["student, α=0.1"][1] == pytest.approx([81])
-    assert shown["student, α=0.5"][1] == pytest.approx([92])
-    assert shown["student alone (71.00)"][1] == pytest.approx([71, 71])
-    assert axes[0].get_title() == "mean and 95 % interval over 2 seeds and test images"
+    summarize(results, ["temperature", "alpha", "seed"], tmp_path)
+    drawn = axes[0]
+    shown = lines(drawn)
+    assert shown["student"] == ([0.1, 0.5], pytest.approx([81, 92]))
+    (baseline,) = (label for label in shown if label.startswith("baseline 71.00 ±"))
+    assert shown[baseline][1] == pytest.approx([71, 71])
+    assert drawn.get_title() == "mean and 95 % interval over 2 seeds and test images"
     # differing by 2, deviation √2, t(1) = 12.7062; and a little for the images
-    (bar,) = bars(axes[0])["student, α=0.1"]
-    assert 12.7062 < bar < 14
-    band = axes[0].patches[-1].get_extents().transformed(axes[0].transData.inverted())
+    assert 12.7062 < bars(drawn)["student"][0] < 14
+    band = drawn.patches[-1].get_extents().transformed(drawn.transData.inverted())
     assert (band.y0 + band.y1) / 2 == pytest.approx(71) and 12.7062 < (band.y1 - band.y0) / 2 < 14
 
 
 def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
     results = [result(i, {"training.epochs": e}, 0.8, scratch=0.7 + e / 100) for i, e in enumerate([1, 2])]
-    draw_sweep(results, ["training.epochs"], "accuracy", tmp_path / "sweep.png")
-    assert lines(axes[0])["student alone"] == ([1, 2], pytest.approx([71, 72]))
-    assert "teacher (90.00)" in lines(axes[0])
+    summarize(results, ["training.epochs"], tmp_path)
+    assert lines(axes[0])["baseline"] == ([1, 2], pytest.approx([71, 72]))
+    assert "teacher 90.00 %" in lines(axes[0])
 
 
 @pytest.mark.parametrize(
@@ -230,7 +225,7 @@ def test_baselines_that_differ_are_no_level_line(tmp_path, axes):
 )
 def test_whatever_was_swept_is_drawn(tmp_path, axes, swept, values):
     results = [result(i, value, 0.8 + i / 100) for i, value in enumerate(values)]
-    draw_sweep(results, swept, "accuracy", tmp_path / "sweep.png")
+    summarize(results, swept, tmp_path)
     assert (tmp_path / "sweep.png").stat().st_size > 5000
     assert len(axes[0].get_legend_handles_labels()[1]) <= 6
 
@@ -238,8 +233,8 @@ def test_whatever_was_swept_is_drawn(tmp_path, axes, swept, values):
 def test_each_usual_key_that_is_swept_has_a_panel(tmp_path, axes):
     values = [{"temperature": t, "alpha": a} for t in (1, 4) for a in (0.1, 0.5)]
     results = [result(i, value, 0.8 + i / 100) for i, value in enumerate(values)]
-    draw_sweep(results, ["temperature", "alpha"], "accuracy", tmp_path / "sweep.png")
-    first, second = axes
+    summarize(results, ["temperature", "alpha"], tmp_path)
+    first, second = axes[:2]
     assert [first.get_xlabel(), second.get_xlabel()] == ["temperature T", "alpha α"]
     assert lines(first)["student, α=0.5"] == ([1, 4], pytest.approx([81, 83]))
     assert lines(second)["student, T=4"] == ([0.1, 0.5], pytest.approx([82, 83]))
@@ -247,15 +242,17 @@ def test_each_usual_key_that_is_swept_has_a_panel(tmp_path, axes):
 
 def test_f1_is_of_the_positive_class_where_there_is_one(tmp_path, axes):
     results = [result(i, {"temperature": t}, 0.8) for i, t in enumerate((1, 4))]
-    draw_sweep(results, ["temperature"], "f1", tmp_path / "f1.png")
-    assert lines(axes[0])["student"][1] == pytest.approx([0.7, 0.7])
-    assert axes[0].get_ylabel() == "test F1, macro"
+    summarize(results, ["temperature"], tmp_path)
+    f1 = axes[1]
+    assert lines(f1)["student"][1] == pytest.approx([0.7, 0.7])
+    assert f1.get_ylabel() == "test macro F1"
     for each in results:
         each.student.test.f1, each.student.test.positive_class = 0.66, "SSA"
-    draw_sweep(results, ["temperature"], "f1", tmp_path / "f1.png")
-    assert lines(axes[1])["student"][1] == pytest.approx([0.66, 0.66])
-    draw_sweep(results, ["temperature"], "roc_auc", tmp_path / "roc_auc.png")
-    assert (axes[1].get_ylabel(), axes[2].get_ylabel()) == ("test F1 of SSA", "test ROC AUC of SSA")
+    axes.clear()
+    summarize(results, ["temperature"], tmp_path)
+    f1 = axes[1]
+    assert lines(f1)["student"][1] == pytest.approx([0.66, 0.66])
+    assert f1.get_ylabel() == "test F1 of SSA"
 
 
 def tables(folder) -> list[str]:
@@ -281,7 +278,7 @@ def test_every_link_has_a_row_and_a_point(tmp_path, axes):
     table, costs = tables(tmp_path)
     labels = [re.split(r"\s{2,}", line)[0] for line in table.splitlines()[1:]]
     # the first generation of the long chain is the student of the short one
-    assert labels == ["student", "student", "ensemble", "ensemble", "generation 2", "alone", "teacher"]
+    assert labels == ["student", "student", "ensemble", "ensemble", "generation 2", "baseline", "teacher"]
     assert [line.split("  ")[0].strip() for line in costs.splitlines()[1:]] == [
         "teacher",
         "student",
@@ -300,13 +297,13 @@ def test_every_link_has_a_row_and_a_point(tmp_path, axes):
 
 
 def test_seeds_of_a_chain_are_averaged(tmp_path, axes):
-    draw_chain([chained(0, 2), chained(1, 2, seed=1)], ["chain_length", "seed"], tmp_path / "chain.png")
-    assert lines(axes[0])["chain_length=2"][1] == pytest.approx([70.5, 72.5, 74.5])
-    ticks = [text.get_text() for text in axes[0].get_xticklabels()]
+    summarize([chained(0, 2), chained(1, 2, seed=1)], ["chain_length", "seed"], tmp_path)
+    assert lines(axes[-1])["chain_length=2"][1] == pytest.approx([70.5, 72.5, 74.5])
+    ticks = [text.get_text() for text in axes[-1].get_xticklabels()]
     assert ticks == ["teacher", "generation 1", "student"]
     # differing by 1; and a little for the images
-    assert all(6.3531 < bar < 9 for bar in bars(axes[0])["chain_length=2"])
-    assert axes[0].get_title() == "mean and 95 % interval over 2 seeds and test images"
+    assert all(6.3531 < bar < 9 for bar in bars(axes[-1])["chain_length=2"])
+    assert axes[-1].get_title() == "mean and 95 % interval over 2 seeds and test images"
 
 
 def test_a_student_alone_is_no_chain(tmp_path, axes):
@@ -314,18 +311,18 @@ def test_a_student_alone_is_no_chain(tmp_path, axes):
     alone.networks, alone.chain = {"student": alone.networks["student"]}, ["student"]
     chain = chained(1, 2)
     chain.swept["method"] = "ban"
-    draw_chain([alone, chain], ["method"], tmp_path / "chain.png")
-    assert set(lines(axes[0])) == {"method=ban", "student alone (80.00)"}
-    ticks = [text.get_text() for text in axes[0].get_xticklabels()]
+    summarize([alone, chain], ["method"], tmp_path)
+    assert set(lines(axes[-1])) == {"method=ban", "ensemble", "baseline (80.00)"}
+    ticks = [text.get_text() for text in axes[-1].get_xticklabels()]
     assert ticks == ["teacher", "generation 1", "student"]
 
 
 def test_curves_are_of_distilled_and_alone(tmp_path, axes):
-    draw_curves(result(0, {}, 0.8, val=0.75), tmp_path / "curves.png")
-    shown = lines(axes[0])
+    summarize([result(0, {}, 0.8, val=0.75)], [], tmp_path)
+    shown = lines(axes[-1])
     assert shown["distilled, validation"] == ([1, 2], [75, 75])
     assert shown["distilled, training"] == ([1, 2], [60, 70])
-    assert shown["alone, validation"] == ([1, 2], [50, 50])
+    assert shown["baseline, validation"] == ([1, 2], [50, 50])
 
 
 def test_the_cost_table_compares_every_link_with_the_teacher(tmp_path):

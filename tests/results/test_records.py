@@ -12,8 +12,8 @@ from kdsweep.cli.records import read
 from kdsweep.config import Tracking
 from kdsweep.config.parse import parse
 from kdsweep.errors import KdsweepError
-from kdsweep.job import describe
 from kdsweep.results import names
+from kdsweep.results.describe import describe
 from kdsweep.results.result import RESULT, SWEEP, JobResult, SweepInfo
 from kdsweep.store.store import Store
 from kdsweep.tracking import ROLE_TAG, Run, Tracker
@@ -95,7 +95,7 @@ def test_a_sweep_that_cannot_be_read_hides_no_other(tracker, uri, tmp_path, capl
     MlflowClient(uri).log_artifact(finished.run_id, str(file))
     assert [record.sweep.run_id for record in read("mine", uri)] == [good.id]
     assert caplog.text.count("a sweep is left out") == 2
-    with pytest.raises(KdsweepError, match=f"{killed.id} has no {SWEEP}: it was killed when it began"):
+    with pytest.raises(KdsweepError, match=f"{killed.id} has no {SWEEP}: it was killed at its start"):
         read(killed.id, uri)
     with pytest.raises(KdsweepError, match=f"its {RESULT} cannot be read"):
         read(damaged.id, uri)

@@ -7,11 +7,11 @@ from safetensors.torch import load_file, save_file
 
 from kdsweep.config.parse import parse
 from kdsweep.errors import ConfigError
-from kdsweep.job import prepare
 from kdsweep.networks.build import build, build_initial
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.stages.classes import for_classes, metadata
 from kdsweep.stages.maker import Maker
+from kdsweep.stages.prepare import prepare
 from kdsweep.store.store import Store
 
 SHAPE = (1, 8, 8)

@@ -22,8 +22,8 @@ def test_a_plan_then_its_sweep_then_the_plan_again(kdsweep: Command, tmp_path):
     checking, title, *_ = planned.splitlines()
     assert checking == "checking the sweep"
     assert title == "plan of 8 jobs over chain_length, alpha, seed: small_mlp taught by mnist_cnn, digits"
-    # teachers and students alone by seed; students of one step are the first generations of those of two
-    assert "to train: 12 networks (2 teachers, 2 students alone, 8 students)" in planned
+    # teachers and baselines by seed; students of one step are the first generations of those of two
+    assert "to train: 12 networks (2 teachers, 2 baselines, 8 students)" in planned
     assert "not in the sum: 12 networks" in planned and "mnist_cnn, small_mlp never trained" in planned
     assert len(re.findall(r"^ +\d ", planned, re.M)) == 8
     assert {path.name for path in tmp_path.iterdir()} == {"kdsweep-store"}  # no run, no folder of a sweep
@@ -40,7 +40,7 @@ def test_a_plan_then_its_sweep_then_the_plan_again(kdsweep: Command, tmp_path):
     assert len(made) == 11
     runs = {path.name for path in tmp_path.glob("multirun/*/*")}
     again = kdsweep(*sweep, "plan=true").stdout
-    assert "nothing is to be trained: all 12 networks" in again
+    assert "nothing to train: all 12 networks" in again
     assert {path.name for path in tmp_path.glob("multirun/*/*")} == runs
     assert "nothing is to be trained" in kdsweep(*TINY, "plan=true", "method=ban", "alpha=0").stdout
 
@@ -49,7 +49,7 @@ def test_a_hundred_jobs_are_planned_at_once(kdsweep: Command, tmp_path):
     start = time.perf_counter()
     shown = kdsweep("-m", "temperature=range(1,21)", "alpha=0.1,0.3,0.5,0.7,0.9", "plan=true").stdout
     taken = time.perf_counter() - start
-    assert "to train: 102 networks (1 teacher, 1 student alone, 100 students)" in shown
+    assert "to train: 102 networks (1 teacher, 1 baseline, 100 students)" in shown
     assert len(re.findall(r"^ *\d+ +\d+ +0\.\d", shown, re.M)) == 100
     assert taken < 15  # some 3 s on a machine at rest; this one may be busy
 
@@ -58,7 +58,7 @@ def test_a_search_is_planned_as_far_as_it_is_known(kdsweep: Command, tmp_path):
     search = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=7", "alpha=interval(0,1)", "seed=0,1")
     shown = kdsweep(*search, *TINY, "plan=true").stdout
     assert "plan of 7 jobs over alpha, seed" in shown
-    assert "known before: nothing to train" in shown
+    assert "known in advance: nothing to train" in shown
     assert "to train: at most 21 networks" in shown
     assert {path.name for path in tmp_path.iterdir()} == {"kdsweep-store"}
 
@@ -79,7 +79,7 @@ def test_jobs_at_once_share_what_they_can():
     students = [need(f"student{i}", 3, teacher.stage) for i in range(3)]
     jobs = [[teacher, alone, student] for student in students]
     assert makespan(jobs, 1) == 10 + 4 + 3 * 3
-    # while one trains the teacher, another trains the student alone and then waits
+    # while one trains the teacher, another trains the baseline and then waits
     assert makespan(jobs, 2) == 10 + 3 + 3
     assert makespan(jobs, 3) == 10 + 3
     kept = need("teacher", 10, there=True)
@@ -137,7 +137,7 @@ def test_a_search_takes_at_most_its_longest_trials(tmp_path, capsys):
     jobs.append(Planned({"training.epochs": 4}, student(4, batch_size=99)))
     show_plan(jobs, "a search", store, HARDWARE, 1, trials=7)
     shown = capsys.readouterr().out
-    assert "for how long is not known: " in shown and "never trained on these data" in shown
+    assert "duration unknown: " in shown and "never trained on these data" in shown
     assert "at most about" not in shown
 
 

@@ -13,7 +13,6 @@ import torch
 from helpers import CNN, MLP, Command, composed, make_dataset, make_stage
 from pages import Page
 
-from kdsweep import job
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import leaderboard
 from kdsweep.config.parse import parse
@@ -199,14 +198,14 @@ def test_the_command_refuses_it_before_anything_runs(kdsweep: Command, tmp_path)
 
 
 def test_an_objective_waits_for_a_quiet_machine_and_not_for_ever(monkeypatch):
-    monkeypatch.setattr(job, "SECONDS_BETWEEN_ATTEMPTS", 0.0)
+    monkeypatch.setattr(latency, "SECONDS_BETWEEN_ATTEMPTS", 0.0)
     loud = replace(LOUD, load=1.5)
     answers = [loud, loud, replace(loud, ms={"key": 0.1})]
-    monkeypatch.setattr(job, "measure", lambda jobs: answers.pop(0))
-    assert job._insist(None) == {"key": 0.1}
+    monkeypatch.setattr(latency, "measure", lambda jobs: answers.pop(0))
+    assert latency.measure_when_quiet(None) == {"key": 0.1}
     answers = [loud] * 9
     with pytest.raises(KdsweepError, match=r"objective=cost/latency_ms: 1\.5 of 2 cores were busy"):
-        job._insist(None)
+        latency.measure_when_quiet(None)
 
 
 def without_latency(record):

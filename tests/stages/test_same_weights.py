@@ -270,7 +270,7 @@ def test_torch_is_asked_for_a_gpu_only_where_there_is_a_driver(driver):
 
 
 def test_a_job_that_is_given_a_gpu_does_not_do_without(monkeypatch):
-    given = Hardware(device="auto", threads=1, minutes=60, gpus_per_job=1)
+    given = Hardware(device="auto", threads=1, kind="slurm", minutes=60, gpus_per_job=1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ConfigError, match=r"hardware\.device=auto: 0 CUDA GPUs are visible here"):
         resolve(given)

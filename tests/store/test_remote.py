@@ -65,7 +65,7 @@ def test_artifacts_that_are_gone_are_made_anew(tracker, tmp_path, caplog):
         again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run, origin=MADE)
     assert not there
     assert (again / "file").read_text() == "anew"
-    assert "cannot be had from MLflow, it is trained here" in caplog.text
+    assert "could not be fetched from MLflow and is trained here" in caplog.text
 
 
 @pytest.mark.parametrize("lost", ["search_experiments", "log_artifacts"])

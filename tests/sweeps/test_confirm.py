@@ -68,7 +68,7 @@ def test_a_search_is_confirmed_too(kdsweep: Command, tmp_path):
         assert job.swept == best.values, "a trial's own values"
     assert "With 2 fresh seeds" in shown
     further = kdsweep("-m", "search=temperature_alpha", "search.n_trials=4", "confirm=2", *SHORT).stdout
-    assert "goes on: 3 of 4 trials" in further and "With 2 fresh seeds" in further
+    assert "resuming: 3 of 4 trials" in further and "With 2 fresh seeds" in further
 
 
 def test_what_there_is_nothing_to_confirm_of(kdsweep: Command, tmp_path):

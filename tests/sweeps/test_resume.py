@@ -70,7 +70,7 @@ def test_interrupted_runs_are_killed_not_running(tmp_path, sign, arguments):
     stop_in_training(process, tmp_path, sign)
     errors = process.communicate()[1]
     assert process.returncode == 2
-    assert "interrupted; the same command goes on from here" in errors
+    assert "interrupted; run the same command to resume" in errors
     assert "Traceback" not in errors
     statuses = [run.info.status for run in runs(tmp_path)]
     assert statuses == ["KILLED"] * (2 if arguments else 1)

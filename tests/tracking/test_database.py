@@ -105,9 +105,9 @@ def test_a_command_that_ends_early_leaves_none(temporary, tmp_path, end):
 
 @pytest.mark.long
 def test_the_first_line_comes_once_and_only_where_jobs_begin(kdsweep: Command):
-    parallel = ("-m", "hardware=cpu_parallel", "hardware.jobs=2", "temperature=1,4", "method=scratch")
+    parallel = ("-m", "hardware=cpu_parallel", "hardware.jobs=2", "seed=1,4", "method=scratch")
     shown = kdsweep(*parallel, *TINY).stdout
-    assert shown.startswith("checking the sweep, making mlflow.db\n2 jobs over temperature")
+    assert shown.startswith("checking the sweep, making mlflow.db\n2 jobs over seed")
     assert shown.count("checking") == 1
     assert kdsweep("plan=true").stdout.startswith("checking the job\nplan of one job")
     assert "checking" not in kdsweep("--cfg", "job").stdout + kdsweep("--help").stdout
@@ -134,7 +134,7 @@ def test_one_with_runs_is_never_set_aside(kdsweep: Command, tmp_path):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
     told = kdsweep("method=scratch", *TINY, status=1).stderr
-    assert told.startswith("kdsweep: tracking.uri=sqlite:///mlflow.db: of another version of MLflow")
+    assert told.startswith("kdsweep: tracking.uri=sqlite:///mlflow.db: was made by another version of MLflow")
     assert "mlflow db upgrade sqlite:///mlflow.db" in told
     assert "(unexpected" not in told
     assert not list(tmp_path.glob("mlflow.db.*"))

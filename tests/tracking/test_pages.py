@@ -46,7 +46,7 @@ def test_a_sweep_is_read_and_compared(kdsweep: Command, page, server):
     page.locator('button[aria-label="Close"]').first.click()  # the assistant's panel
     page.get_by_text("Show more").click()
     page.get_by_text("of 6 recipes by validation").wait_for()
-    assert page.locator("table", has_text="vs alone").locator("tr").count() == 7
+    assert page.locator("table", has_text="vs baseline").locator("tr").count() == 7
     picture = page.locator('img[src*="note.png"]')
     picture.wait_for()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 760

@@ -9,18 +9,20 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context, get_start_method, parent_process, set_start_method
+from multiprocessing import get_context, get_start_method, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.Image import Resampling, Transpose
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
+from PIL.Image import Resampling
+
+from kdsweep.system.foreign_errors import first_line
 
 PROCESSES_FROM = 500  # images; for fewer, starting processes takes longer than they save
 CHUNK = 8  # images per task: an interrupted job waits for those under way
@@ -33,18 +35,6 @@ WHITE = (255, 255, 255)
 DEEP = (0, 65535)  # the values of 16 bits that become black and white, unless the data say otherwise
 FULL_RANGE = ("PPM", "JPEG2000")  # formats that state the range of their values, to which Pillow scales
 BITS = (8, 10, 12, 14, 16)  # that scanners and cameras have
-
-# what undoes the EXIF tag "orientation"
-ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
 
 
 class Task(NamedTuple):
@@ -126,16 +116,24 @@ def decode_all(pixels: Path, tasks: Sequence[Task], look: Look, done: Callable[[
     """
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     found = Found()
-    if len(tasks) < PROCESSES_FROM:
+    # joblib's workers cannot start others; the command has mostly decoded everything before they begin
+    if len(tasks) < PROCESSES_FROM or get_start_method(allow_none=True) == "loky":
         for chunk in chunks:
             found.add(_decode_chunk(pixels, chunk, look))
             done(len(chunk))
         return found
+    from kdsweep.config.hardware import cores
+
     # spawned: a fork of a process with torch's threads may hang
-    pool = ProcessPoolExecutor(_cores(), get_context("spawn"), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(cores(), get_context("spawn"), initializer=_end_with_parent)
+    # Processes start when tasks are submitted, and inherit the mask: Ctrl-C and the end of the terminal come
+    # to this process too, which ends the others.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
-        with _spawning():
+        try:
             futures = {pool.submit(_decode_chunk, pixels, chunk, look): chunk for chunk in chunks}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for future in as_completed(futures):
             found.add(future.result())
             done(len(futures[future]))
@@ -206,10 +204,13 @@ def _composed(image: Image.Image, look: Look) -> tuple[Image.Image, bool]:
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """`pixels` turned as the EXIF data of `image` say."""
     try:
-        orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # garbled, as in many files whose pixels are fine
+        orientation = image.getexif().get(Base.Orientation)
+    except Exception:  # Pillow raises many types for garbled data, as in many files whose pixels are fine
         return pixels
-    return pixels.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else pixels
+    pixels.info.clear()  # nothing but the orientation has to be readable
+    pixels.getexif()[Base.Orientation] = orientation
+    ImageOps.exif_transpose(pixels, in_place=True)
+    return pixels
 
 
 def _resized(image: Image.Image, size: int, resize: str) -> Image.Image:
@@ -230,29 +231,7 @@ def reason(error: Exception) -> str:
     """Why a file cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return f"not an image of a known format ({', '.join(FORMATS)})"
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _spawning() -> Iterator[None]:
-    """Processes are started in here, which is where executors do it: when tasks are submitted.
-
-    They never see Ctrl-C or the end of the terminal, which come to the one that starts them as well; it sees
-    them afterwards, and ends the others. They are told of a start method that they know: in joblib's workers
-    the default is one of joblib's own.
-    """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    method = get_start_method(allow_none=True)
-    set_start_method("spawn", force=True)
-    try:
-        yield
-    finally:
-        set_start_method(method, force=True)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return first_line(error)
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,6 @@ So files that were touched or moved are read again, but not decoded.
 """
 
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from kdsweep.data.split import Images
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store.store import Origin, Store
+from kdsweep.system.files import sha256
 from kdsweep.system.terminal import progress
 
 # Raised when a change of the code brings other pixels out of the same files, or other facts about them. What
@@ -71,7 +71,7 @@ def content_digests(root: Path, paths: Sequence[str], store: Store) -> tuple[dic
     digests: dict[str, str] = {}
     for (path, *_), known in zip(listing, json.loads((entry / "digests.json").read_text()), strict=True):
         try:
-            digests[path] = known or _sha256(root / path)  # what could not be read then may be read now
+            digests[path] = known or sha256(root / path)  # what could not be read then may be read now
         except OSError as error:
             unreadable[path] = error.strerror or str(error)
     return digests, unreadable
@@ -166,14 +166,9 @@ def _read_all(root: Path, files: Sequence[Path]) -> list[str | None]:
 
 def _sha256_if_readable(file: Path) -> str | None:
     try:
-        return _sha256(file)
+        return sha256(file)
     except OSError:
         return None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _allocate(file: Path, shape: tuple[int, ...], store: Store) -> None:

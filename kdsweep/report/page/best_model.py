@@ -1,4 +1,4 @@
-"""The network that one ships: which the best recipe's weights are, and how files are made of them."""
+"""The network to ship: the weights of the best recipe, and the command that exports them."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from kdsweep.results.record import Record
 
 @dataclass(frozen=True)
 class Shipped:
-    """A student to ship; `command` is empty where no run is known to take it from."""
+    """A student to ship; `command` is empty if no run is known to have it."""
 
     title: str
     facts: Sequence[tuple[str, str]]
@@ -19,7 +19,7 @@ class Shipped:
 
 
 def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
-    """The best recipe's best seed by validation, of each data set."""
+    """The best recipe's best seed by validation, for each data set."""
     return [_of_row(records, row) for row in rows if row.rank == 1]
 
 
@@ -38,7 +38,7 @@ def _of_row(records: Sequence[Record], row: Row) -> Shipped:
 
 
 def _tracking_uri(records: Sequence[Record], run_id: str | None) -> str | None:
-    """The MLflow that has the run, if it is not the one that `kdsweep-export` looks into by itself."""
+    """The MLflow that has the run, if it is not the one that `kdsweep-export` uses by default."""
     known = (each.sweep.config for each in records if run_id in (job.run_id for job in each.results))
     uri = next(known, {}).get("tracking", {}).get("uri")
     return None if uri == configured("tracking.uri") else uri

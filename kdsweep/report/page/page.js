@@ -6,11 +6,11 @@
   let printing = false;
   all("[hidden]").forEach((each) => { each.hidden = false; });
 
-  // ---- charts: the same data in the colours of now, and with the room there is
+  // ---- charts: the same data, in the colours of the current scheme and the room of the window
   const NARROW = 600;
-  const PAPER = 680; // what a sheet of A4 has room for
+  const PAPER = 680; // the width of a sheet of A4
 
-  // names of colours become colours where plotly takes one, and nowhere else: "--text" may be a class
+  // names of colours are replaced only where plotly takes a colour: "--text" may be the name of a class
   const TAKES = /color(scale)?$/;
 
   function coloured(value, taken = false) {
@@ -52,7 +52,7 @@
     });
   }
 
-  const touched = matchMedia("(pointer: coarse)").matches; // where dragging scrolls the page
+  const touched = matchMedia("(pointer: coarse)").matches; // dragging scrolls the page there
   const CONFIG = {
     displaylogo: false, showTips: false, displayModeBar: touched ? false : "hover",
     modeBarButtons: [["toImage", "resetScale2d"]],
@@ -93,11 +93,11 @@
       if (moved) draw(section);
     }
   }).observe(document.body);
-  // one after another, so that the page answers meanwhile
+  // one after another, so that the page responds meanwhile
   const drawFrom = (i) => { if (i < sections.length) { draw(sections[i]); setTimeout(drawFrom, 0, i + 1); } else document.documentElement.dataset.drawn = "yes"; };
   drawFrom(0);
 
-  // ---- leaderboard: sorted by any column, searched by words
+  // ---- leaderboard: sorted by a column, searched by words
   const board = document.getElementById("board");
   if (board) {
     const body = board.tBodies[0];
@@ -112,12 +112,12 @@
       head.setAttribute("aria-sort", upwards === 1 ? "ascending" : "descending");
       const compare = (a, b) => {
         const [x, y] = [order(a, column), order(b, column)];
-        if (x === undefined || y === undefined) return (x === undefined) - (y === undefined); // empty ones last
+        if (x === undefined || y === undefined) return (x === undefined) - (y === undefined); // empty cells last
         return upwards * (isNaN(x) || isNaN(y) ? x.localeCompare(y, undefined, { numeric: true }) : x - y);
       };
       rows.sort(compare).forEach((row) => body.append(row));
     };
-    const first = (column) => (/%|^vs/.test(heads[column].textContent) ? -1 : 1); // of accuracies the best first
+    const first = (column) => (/%|^vs/.test(heads[column].textContent) ? -1 : 1); // the best accuracies first
     heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sort(column)));
     heads[0].setAttribute("aria-sort", "ascending");
 

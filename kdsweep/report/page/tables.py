@@ -1,4 +1,4 @@
-"""The tables of the page: leaderboard, the links of chains, where the time went."""
+"""The tables of the page: leaderboard, links of chains, time by role."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from kdsweep.analysis.conclusions import adjusted, percent, points, spread, widt
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, compared
 from kdsweep.analysis.statistics import Interval, interval
-from kdsweep.report.look import link_name
-from kdsweep.results.names import written
+from kdsweep.results.names import link_name, written
 from kdsweep.results.network import NetworkResult
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 from kdsweep.system.terminal import seconds
@@ -19,7 +18,7 @@ from kdsweep.system.terminal import seconds
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, what it is sorted by, and its remark."""
+    """A cell: its text, the value that sorts it, and a remark under the pointer."""
 
     text: str
     order: float | str | None = None
@@ -30,14 +29,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Heads with what they mean, and rows of cells."""
+    """Heads with their explanations, and rows of cells."""
 
     heads: Sequence[tuple[str, str]]
     rows: Sequence[Sequence[Cell]]
 
 
 def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
-    """A row per recipe; columns that no recipe has are left out."""
+    """A row per recipe; columns without any value are left out."""
     swept = [key for key in keys if key != "seed" and any(key in row.values for row in rows)]
     columns: list[tuple[str, str, list[Cell]]] = [
         ("rank", "by validation accuracy", [Cell(str(row.rank), row.rank) for row in rows])
@@ -53,23 +52,20 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     several = any(len(row.seeds) > 1 for row in rows)
     columns += [
         ("test %", _interval("test accuracy", several), [_percent(row.test) for row in rows]),
-        (
-            "vs alone",
-            _versus("the student trained alone", several),
-            alone,
-        ),
+        ("vs baseline", _versus("the baseline", several), alone),
         ("vs teacher", _versus("the teacher", several), teacher),
         ("val %", _mean("validation accuracy", several), [_mean_percent(row.val) for row in rows]),
         *_costs(rows),
         ("training", "of the student, per seed", [_time(row.seconds, row.reused) for row in rows]),
         ("seeds", "that finished", [Cell(str(len(row.seeds)), len(row.seeds), _lost(row)) for row in rows]),
     ]
-    kept = [column for column in columns if any(cell.text for cell in column[2])]
-    return Table([(head, remark) for head, remark, _ in kept], list(zip(*(c for *_, c in kept), strict=True)))
+    columns = [column for column in columns if any(cell.text for cell in column[2])]
+    heads = [(head, remark) for head, remark, _ in columns]
+    return Table(heads, list(zip(*(cells for *_, cells in columns), strict=True)))
 
 
 def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:
-    """Columns of what recipes differ in; the costs of the one student of all are in a chart."""
+    """Columns of the costs on which recipes differ; a chart has those that all share."""
     for head, remark, name, unit in (
         ("MFLOPs", "per image, millions", "flops", 1e6),
         ("parameters", "", "parameters", 1),
@@ -89,8 +85,8 @@ def _interval(what: str, several: bool) -> str:
 
 
 def _versus(what: str, several: bool) -> str:
-    told = f"points of test accuracy above {what}"
-    return f"{told}, paired by seed and image, ± half the 95 % interval" if several else told
+    head = f"points of test accuracy above {what}"
+    return f"{head}, paired by seed and image, ± half the 95 % interval" if several else head
 
 
 def _value(value: Any) -> Cell:
@@ -133,7 +129,7 @@ def _lost(row: Row) -> str:
 
 
 def links_table(rows: Sequence[Row]) -> Table | None:
-    """The links of each chain with networks in between, of its best recipe; None without any such."""
+    """The links of chains with networks in between, each for its best recipe; None if there are none."""
     best: dict[tuple[str, ...], Row] = {}
     for row in rows:
         chain = row.recipe.jobs[0].chain
@@ -144,7 +140,7 @@ def links_table(rows: Sequence[Row]) -> Table | None:
     heads = [
         ("recipe", ""), ("link", ""), ("network", ""), ("test %", ""), ("val %", ""),
         ("vs teacher", "points of test accuracy"), ("parameters", ""), ("MFLOPs", ""), ("latency ms", ""),
-        ("kept epoch", ""), ("training", ""),
+        ("best epoch", ""), ("training", ""),
     ]  # fmt: skip
     return Table(heads, [cells for row in best.values() for cells in _links(row)])
 
@@ -176,17 +172,17 @@ def _links(row: Row) -> Iterable[list[Cell]]:
 
 @dataclass(frozen=True)
 class Times:
-    """Where the time went, role by role, and in a sentence."""
+    """The time that training took, role by role, and in a sentence."""
 
     says: str
     table: Table
 
 
 def times(results: Sequence[JobResult]) -> Times:
-    """Networks by role: trained here, found in the store, used; each network counts once by its key.
+    """Networks by role: how many jobs used, how many were trained or reused. A key is one network.
 
-    One job's student may be a link of another's chain: it was trained by the sweep in both roles, and its
-    time was spent in the one in which it was trained.
+    One job's student may be a link of another job's chain: the sweep trained it in both roles, but its time
+    counts in the role in which it was trained.
     """
     uses: dict[str, dict[str, list[NetworkResult]]] = {}
     trained_as: dict[str, str] = {}  # key to role
@@ -215,14 +211,14 @@ def times(results: Sequence[JobResult]) -> Times:
             ]
         )
     heads = [
-        ("", ""), ("needed", "by so many jobs"), ("networks", "different ones"),
-        ("trained", "by this sweep, be it as another job's link"), ("found", "in the store, trained before"),
-        ("time spent", "training as this link"), ("time saved", "by reuse"),
+        ("", ""), ("jobs", "that needed one"), ("networks", "different ones"),
+        ("trained", "by this sweep, in this role or another"), ("reused", "from the store, trained before"),
+        ("time spent", "on training in this role"), ("time saved", "by reuse"),
     ]  # fmt: skip
     count = "1 network was" if len(trained_as) == 1 else f"{len(trained_as)} networks were"
     says = (
-        f"{count} trained, in {seconds(spent_all)}; reuse, within the sweep and from "
-        f"the store, saved {seconds(saved_all)} of training. All jobs together took "
+        f"{count} trained in {seconds(spent_all)}. Reuse, within the sweep and from the store, saved "
+        f"{seconds(saved_all)} of training. All jobs together took "
         f"{seconds(sum(result.seconds for result in results))}."
     )
     return Times(says, Table(heads, rows))

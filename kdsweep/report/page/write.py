@@ -1,4 +1,4 @@
-"""The report of a sweep as one page of HTML, which needs nothing beside it: opened from the disk, offline."""
+"""The report of a sweep as one HTML page, which opens from the disk, offline, without any other file."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -11,14 +11,14 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
 from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.analysis.recipes import recipes
+from kdsweep.report.charts.calibration import calibration_section
+from kdsweep.report.charts.confusion import confusion_section
+from kdsweep.report.charts.curves import curves_section
+from kdsweep.report.charts.figures import COLOURS, Section
+from kdsweep.report.charts.heatmap import map_section
+from kdsweep.report.charts.pareto import cost_section
+from kdsweep.report.charts.response import along_section
 from kdsweep.report.page.best_model import shipped
-from kdsweep.report.page.calibration import calibration_section
-from kdsweep.report.page.confusion import confusion_section
-from kdsweep.report.page.curves import curves_section
-from kdsweep.report.page.figures import COLOURS, Section
-from kdsweep.report.page.heatmap import map_section
-from kdsweep.report.page.pareto import cost_section
-from kdsweep.report.page.response import along_section
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
 from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
@@ -26,7 +26,7 @@ from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sweep comes from: `facts` are short, the command and the config are to be copied."""
+    """Where a sweep comes from: short `facts`, and the command and the config for copying."""
 
     title: str
     command: str
@@ -36,7 +36,7 @@ class Origin:
 
 
 def write_page(records: Sequence[Record], file: Path) -> None:
-    """Write the page of one sweep, or of several together. Sections that would be empty are left out."""
+    """Write the page of one sweep, or of several combined. Empty sections are left out."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -69,7 +69,7 @@ def write_page(records: Sequence[Record], file: Path) -> None:
     environment.filters["tied"] = tied
     page = environment.get_template("page.html.jinja").render(
         title=_title(record),
-        told=_told(records, record),
+        summary=_summary(records, record),
         answer=answer(record, rows),
         shipped=shipped(records, rows),
         leaderboard=leaderboard_table(rows, record.sweep.keys) if rows else None,
@@ -87,23 +87,23 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         plotly=Markup(get_plotlyjs() if charts else ""),
         charts=Markup(embedded({"charts": charts, "colours": COLOURS})),
     )
-    # names of files that are not UTF-8 have halves of characters in them
+    # names of files that are not UTF-8 contain halves of characters
     file.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def embedded(data: Any) -> str:
-    """JSON that stands in a <script>, whatever texts are in it."""
+    """JSON that is safe inside a <script>, whatever its texts are."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
 def tied(text: str) -> str:
-    """With numbers that are not parted from their interval and unit by the end of a line."""
+    """Text whose lines do not break between a number and its interval or unit."""
     return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
 def _sections(record: Record, rows: Sequence[Row]) -> list[Section]:
-    """The sections of charts; of several data sets each has views of its own, for they cannot be compared."""
+    """The sections of charts; each data set has its own views, for they cannot be compared."""
     makers: Sequence[Callable[[Sequence[Row]], Section | None]] = (
         lambda rows: along_section(rows, record.sweep.keys),
         map_section,
@@ -115,8 +115,8 @@ def _sections(record: Record, rows: Sequence[Row]) -> list[Section]:
     names = list(dict.fromkeys(row.dataset for row in rows))
     sections = []
     for make in makers:
-        made = [(name, make([row for row in rows if row.dataset == name])) for name in names]
-        found = [(name, section) for name, section in made if section]
+        by_name = [(name, make([row for row in rows if row.dataset == name])) for name in names]
+        found = [(name, section) for name, section in by_name if section]
         if len(names) > 1:
             views = [
                 replace(view, name=f"{view.name}, {name}")
@@ -130,7 +130,7 @@ def _sections(record: Record, rows: Sequence[Row]) -> list[Section]:
 
 
 def _title(record: Record) -> str:
-    """Who is taught by whom, on what."""
+    """The students, their teachers and the data."""
     students, teachers, datasets = (_named(record.results, key) for key in ("student", "teacher", "dataset"))
     taught = f"{students} taught by {teachers}" if teachers else students
     return f"{taught or 'A sweep'}{f' on {datasets}' if datasets else ''}"
@@ -141,12 +141,12 @@ def _named(results: Iterable[JobResult], key: str) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _told(records: Sequence[Record], record: Record) -> str:
-    """How many jobs over what, and when."""
+def _summary(records: Sequence[Record], record: Record) -> str:
+    """The number of jobs, the swept keys, and the time."""
     jobs = len(record.results)
     count = f"{jobs} job{'s' if jobs != 1 else ''}"
     over = ", ".join(key.replace("_", " ") for key in record.sweep.keys)
-    sweeps = f"{len(records)} sweeps together, " if len(records) > 1 else ""
+    sweeps = f"{len(records)} sweeps combined, " if len(records) > 1 else ""
     when = _day(min((each.sweep.began for each in records if each.sweep.began), default=""))
     return f"{sweeps}{count}{f' over {over}' if over else ''}{f' · {when}' if when else ''}"
 
@@ -178,12 +178,12 @@ def _origin(record: Record) -> Origin:
 
 def _datasets(results: Iterable[JobResult]) -> Iterable[tuple[str, str]]:
     """Each data set with the digest of its content."""
-    told = set()
+    seen = set()
     for data in (result.dataset for result in results):
         fingerprint = data.get("fingerprint")
-        if not fingerprint or fingerprint in told:
+        if not fingerprint or fingerprint in seen:
             continue
-        told.add(fingerprint)
+        seen.add(fingerprint)
         images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
         yield f"data set {data.get('name', '')}", f"{images} images, {len(data.get('classes', []))} classes"
         yield "its fingerprint", fingerprint

@@ -1,6 +1,6 @@
 """The picture of a confusion matrix.
 
-By Pillow, in milliseconds: every network has one, and matplotlib takes a tenth of a second.
+Pillow draws it in milliseconds: every network has one, and matplotlib takes a tenth of a second.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 CELL, SMALLEST_CELL = 48, 8  # pixels
 SMALLEST, LARGEST = 200, 2000  # pixels of all cells, a side
-MOST_NUMBERS, MOST_LABELS = 25, 60  # classes; beyond, they would be too small, or lie upon each other
+MOST_NUMBERS, MOST_LABELS = 25, 60  # classes; more would make them too small, or overlap
 BLUE, BLACK, WHITE = (8, 81, 156), (0, 0, 0), (255, 255, 255)
 GAP = 8  # pixels between labels and cells
 
 
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file: Path) -> None:
-    """A confusion matrix, true classes as rows, coloured by the share of the row, with each class's share."""
+    """Draw a confusion matrix: true classes as rows with their shares of right answers."""
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     count = len(classes)
     cell = max(SMALLEST_CELL, SMALLEST // count, min(CELL, LARGEST // count))
@@ -49,13 +49,13 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file
         else:
             _upwards(picture, at, classes[i], font)
     draw.text((left + side / 2, picture.height - GAP), "predicted", BLACK, title, anchor="mb")
-    _upwards(picture, (GAP + 8, 2 * GAP + side / 2), "true, and share found", title, middle=True)
+    _upwards(picture, (GAP + 8, 2 * GAP + side / 2), "true, and share recognised", title, middle=True)
     picture.save(file)
 
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's, whose letters are more than Pillow's own."""
+    """The font of matplotlib, which has more letters than Pillow's own."""
     import matplotlib
 
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
@@ -68,7 +68,7 @@ def _upwards(
     font: ImageFont.FreeTypeFont,
     middle: bool = False,
 ) -> None:
-    """Text read from below, centred on `at` from left to right; it ends there, or has its middle there."""
+    """Draw text that reads upwards, centred on `at` from left to right; it ends or has its middle there."""
     left, top, right, bottom = font.getbbox(text)
     strip = Image.new("RGB", (round(right - left) + 2, round(bottom - top) + 2), WHITE)
     ImageDraw.Draw(strip).text((1 - left, 1 - top), text, BLACK, font)

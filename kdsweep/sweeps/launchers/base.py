@@ -1,4 +1,4 @@
-"""Hydra's launchers and what they lack: a job whose process dies has failed, and its sweep goes on.
+"""What Hydra's launchers lack: a job whose process dies has failed, and its sweep continues.
 
 Hydra imports these modules at every start: keep them light.
 """
@@ -18,16 +18,18 @@ from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.results.result import INTERRUPTED, RESULT, JobResult, SweepInfo
 from kdsweep.sweeps.hydra_private import completed, failed
 
+RESUME = "Run the same command to resume from its checkpoint"
+
 
 class ProcessDied(KdsweepError):
-    """A job's process was killed, such as for want of memory."""
+    """A job's process was killed, such as for lack of memory."""
 
 
 class SweepLauncher(Launcher):
-    """What sweeps and searches ask a launcher of kdsweep's; another one runs `hardware.jobs` at a time."""
+    """The interface of kdsweep's launchers; any other one is taken to run `hardware.jobs` at a time."""
 
-    takes_away = True  # a job alone, which stays in the command's process, must not name it
-    prints_here = True  # what jobs print stands on the command's screen
+    takes_away = True  # it needs -m: a job alone stays in the command's process
+    prints_here = True  # the command's screen shows what jobs print
     config: Any  # a DictConfig, once it is set up
 
     @staticmethod
@@ -36,22 +38,22 @@ class SweepLauncher(Launcher):
 
     @staticmethod
     def room(config: DictConfig) -> int | None:
-        """How many jobs run at a time; None where that shows only when they run."""
+        """How many jobs run at a time; None if that shows only when they run."""
         return jobs_wanted(config)
 
     def slots(self) -> int:
-        """The same, once it may be found out by starting something."""
+        """The same, when the launcher may start something to find out."""
         return jobs_wanted(self.config)
 
     def launch_once(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """As `launch`, but no job whose process dies is tried again: FAILED by ProcessDied."""
+        """As `launch`, but a job whose process dies is not retried: it is FAILED by ProcessDied."""
         return self.launch(job_overrides, initial_job_idx)
 
 
 class Launched:
-    """A job as its launcher knows it, which outlives the job's process."""
+    """A job as its launcher sees it, which outlives the job's process."""
 
     def __init__(self, launcher: Launcher, number: int, overrides: Sequence[str]) -> None:
         self.number, self.overrides = number, list(overrides)
@@ -60,11 +62,11 @@ class Launched:
         self.folder = job_folder(self.config)
 
     def begun(self) -> bool:
-        """Whether its process had come to it: Hydra makes the folder first."""
+        """Whether its process began it: Hydra makes the folder first."""
         return self.folder.is_dir()
 
     def returned(self) -> JobReturn | None:
-        """What it returned, by the result that it left; None if it left none, or was interrupted."""
+        """Its return, from its result file; None if it has none, or was interrupted."""
         result = JobResult.load(self.folder) if (self.folder / RESULT).exists() else None
         if result is None or result.error == INTERRUPTED:
             return None
@@ -73,7 +75,7 @@ class Launched:
         return completed(self.overrides, result.objective)
 
     def fail(self, error: KdsweepError) -> JobReturn:
-        """Leave the result that its process could not, and show it."""
+        """Write the result that its process could not write, and print its line."""
         from kdsweep.sweeps.overrides import swept_values
 
         sweep = self._sweep()
@@ -85,8 +87,8 @@ class Launched:
         return failed(self.overrides, error)
 
     def show(self) -> None:
-        """Its line, which a process on another machine could not print here."""
-        from kdsweep.report.tables import sweep_line
+        """Print its line; a process on another machine cannot print here."""
+        from kdsweep.results.line import sweep_line
         from kdsweep.system.terminal import console
 
         if (self.folder / RESULT).exists():
@@ -97,7 +99,7 @@ class Launched:
 
 
 def numbered(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> DictConfig:
-    """The config of a sweep's job as its process composes it."""
+    """The config of a sweep's job, as the job's process composes it."""
     config: DictConfig = loader.load_sweep_config(sweep, list(overrides))
     with open_dict(config):
         config.hydra.job.num = number
@@ -107,7 +109,7 @@ def numbered(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Se
 
 def job_folder(config: DictConfig) -> Path:
     before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)  # the folder's name may speak of the job
+    HydraConfig.instance().set_config(config)  # the folder's name may refer to the job
     try:
         sweep, job = (OmegaConf.select(config, f"hydra.sweep.{part}") for part in ("dir", "subdir"))
         return Path(str(sweep)) / str(job)
@@ -116,19 +118,19 @@ def job_folder(config: DictConfig) -> Path:
 
 
 def check_launcher(config: DictConfig) -> None:
-    """Raise ConfigError if the launcher, being one of kdsweep's, cannot work here."""
+    """Raise ConfigError if a launcher of kdsweep's cannot work here."""
     if launcher := _launcher(config.hydra):
         launcher.check(config)
 
 
 def jobs_at_once(config: DictConfig) -> int | None:
-    """How many jobs of a sweep run at a time; None where that shows only when they run."""
+    """How many jobs of a sweep run at a time; None if that shows only when they run."""
     launcher = _launcher(config.hydra)
     return launcher.room(config) if launcher else jobs_wanted(config)
 
 
 def jobs_wanted(config: DictConfig) -> int:
-    """hardware.jobs, as many as cores if it is -1."""
+    """hardware.jobs; -1 stands for the number of cores."""
     from kdsweep.config import cores
 
     jobs = int(OmegaConf.select(config, "hardware.jobs", default=1))
@@ -136,12 +138,12 @@ def jobs_wanted(config: DictConfig) -> int:
 
 
 def shares_store(config: DictConfig) -> bool:
-    """Whether all jobs see one store; else they exchange stages through MLflow."""
+    """Whether all jobs share one store; else they exchange stages through MLflow."""
     return bool(OmegaConf.select(config, "hardware.shared_store", default=True))
 
 
 def refuse_launcher(hydra: Any) -> None:
-    """Raise ConfigError if a job alone names a launcher that would take it elsewhere: only -m launches."""
+    """Raise ConfigError if a job alone names a launcher that needs -m."""
     launcher = _launcher(hydra)
     if launcher and launcher.takes_away:
         chosen = f"hardware={hydra.runtime.choices.get('hardware')}"

@@ -1,7 +1,7 @@
-"""hardware=gpus, Ray on this machine, and hardware=ray, a cluster of it: a launcher for which a worker that
-dies, Ctrl-C or nodes with disks of their own are not the end of the sweep.
+"""hardware=gpus, Ray on this machine, and hardware=ray, a cluster of Ray: a launcher that copes with workers
+that die, with Ctrl-C, and with nodes that have disks of their own.
 
-Hydra imports this at every start, whether Ray is there or not: keep it light.
+Hydra imports this module at every start, with or without Ray: keep it light.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from kdsweep.errors import ConfigError, KdsweepError
 from kdsweep.results.result import RESULT, SWEEP, SweepInfo
 from kdsweep.sweeps.hydra_private import came_to, failed
-from kdsweep.sweeps.launchers.base import Launched, ProcessDied, SweepLauncher, shares_store
+from kdsweep.sweeps.launchers.base import RESUME, Launched, ProcessDied, SweepLauncher, shares_store
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_ANSWER = 10.0  # for a cluster
-SECONDS_TO_END = 5.0  # for a job that is interrupted
+SECONDS_TO_END = 5.0  # for an interrupted job
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_task_oom_retries": "1",  # of a job that does not fit into the memory; by default many
+    "RAY_task_oom_retries": "1",  # of a job that runs out of memory; the default is many
 }
 
 
@@ -65,9 +65,9 @@ ConfigStore.instance().store(
 
 
 class RayLauncher(SweepLauncher):
-    """Every job is awaited, whatever became of the others.
+    """Every job is awaited, whatever happens to the others.
 
-    One whose worker dies is tried again by Ray, from its checkpoint; when that does not help it has failed.
+    Ray retries a job whose worker dies, from its checkpoint; a job whose retries die has failed.
     """
 
     def __init__(self, ray: DictConfig) -> None:
@@ -78,13 +78,12 @@ class RayLauncher(SweepLauncher):
 
     @staticmethod
     def check(config: DictConfig) -> None:
-        """Raise ConfigError if Ray, a GPU or the cluster is not there."""
-        address = config.hardware.get("address")
-        name = "gpus" if address is None else "ray"
+        """Raise ConfigError if Ray, a GPU or the cluster is missing."""
+        kind = config.hardware.get("kind")
         if importlib.util.find_spec("ray") is None:
-            raise ConfigError(f"hardware={name} needs Ray: pip install 'kdsweep[ray]'")
-        if address is not None:
-            _reach(str(address))
+            raise ConfigError(f"hardware={kind} needs Ray: pip install 'kdsweep[ray]'")
+        if kind == "ray":
+            _reach(str(config.hardware.address))
         elif str(config.hardware.device).startswith("cuda"):
             import torch
 
@@ -93,8 +92,8 @@ class RayLauncher(SweepLauncher):
 
     @staticmethod
     def room(config: DictConfig) -> int | None:
-        """How many jobs this machine has room for; None of a cluster, and if there is no room."""
-        if config.hardware.get("address") is not None:
+        """How many jobs this machine has room for; None for a cluster, and without room for any."""
+        if config.hardware.get("kind") == "ray":
             return None
         options, jobs = config.hydra.launcher.ray, config.hardware.jobs
         gpus, cpus = options.init.num_gpus, options.init.num_cpus
@@ -108,7 +107,7 @@ class RayLauncher(SweepLauncher):
         return (fitting if jobs == -1 else min(fitting, jobs)) or None
 
     def slots(self) -> int:
-        """How many jobs run at once. Starts Ray if it was not; ConfigError if no node has room for one."""
+        """How many jobs run at once. Starts Ray if needed. Raises ConfigError if no node has room for one."""
         self._start()
         options = self.config.hydra.launcher.ray.remote
         nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
@@ -131,7 +130,7 @@ class RayLauncher(SweepLauncher):
         return self._await(job_overrides, initial_job_idx, waits, self._retries(), _failed_for_good)
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Each job's return, one whose worker dies FAILED by ProcessDied at once; none waits for another."""
+        """Each job's return; a job whose worker dies is FAILED by ProcessDied; no job waits for another."""
         from kdsweep.sweeps.launchers.turns import at_once
 
         waits = at_once(job_overrides)
@@ -157,7 +156,7 @@ class RayLauncher(SweepLauncher):
 
         if ray.is_initialized():
             return
-        handler = signal.getsignal(signal.SIGTERM)  # which Ray replaces by one that leaves at once
+        handler = signal.getsignal(signal.SIGTERM)  # Ray replaces it by one that exits at once
         try:
             options: Any = OmegaConf.to_container(self.ray_cfg.init, resolve=True)
             ray.init(**options)
@@ -219,7 +218,7 @@ class RayLauncher(SweepLauncher):
         from kdsweep.sweeps.launchers.ray_worker import NodeTask, run_on_node
 
         with read_write(job.config.hydra.sweep):
-            job.config.hydra.sweep.dir = str(folder)  # a worker begins elsewhere
+            job.config.hydra.sweep.dir = str(folder)  # a worker has another working directory
         sweep = None if shares_store(job.config) else (folder / SWEEP).read_text()
         environment = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
         task = NodeTask(self.task_function, mail, Path.cwd(), environment, sweep)
@@ -236,7 +235,7 @@ def _nodes() -> list[dict[str, Any]]:
 
 
 def _fitting(options: DictConfig, resources: dict[str, float]) -> int:
-    """How many jobs a node has room for; of fractions of a GPU, as many as each GPU has."""
+    """How many jobs a node has room for; fractions of a GPU must fit into one GPU."""
     gpus, share = int(resources.get("GPU", 0)), options.num_gpus
     by_gpu = gpus * int(1 / share + 1e-6) if share else math.inf
     return int(min(by_gpu, resources.get("CPU", 0) // options.num_cpus))
@@ -250,13 +249,12 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
         returned: JobReturn = ray.get(ref)
     except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
         died = f"its process died, {attempts} times" if attempts > 1 else "its process died"
-        reason = (
-            "the memory did not suffice" if isinstance(error, OutOfMemoryError) else "out of memory, perhaps"
-        )
+        reason = "out of memory" if isinstance(error, OutOfMemoryError) else "probably out of memory"
         return failed(
-            job.overrides, ProcessDied(f"{died}; {reason}. The same command goes on from its checkpoint")
+            job.overrides,
+            ProcessDied(f"{died}; {reason}. {RESUME}"),
         )
-    except Exception as error:  # Ray raises whatever the job's process raised where it could not send it
+    except Exception as error:  # Ray raises anything that the job's process raised and could not send
         cause = getattr(error, "cause", None) or error
         last = str(cause).strip().splitlines()[-1:]
         return failed(job.overrides, KdsweepError(": ".join(["in Ray", type(cause).__name__, *last])))
@@ -264,7 +262,7 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
 
 
 def _failed_for_good(job: Launched, returned: JobReturn) -> JobReturn:
-    """With a result on the disk, which a job could not leave whose process died."""
+    """The return, with a result on the disk, which a process that died could not write."""
     error = came_to(returned)
     if isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
         return job.fail(error)
@@ -272,7 +270,7 @@ def _failed_for_good(job: Launched, returned: JobReturn) -> JobReturn:
 
 
 def _interrupt(running: "list[ObjectRef[Any]]") -> None:
-    """KeyboardInterrupt in every job, so that its run ends as KILLED; then the end of those that do not."""
+    """Raise KeyboardInterrupt in every job, so that its run ends as KILLED; then kill those that remain."""
     import ray
 
     for ref in running:
@@ -284,7 +282,7 @@ def _interrupt(running: "list[ObjectRef[Any]]") -> None:
 
 
 def _reach(address: str) -> None:
-    """Raise ConfigError unless somebody answers there; Ray itself tries for minutes."""
+    """Raise ConfigError unless the address answers; Ray itself would try for minutes."""
     where = address
     try:
         if address == "auto":
@@ -292,7 +290,7 @@ def _reach(address: str) -> None:
 
             where = address_of_this_machine() or address
         host, _, port = where.removeprefix("ray://").rpartition(":")
-        if port.isdecimal():  # else the schema says what an address is
+        if port.isdecimal():  # the schema reports any other address
             socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
     except OSError as error:
         at = f" at {where}" if where != address else ""

@@ -1,4 +1,4 @@
-"""A job's part in a worker of Ray: it works where its sweep does, and tells the sweep what it has to say."""
+"""A job in a worker of Ray: it works in the folder of its sweep, and sends its output to the sweep."""
 
 import io
 import logging
@@ -23,16 +23,16 @@ from kdsweep.errors import KdsweepError
 from kdsweep.results.result import RESULT, SWEEP
 
 OUT, ERR, FILE = "out", "err", "file"
-ATTEMPTS = 3  # to start the queue, for which Ray has once been seen to fail
+ATTEMPTS = 3  # to start the queue, at which Ray failed once
 
 
 @dataclass(frozen=True)
 class NodeTask:
     """A job's task as a worker runs it.
 
-    `here` is the folder that kdsweep was started in, `environment` what the job takes over from there.
-    `sweep` is the text of `sweep.json` where nodes do not share a disk: it is left in the node's folder, and
-    results are sent as they are found there.
+    `here` is the folder in which kdsweep was started, `environment` its variables for the job. If nodes do
+    not share a disk, `sweep` is the text of `sweep.json`: it is written into the node's folder, from which
+    results are sent.
     """
 
     task: Callable[[DictConfig], Any]
@@ -50,10 +50,10 @@ class NodeTask:
             reason = f"cannot work in {self.here}: {error.strerror}"
             raise KdsweepError(f"node {os.uname().nodename}: {reason}") from error
         try:
-            with _said(self.mail):
+            with _sent(self.mail):
                 return self.task(composed) if self.sweep is None else self._apart(composed, self.sweep)
         except KeyboardInterrupt:
-            os._exit(1)  # its run has ended; for torch to leave takes seconds
+            os._exit(1)  # its run has ended, and torch takes seconds to exit
 
     def _apart(self, composed: DictConfig, sweep: str) -> Any:
         folder = Path(HydraConfig.get().sweep.dir)
@@ -69,7 +69,7 @@ class NodeTask:
 def run_on_node(
     context: HydraContext, config: DictConfig, task: NodeTask, state: dict[Any, Any]
 ) -> JobReturn:
-    """The job as Hydra runs one, in a process of Ray's; `state` are Hydra's singletons of the sweep."""
+    """Run the job as Hydra does, in a process of Ray's; `state` has the sweep's Hydra singletons."""
     setup_globals()
     Singleton.set_state(state)
     HydraConfig.instance().set_config(config)
@@ -83,12 +83,12 @@ def run_on_node(
 
 
 def mailbox() -> Queue:
-    """A queue on the node of the sweep, for what jobs say."""
+    """A queue on the sweep's node for the output of jobs."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     for _ in range(ATTEMPTS):
         queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         try:
-            queue.qsize()  # it is there
+            queue.qsize()  # raises unless it runs
             return queue
         except ray.exceptions.RayActorError as error:
             reason = str(error).strip().splitlines()[-1]
@@ -96,8 +96,8 @@ def mailbox() -> Queue:
 
 
 def read(mail: Queue, folder: Path) -> None:
-    """Show what jobs have said meanwhile; files go to the sweep's `folder` if it lacks them."""
-    with suppress(ray.exceptions.RayError):  # its node is lost, and what was said
+    """Print what jobs have sent; write their files into the sweep's `folder` if it lacks them."""
+    with suppress(ray.exceptions.RayError):  # its node is lost, and the output with it
         for kind, *content in mail.get_nowait_batch(mail.qsize()):
             if kind == FILE:
                 name, text = content
@@ -108,7 +108,7 @@ def read(mail: Queue, folder: Path) -> None:
 
 
 class _Lines(io.TextIOBase):
-    """A stream whose lines are sent to the sweep, so that they stand there as if a job had written them."""
+    """A stream that sends its lines to the sweep, which prints them."""
 
     def __init__(self, mail: Queue, kind: str) -> None:
         self.mail, self.kind, self.begun = mail, kind, ""
@@ -124,8 +124,8 @@ class _Lines(io.TextIOBase):
 
 
 @contextmanager
-def _said(mail: Queue) -> Iterator[None]:
-    """Whatever is written or logged to the screen goes by mail."""
+def _sent(mail: Queue) -> Iterator[None]:
+    """Send all that is printed or logged to the sweep."""
     handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
     on_screen = [each for each in handlers if each.stream is sys.stderr]
     with redirect_stdout(_Lines(mail, OUT)), redirect_stderr(_Lines(mail, ERR)) as errors:
@@ -135,7 +135,7 @@ def _said(mail: Queue) -> Iterator[None]:
 
 
 def _send(mail: Queue, message: tuple[str, ...]) -> None:
-    with suppress(ray.exceptions.RayError):  # the sweep is gone; the job will be as well
+    with suppress(ray.exceptions.RayError):  # the sweep has ended, and the job will end too
         mail.put(message)
 
 

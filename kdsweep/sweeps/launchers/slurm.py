@@ -1,7 +1,7 @@
-"""hardware=slurm: Hydra's launcher by submitit, for which a job that dies, times out or is cancelled is not
-the end of the sweep, and Ctrl-C is the end of its jobs.
+"""hardware=slurm: Hydra's submitit launcher, whose sweep survives jobs that die, time out or are cancelled,
+and whose jobs end with Ctrl-C.
 
-Hydra imports this at every start, whether submitit is there or not: keep it light.
+Hydra imports this module at every start, with or without submitit: keep it light.
 """
 
 import logging
@@ -27,7 +27,7 @@ try:
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydraSlurmLauncher
 
     INSTALLED = True
-except ImportError:  # then hardware=slurm composes all the same, and `check` says what it needs
+except ImportError:  # hardware=slurm still composes, and `check` reports what it needs
     INSTALLED, NODE = False, {}
 
     class HydraSlurmLauncher(Launcher):  # type: ignore[no-redef]
@@ -38,16 +38,16 @@ ConfigStore.instance().store("kdsweep_slurm", NODE, group="hydra/launcher", prov
 
 
 class SlurmLauncher(SweepLauncher, HydraSlurmLauncher):
-    """What becomes of the jobs is told by the queue, see slurm_queue.py, whose executor submitit knows as
-    "kdsweep". On a node, preemption and the end of its time put the job back into the queue.
+    """slurm_queue.py follows the jobs in the queue; submitit knows its executor as "kdsweep". On a node,
+    preemption and the time limit put a job back into the queue.
     """
 
     _EXECUTOR = "kdsweep"
-    prints_here = False  # but into a file for each job
+    prints_here = False  # each job prints into a file
 
     @staticmethod
     def check(config: DictConfig) -> None:
-        """Raise ConfigError if submitit or Slurm is not there."""
+        """Raise ConfigError if submitit or Slurm is missing."""
         if not INSTALLED:
             raise ConfigError("hardware=slurm needs submitit: pip install 'kdsweep[slurm]'")
         if shutil.which("sbatch") is None:
@@ -55,12 +55,12 @@ class SlurmLauncher(SweepLauncher, HydraSlurmLauncher):
 
     @staticmethod
     def room(config: DictConfig) -> None:
-        """How many jobs run at a time is for the cluster to say."""
+        """Only the cluster knows how many jobs run at a time."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        logging.getLogger("submitit").setLevel(logging.ERROR)  # no word of each look that fails
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # it would warn of each failed look
         try:
             returns: Sequence[JobReturn] = super().launch(job_overrides, initial_job_idx)
         except (FailedJobError, FailedSubmissionError) as error:  # sbatch's
@@ -68,7 +68,7 @@ class SlurmLauncher(SweepLauncher, HydraSlurmLauncher):
         return returns
 
     def __call__(self, *job: Any) -> JobReturn:
-        """Run a job on a node. Asked to leave, it goes back into the queue, and on from its checkpoint."""
+        """Run a job on a node. Asked to leave, it returns to the queue, to resume from its checkpoint."""
         import submitit
 
         asked = submitit.JobEnvironment()._usr_sig()
@@ -79,14 +79,14 @@ class SlurmLauncher(SweepLauncher, HydraSlurmLauncher):
                 queue_again(number, frame)
             except submitit.core.utils.UncompletedJobError:
                 raise AskedToLeave(
-                    "its time is up once too often (hardware.minutes, hydra.launcher.max_num_timeout); "
-                    "the same command goes on from its checkpoint"
+                    "it hit its time limit too often (hardware.minutes, hydra.launcher.max_num_timeout); "
+                    "run the same command to resume from its checkpoint"
                 ) from None
             except CalledProcessError as error:
-                if error.returncode < 0:  # Slurm ends what it queues again, submitit's scontrol too
+                if error.returncode < 0:  # Slurm kills a requeued job, and its scontrol
                     sys.exit(error.returncode)
                 raise AskedToLeave(
-                    "Slurm does not queue it again; the same command goes on from its checkpoint"
+                    "Slurm refused to queue it again; run the same command to resume from its checkpoint"
                 ) from None
 
         signal.signal(asked, leave)

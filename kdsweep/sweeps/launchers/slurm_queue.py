@@ -1,6 +1,6 @@
-"""Slurm's jobs as the sweep that queued them sees them: what became of each, and how they are cancelled.
+"""Slurm's jobs from the view of their sweep: their states, their results, and how they are cancelled.
 
-Imports submitit: only what is on its way to Slurm's queue imports this.
+This module imports submitit: import it only for jobs of Slurm.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from submitit.slurm.slurm import SlurmExecutor, SlurmInfoWatcher, SlurmJob
 from kdsweep.sweeps.launchers.base import Launched, ProcessDied
 from kdsweep.system.terminal import relative
 
-GONE = "no longer in the queue"  # cancelled before it began, or ended so long ago
+GONE = "no longer in the queue"  # cancelled before it began, or ended long ago
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
          "PREEMPTED", "TIMEOUT", GONE}  # fmt: skip
-SECONDS_BETWEEN_LOOKS = 30  # at most: a file tells when a job has finished, the queue only when it died
+SECONDS_BETWEEN_LOOKS = 30  # at most: a file shows that a job finished, the queue only that it died
 SECONDS_FOR_ITS_FILES = 10.0  # to arrive through a shared file system, or for a job to be queued again
 SECONDS_TO_END = 5.0  # for jobs that are interrupted
 
 
 class Watcher(SlurmInfoWatcher):
-    """The states of jobs by squeue, which every Slurm has; submitit's are by sacct, which needs accounting.
+    """The states of jobs by squeue, which every Slurm has; submitit uses sacct, which needs accounting.
 
-    A job has ended when it is seen so for some seconds; one of a state unknown to submitit has not.
+    A job has ended if it appears so for some seconds; a job in a state unknown to submitit has not.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Watcher(SlurmInfoWatcher):
 
 
 class Queued:
-    """A job in the queue; `results` is what Hydra's launcher asks each job for."""
+    """A job in the queue; Hydra's launcher calls `results`."""
 
     def __init__(
         self, job: Job[JobReturn], submission: DelayedSubmission, watcher: Watcher, siblings: "list[Queued]"
@@ -100,22 +100,22 @@ class Queued:
 
 
 class KdsweepExecutor(SlurmExecutor):
-    """submitit's, for jobs of a sweep."""
+    """submitit's executor, for jobs of a sweep."""
 
     def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> list[Any]:
         SlurmJob.watcher = watcher = Watcher()
-        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+        with contextlib.redirect_stderr(io.StringIO()):  # the error repeats what sbatch prints
             jobs = super()._internal_process_submissions(delayed_submissions)
         queued: list[Queued] = []
         for job, submission in zip(jobs, delayed_submissions, strict=True):
             queued.append(Queued(job, submission, watcher, queued))
         array = jobs[0].job_id.partition("_")[0]
-        print(f"Slurm's job {array}: squeue --job {array} shows how it stands", flush=True)
+        print(f"Slurm's job {array}: squeue --job {array} shows its state", flush=True)
         return queued
 
 
 def cancel(arrays: Sequence[str], watcher: Watcher) -> None:
-    """End the jobs: those that run by Ctrl-C, so that they can tell MLflow; then whatever is left."""
+    """End the jobs: send Ctrl-C to running ones, so that they report to MLflow; then kill the rest."""
     try:
         _scancel("--state=PENDING", *arrays)
         _scancel("--signal=INT", *arrays)

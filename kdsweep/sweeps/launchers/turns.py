@@ -1,4 +1,4 @@
-"""Whose turn it is where nodes have stores of their own, whose locks do not reach across."""
+"""The order of jobs whose nodes have stores of their own, without locks across nodes."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ log = logging.getLogger(__name__)
 
 
 def at_once(jobs: Sequence[Sequence[str]]) -> Graph:
-    """No job waits for another: where they share a store, its locks see to it."""
+    """No job waits for another: the locks of their common store suffice."""
     return Graph([[] for _ in jobs])
 
 
 def turns(sweep: SweepInfo, jobs: Sequence[Sequence[str]]) -> Graph:
-    """The stages of jobs by their overrides: of jobs that share an untrained one, one goes first.
+    """The stages of jobs by their overrides: of jobs that share an untrained stage, one goes first.
 
-    A job that is not planned, which confirms the sweep by a seed of its own, shares none.
+    A job that is not planned, which confirms the sweep with its own seed, shares none.
     """
     known = {tuple(job.overrides): job.stages for job in sweep.planned}
     needed = [known.get(tuple(overrides), []) for overrides in jobs]
@@ -27,7 +27,7 @@ def turns(sweep: SweepInfo, jobs: Sequence[Sequence[str]]) -> Graph:
 
 
 def _kept(sweep: SweepInfo, keys: Iterable[str]) -> set[str]:
-    """What MLflow has kept for nodes to fetch."""
+    """The stages that nodes can fetch from MLflow."""
     from kdsweep.store.store import open_store
     from kdsweep.tracking import Tracker
 
@@ -36,6 +36,6 @@ def _kept(sweep: SweepInfo, keys: Iterable[str]) -> set[str]:
             Tracking.model_validate(sweep.config["tracking"]), open_store(sweep.config["store"])
         )
         return tracker.kept(keys)
-    except KdsweepError as error:  # then they are not fetched either
+    except KdsweepError as error:  # then nodes cannot fetch stages either
         log.warning("%s; stages that it may have are trained again", error)
         return set()

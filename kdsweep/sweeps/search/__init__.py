@@ -1,1 +1,1 @@
-"""Optuna's search as a Hydra sweeper: pruned, continued by the same command, without waiting for batches."""
+"""Optuna's search as a Hydra sweeper: it prunes, resumes by the same command, and waits for no batches."""

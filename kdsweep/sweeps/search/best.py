@@ -1,4 +1,4 @@
-"""The experiment file that runs a trial again: the groups it chose, and whatever differs from them."""
+"""The experiment file that runs a trial again: the groups it chose, and all that differs from them."""
 
 from importlib.resources import files
 from typing import Any
@@ -12,9 +12,10 @@ NO_EXPERIMENT = ("hydra", *Config.marked(APART))  # parts of a config
 
 
 def experiment_file(config: DictConfig, head: str) -> str:
-    """The text of the file for a job's whole config; `head` are its comments.
+    """The text of the file for a job's whole config; `head` has its comments.
 
-    It stands alone: a group whose file is not kdsweep's own, or of which the job lacks keys, is written out.
+    It needs no other file of the user's: a group is written out if its file is not kdsweep's, or if the job
+    lacks keys of it.
     """
     wanted, chosen = _values(config), _chosen(config)
     plain = _composed(config, chosen)
@@ -27,7 +28,7 @@ def experiment_file(config: DictConfig, head: str) -> str:
 
 
 def _chosen(config: DictConfig) -> dict[str, str | None]:
-    """What the job chose of each group that kdsweep has; nothing for a file of the user's."""
+    """The job's choice of each group of kdsweep's; None for a file of the user's."""
     usual = compose(config.hydra.job.config_name, return_hydra_config=True).hydra.runtime.choices
     chosen: dict[str, str | None] = {}
     for group, choice in config.hydra.runtime.choices.items():
@@ -49,20 +50,20 @@ def _values(config: DictConfig) -> dict[str, Any]:
 
 
 def _has_all(values: Any, plain: Any) -> bool:
-    """Whether `values` has every key of `plain`: a file can add and change keys, and take none away."""
+    """Whether `values` has every key of `plain`: a file can add and change keys, but not remove them."""
     if not isinstance(plain, dict) or not isinstance(values, dict):
         return True
     return all(key in values and _has_all(values[key], plain[key]) for key in plain)
 
 
 def _differences(plain: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What of `wanted` is not so in `plain`, nested as they are."""
-    found = {}
+    """The values of `wanted` that differ from `plain`, nested as they are."""
+    differences = {}
     for key, value in wanted.items():
-        there = plain.get(key) if isinstance(plain, dict) else None
-        if isinstance(value, dict) and isinstance(there, dict):
-            if inside := _differences(there, value):
-                found[key] = inside
-        elif value != there:
-            found[key] = value
-    return found
+        usual = plain.get(key) if isinstance(plain, dict) else None
+        if isinstance(value, dict) and isinstance(usual, dict):
+            if inside := _differences(usual, value):
+                differences[key] = inside
+        elif value != usual:
+            differences[key] = value
+    return differences

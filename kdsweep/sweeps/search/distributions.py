@@ -1,4 +1,4 @@
-"""A swept override as the distribution that Optuna draws from, as Hydra's own plugin makes it."""
+"""The distribution from which Optuna draws a swept override, as Hydra's own plugin makes it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from optuna.distributions import (
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """Raises ValueError for one that Optuna does not take, such as an interval from high to low."""
+    """Raises ValueError for an override that Optuna refuses, such as an interval from high to low."""
     value = override.value()
     if isinstance(value, Glob):
         return CategoricalDistribution(list(override.sweep_string_iterator()))
@@ -41,12 +41,12 @@ def distribution(override: Override) -> BaseDistribution:
     return CategoricalDistribution(values)
 
 
-def choices(made: BaseDistribution) -> Sequence[Any]:
+def choices(searched: BaseDistribution) -> Sequence[Any]:
     """All values of a distribution; ValueError for an interval of real numbers."""
-    if isinstance(made, CategoricalDistribution):
-        return made.choices
-    if isinstance(made, IntDistribution):
-        return list(range(made.low, made.high + 1, made.step))
-    if isinstance(made, FloatDistribution) and made.step is not None:
-        return [*FloatRange(made.low, made.high, made.step), made.high]
+    if isinstance(searched, CategoricalDistribution):
+        return searched.choices
+    if isinstance(searched, IntDistribution):
+        return list(range(searched.low, searched.high + 1, searched.step))
+    if isinstance(searched, FloatDistribution) and searched.step is not None:
+        return [*FloatRange(searched.low, searched.high, searched.step), searched.high]
     raise ValueError("has no end of values")

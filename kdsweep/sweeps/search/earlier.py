@@ -1,4 +1,4 @@
-"""The trials of a study that other commands ran: their results, fetched from MLflow."""
+"""The results of a study's trials that other commands ran, fetched from MLflow."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,27 +12,29 @@ from kdsweep.tracking import results_of_runs
 
 
 def fetch_earlier(study: Study, folder: Path, tracking_uri: str) -> None:
-    """Put them beside those of this sweep, and name their runs in what it tells of itself.
+    """Put them beside the results of this sweep, and add their runs to its record.
 
-    What MLflow no longer has is told. Raises KdsweepError if it does not answer.
+    Print the trials that MLflow no longer has. Raises KdsweepError if it does not answer.
     """
-    here = {result.number for result in JobResult.load_all(folder)}
-    missing = [each for each in counted(study) if each.state.is_finished() and each.number not in here]
+    known = {result.number for result in JobResult.load_all(folder)}
+    missing = [each for each in counted(study) if each.state.is_finished() and each.number not in known]
     if not missing:
         return
     runs = [str(trial.user_attrs[RUN]) for trial in missing if RUN in trial.user_attrs]
-    found = results_of_runs(tracking_uri, runs)
-    for result in found.values():
-        there = folder / str(result.number)
-        there.mkdir(exist_ok=True)
-        result.save(there)
+    results = results_of_runs(tracking_uri, runs)
+    for result in results.values():
+        own = folder / str(result.number)
+        own.mkdir(exist_ok=True)
+        result.save(own)
     sweep = SweepInfo.load(folder)
-    replace(sweep, earlier=list(found)).save(folder)
-    _tell_lost([each for each in missing if each.user_attrs.get(RUN) not in found])
+    replace(sweep, earlier=list(results)).save(folder)
+    _print_lost([each for each in missing if each.user_attrs.get(RUN) not in results])
 
 
-def _tell_lost(trials: list[FrozenTrial]) -> None:
+def _print_lost(trials: list[FrozenTrial]) -> None:
     lost = [str(trial.number) for trial in trials if trial.state == TrialState.COMPLETE]
     if lost:
-        which, has = ("trial", "is") if len(lost) == 1 else ("trials", "are")
-        print(f"{which} {', '.join(lost)} {has} not in the table: MLflow no longer has what came of it")
+        which, verb, runs = ("trial", "is", "its MLflow run was")
+        if len(lost) > 1:
+            which, verb, runs = ("trials", "are", "their MLflow runs were")
+        print(f"{which} {', '.join(lost)} {verb} missing from the table: {runs} deleted")

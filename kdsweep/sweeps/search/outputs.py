@@ -1,4 +1,4 @@
-"""What a search leaves behind: its best trials as experiment files, and Optuna's pictures."""
+"""The outputs of a search: its best trials as experiment files, and Optuna's pictures."""
 
 import logging
 import shlex
@@ -16,7 +16,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.errors import without_passwords
-from kdsweep.report.look import MOST_LINES
+from kdsweep.report.charts.figures import MOST_LINES
 from kdsweep.results.result import OPTIMUM, JobResult
 from kdsweep.sweeps.search.best import experiment_file
 from kdsweep.sweeps.search.trials import Search, counted
@@ -30,7 +30,7 @@ Compose = Callable[[FrozenTrial], DictConfig]
 
 
 def standing(study: Study, search: Search) -> str:
-    """How far the search has come, in a few words."""
+    """The progress of the search in a few words."""
     states = Counter(trial.state for trial in counted(study))
     names = {
         TrialState.COMPLETE: "finished",
@@ -47,7 +47,7 @@ def standing(study: Study, search: Search) -> str:
 
 
 def write_report(study: Study, search: Search, objectives: Sequence[str], composed: Compose) -> None:
-    """Say what is best; leave experiment files, Hydra's optimization_results.yaml and pictures."""
+    """Print the best trials; write experiment files, Hydra's optimization_results.yaml and pictures."""
     print(f"\nstudy {search.study} in {without_passwords(search.storage)}: {standing(study, search)}")
     finished = [trial for trial in counted(study) if trial.state == TrialState.COMPLETE]
     if not finished:
@@ -64,7 +64,7 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
         figures = ", ".join(
             f"{objective} {value:.6g}" for objective, value in zip(objectives, trial.values, strict=True)
         )
-        params = "  ".join(f"{key}={_shown(value)}" for key, value in trial.params.items())
+        params = "  ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
         print(f"  {'best' if name == 'best' else 'not beaten'}: trial {trial.number}, {figures}: {params}")
         print(f"    {command}")
         file = sweep / "experiment" / f"{name}.yaml"
@@ -77,29 +77,29 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
 
 
 def best_trial(study: Study, finished: Sequence[FrozenTrial], results: Sequence[JobResult]) -> FrozenTrial:
-    """Equals by validation cross-entropy, as the sweep's report has it."""
-    losses = {each.number: each.val.cross_entropy for each in results if not each.error}
-    best = study.best_value  # which asks the database
+    """Among equally good trials, the one whose job the sweep's report ranks first."""
+    orders = {result.number: result.order() for result in results if not result.error}
+    best = study.best_value  # asks the database
     equals = [trial for trial in finished if trial.value == best]
-    return min(equals, key=lambda trial: losses.get(trial.number, inf))
+    return min(equals, key=lambda trial: orders.get(trial.number, (inf, inf)))
 
 
 def _write_results(best: Sequence[FrozenTrial], file: Path) -> None:
-    """As Hydra's plugin does."""
-    found: dict[str, Any] = {"best_params": best[0].params, "best_value": best[0].values[0]}
+    """Write them as Hydra's plugin does."""
+    results: dict[str, Any] = {"best_params": best[0].params, "best_value": best[0].values[0]}
     if len(best[0].values) > 1:
-        found = {"solutions": [{"params": each.params, "values": each.values} for each in best]}
-    OmegaConf.save(OmegaConf.create({"name": "optuna", **found}), file)
+        results = {"solutions": [{"params": each.params, "values": each.values} for each in best]}
+    OmegaConf.save(OmegaConf.create({"name": "optuna", **results}), file)
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Sequence[FrozenTrial]) -> None:
-    """Optuna's pictures as PNG; of several objectives the front, else history, importance, slice, contour."""
+    """Optuna's pictures as PNG: the front of several objectives, else history, importance, slice, contour."""
     matplotlib.use("Agg")
-    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it names choices that are numbers
+    logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it reports choices that are numbers
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as draw
 
@@ -119,7 +119,7 @@ def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Seque
         if any(trial.intermediate_values for trial in finished):
             pictures["epochs"] = lambda: draw.plot_intermediate_values(study)
     for name, make in pictures.items():
-        with matplotlib.rc_context(), warnings.catch_warnings():  # Optuna sets a style for all that follows
+        with matplotlib.rc_context(), warnings.catch_warnings():  # Optuna changes the style globally
             warnings.simplefilter("ignore")
             make()
             if name == "epochs":
@@ -132,7 +132,7 @@ def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Seque
 
 
 def _tidy(axes: "Axes") -> None:
-    """As the other pictures look; axes in powers of two, no legend longer than one reads."""
+    """Make it look like the other pictures: axes in powers of two, no long legends."""
     axes.set_facecolor("white")
     axes.grid(color="#E5E5E5")
     for spine in axes.spines.values():

@@ -1,4 +1,4 @@
-"""What a search is told, made into what Optuna takes: every mistake is found here, before anything runs."""
+"""Turn a search's config into Optuna's terms, and report every mistake in it before anything runs."""
 
 import dataclasses
 import importlib.util
@@ -23,6 +23,7 @@ from optuna.distributions import (
     check_distribution_compatibility,
 )
 from optuna.samplers import BaseSampler, GridSampler
+from optuna.trial import FrozenTrial
 
 from kdsweep.config.code import source_digest
 from kdsweep.config.search import MONITORS
@@ -41,10 +42,10 @@ Space = Mapping[str, BaseDistribution]
 
 @dataclass(frozen=True)
 class Terms:
-    """What a search is: its `space`; what all trials have in common, `fixed` values and `deleted` keys; how
-    the next trial is chosen, by the `sampler`'s config and, of a `grid`, its choices; what is best.
+    """The terms of a search: its `space`; the `fixed` values and `deleted` keys of all trials; the config of
+    the `sampler` that chooses the next trial and, for a `grid`, its choices; the objectives.
 
-    It goes to the workers as it is.
+    Workers get it as it is.
     """
 
     space: Space
@@ -63,7 +64,7 @@ class Terms:
 
     @property
     def monitor(self) -> str | None:
-        """What is reported after each epoch, if anything is."""
+        """The figure to report after each epoch; None if there is none."""
         (only,) = self.objectives if len(self.objectives) == 1 else [""]
         return only if only in MONITORS else None
 
@@ -71,40 +72,45 @@ class Terms:
         """See make_sampler."""
         return make_sampler(self.sampler, self.grid, number)
 
-    def overrides(self, trial: Trial) -> list[str]:
-        """Those of a trial's job, whose values the sampler has suggested."""
+    def begin(self, trial: Trial) -> list[str]:
+        """Note on a trial the fixed values that shape its job; the overrides of that job."""
         for key, value in self.fixed.items():
             if shapes(key):
                 trial.set_user_attr(key, value)
-        values = {**self.fixed, **trial.params}
+        return self.overrides(trial)
+
+    def overrides(self, trial: Trial | FrozenTrial) -> list[str]:
+        """The overrides of a trial's job. Another command may have begun the trial: its own values hold."""
+        own = {key: value for key, value in trial.user_attrs.items() if shapes(key)}
+        values = {**self.fixed, **own, **trial.params}
         return [*(f"{key}={value}" for key, value in values.items()), *self.deleted]
 
     def check_study(self) -> None:
-        """Raise ConfigError if the study is there, and does not take this search."""
+        """Raise ConfigError if the study exists and does not fit this search."""
         study = self.search.existing()
         if study is None:
             return
         name = f"search.study={self.search.study}"
         if [direction.name.lower() for direction in study.directions] != self.directions:
-            raise ConfigError(f"{name}: is of other objectives; give another name")
+            raise ConfigError(f"{name}: has other objectives; give another name")
         for key, before in _searched(study):
             now = self.space.get(key, before)
             try:
                 check_distribution_compatibility(before, now)
             except ValueError:
                 raise ConfigError(
-                    f"{name}: its trials have {key} from {_told(before)}, this search from {_told(now)}; "
+                    f"{name}: its trials have {key} from {_range(before)}, this search from {_range(now)}; "
                     "give another search.study"
                 ) from None
 
 
 def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
-    """The search that a sweep's config asks for. Raises ConfigError for what is wrong with it."""
+    """The search that a sweep's config asks for. Raises ConfigError for its mistakes."""
     sweeper = config.hydra.sweeper
     if sweeper.custom_search_space:
         raise ConfigError(
-            f"hydra.sweeper.custom_search_space={sweeper.custom_search_space}: kdsweep runs no code of yours "
-            "there; give ranges, as in docs/search.md"
+            f"hydra.sweeper.custom_search_space={sweeper.custom_search_space}: kdsweep runs no code here; "
+            "give ranges, as in docs/search.md"
         )
     space, fixed, deleted = _space(config, loader)
     recipe = plain(sweeper.sampler)
@@ -145,7 +151,7 @@ def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
 def _space(
     config: DictConfig, loader: ConfigLoader
 ) -> tuple[dict[str, BaseDistribution], dict[str, str], list[str]]:
-    """What is searched, what is fixed, what is deleted."""
+    """The searched space, the fixed values, the deleted keys."""
     space: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
     deleted: list[str] = []
@@ -184,7 +190,7 @@ def _grid(space: Space) -> dict[str, Sequence[Any]]:
 
 
 def _directions(wanted: Any, objectives: Sequence[str]) -> list[str]:
-    """Those of the objectives; if none are wanted, accuracy is to rise, all else to fall."""
+    """The directions of the objectives; by default accuracy is maximised, anything else minimised."""
     if wanted is None:
         return ["maximize" if each == "val/accuracy" else "minimize" for each in objectives]
     directions = [str(each).lower() for each in ([wanted] if isinstance(wanted, str) else wanted)]
@@ -199,7 +205,7 @@ def _directions(wanted: Any, objectives: Sequence[str]) -> list[str]:
 
 
 def _check_sampler(terms: Terms) -> None:
-    """What the sampler lacks is told now, not when the study has trials to learn from."""
+    """Report what the sampler lacks now, not when the study has trials to learn from."""
     target = terms.sampler["_target_"]
     if target.endswith("CmaEsSampler"):
         if importlib.util.find_spec("cmaes") is None:
@@ -210,7 +216,7 @@ def _check_sampler(terms: Terms) -> None:
         terms.sampler_of(0)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{target} needs {error.name}: pip install {error.name}") from error
-    except (InstantiationException, TypeError, ValueError) as error:  # Hydra's is around the sampler's own
+    except (InstantiationException, TypeError, ValueError) as error:  # Hydra wraps the sampler's own error
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"hydra.sweeper.sampler: {target} does not take its options: {reason}") from error
 
@@ -218,26 +224,26 @@ def _check_sampler(terms: Terms) -> None:
 def make_sampler(
     recipe: Mapping[str, Any], grid: Mapping[str, Sequence[Any]] | None, number: int
 ) -> BaseSampler:
-    """The sampler of the trial before which there are so many, lost ones apart. Its seed is its own: so
-    workers do not all draw the same, and a search that was interrupted goes on as if it had not been."""
+    """The sampler of the trial that follows `number` others, without lost ones. Each trial has its own seed:
+    workers draw different values, and an interrupted search resumes as if it had not been interrupted."""
     seed = recipe.get("seed")
-    in_sequence = recipe["_target_"].endswith(("QMCSampler", "GridSampler"))  # which the seed shuffles once
+    in_sequence = recipe["_target_"].endswith(("QMCSampler", "GridSampler"))  # the seed shuffles these once
     own = seed if seed is None or in_sequence else seed + number
     if grid is not None:
         recipe = {**recipe, "_target_": f"{__name__}.{WorkersGrid.__name__}"}
     sampler = instantiate({**recipe, "seed": own}, _execution_whitelist_=SAMPLERS)
-    made: BaseSampler = sampler if grid is None else sampler(grid)
-    return made
+    own_sampler: BaseSampler = sampler if grid is None else sampler(grid)
+    return own_sampler
 
 
 class WorkersGrid(GridSampler):
-    """Optuna's, which stops a loop of Optuna's own at its end: workers count their trials."""
+    """Optuna's grid, without stopping Optuna's own loop at its end: workers count trials themselves."""
 
-    def after_trial(self, *told: Any) -> None: ...
+    def after_trial(self, *arguments: Any) -> None: ...
 
 
 def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: ConfigLoader) -> str:
-    """One for all commands that shape their trials alike, the files that they choose from included."""
+    """One name for all commands whose trials have the same shape, by the same files."""
     composed = [base, *_of_choices(terms, config, loader)]
     description = {
         "configs": [
@@ -257,7 +263,7 @@ def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: Conf
 
 
 def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Iterator[DictConfig]:
-    """The config with each choice of a searched group, or of a network's class: their files may change."""
+    """The config with each choice of a searched group or network class, since their files may change."""
     for key, searched in terms.space.items():
         in_files = key.endswith("_target_") or loader.get_group_options(key.lstrip("+"), None)
         if isinstance(searched, CategoricalDistribution) and in_files:
@@ -266,31 +272,31 @@ def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Itera
 
 
 def _code(config: DictConfig) -> str | None:
-    """The digest of the user's own code of all networks, assistants among them, and of how they learn."""
+    """The digest of the user's own code in networks, assistants included, and in how they learn."""
     parts = ("teacher", "student", "method", "training")
     return source_digest({"components": [plain(config[part]) for part in parts]})
 
 
 def shapes(key: str) -> bool:
-    """Whether a key shapes the job, or an attribute of a trial is such a key."""
+    """Whether a key, or an attribute of a trial, is one that shapes the job."""
     return not key.startswith("kdsweep.") and re.split(r"[./@]", key.lstrip("+"))[0] not in NO_EXPERIMENT
 
 
 def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
-    """A mapping of the config without OmegaConf."""
+    """A mapping of the config as a plain dictionary."""
     values = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
 
 def _searched(study: Study) -> Iterator[tuple[str, BaseDistribution]]:
-    """What the study's trials were suggested, each once."""
+    """The distributions of the study's trials by key, each once."""
     yield from dict.fromkeys(
         item for trial in study.get_trials(deepcopy=False) for item in trial.distributions.items()
     )
 
 
-def _told(searched: BaseDistribution) -> str:
+def _range(searched: BaseDistribution) -> str:
     if isinstance(searched, CategoricalDistribution):
         return f"({', '.join(map(str, searched.choices))})"
     assert isinstance(searched, IntDistribution | FloatDistribution)

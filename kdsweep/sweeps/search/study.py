@@ -1,4 +1,4 @@
-"""The search as a whole: a study that goes on, by workers that ask it themselves."""
+"""The search as a whole: a study that resumes, and workers that ask it themselves."""
 
 import contextlib
 import copy
@@ -27,7 +27,7 @@ from kdsweep.sweeps.launchers.base import ProcessDied, SweepLauncher, jobs_wante
 from kdsweep.sweeps.search.earlier import fetch_earlier
 from kdsweep.sweeps.search.outputs import standing, write_report
 from kdsweep.sweeps.search.progress import trial_lines
-from kdsweep.sweeps.search.space import Terms, read_terms, shapes
+from kdsweep.sweeps.search.space import Terms, read_terms
 from kdsweep.sweeps.search.trials import ERROR, counted, failures, is_waiting, open_storage
 from kdsweep.sweeps.search.worker import Worker, outcome
 from kdsweep.system.liveness import Alive
@@ -36,9 +36,9 @@ WORKERS_FOLDERS = ["hydra.sweep.subdir=workers/${hydra.job.num}", "hydra.output_
 
 
 def check(config: DictConfig) -> int:
-    """How many trials the search of a sweep comes to. Nothing is run or made.
+    """How many trials the search of a sweep has. Nothing is run or made.
 
-    Raises ConfigError for what is wrong with the search, or does not go with the study that is there.
+    Raises ConfigError for mistakes in the search, or if it does not fit the existing study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     terms = read_terms(config, GlobalHydra.instance().config_loader())
@@ -48,21 +48,24 @@ def check(config: DictConfig) -> int:
 
 
 def search(context: HydraContext, config: DictConfig) -> None:
-    """Run trials until the study has as many as are wanted. Raises KdsweepError if too many failed."""
+    """Run trials until the study has as many as wanted. Raises KdsweepError if too many failed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     terms = read_terms(config, context.config_loader)
     search, study = terms.search, _open(terms)
-    there = counted(study)
-    if there and search.wants_more(study):
-        print(f"goes on: {standing(study, search)}", flush=True)
-    elif len(there) >= search.n_trials:
-        print(f"the study has its {len(there)} trials; more with a higher search.n_trials", flush=True)
+
+    def composed(trial: FrozenTrial) -> DictConfig:
+        return context.config_loader.load_sweep_config(config, terms.overrides(trial))
+
+    trials = counted(study)
+    if trials and search.wants_more(study):
+        print(f"resuming: {standing(study, search)}", flush=True)
+    elif len(trials) >= search.n_trials:
+        print(f"the study has its {len(trials)} trials; more with a higher search.n_trials", flush=True)
     alive = Alive(search.locks, "search")
     try:
         _run(study, Worker(terms, context, config, alive.text))
     finally:
         alive.end()
-        composed = functools.partial(_composed, terms, context, config)
         steps: tuple[Callable[[], None], ...] = (
             functools.partial(fetch_earlier, study, Path(search.sweep), config.tracking.uri),
             functools.partial(write_report, study, search, terms.objectives, composed),
@@ -70,13 +73,13 @@ def search(context: HydraContext, config: DictConfig) -> None:
         for step in steps:
             try:
                 step()
-            except Exception as error:  # which would hide how the search ended
-                print(f"kdsweep: the report of the search is not whole: {explain(error)}", file=sys.stderr)
+            except Exception as error:  # any error here would hide how the search ended
+                print(f"kdsweep: the report of the search is incomplete: {explain(error)}", file=sys.stderr)
     if search.too_many(failed := failures(study)):
         raise KdsweepError(
             f"{len(failed)} trials failed; of {search.n_trials} search.max_failure_rate="
             f"{search.max_failure_rate:g} allows no more; the last: {failed[-1].user_attrs.get(ERROR)}\n"
-            "once that is mended, give another search.study, or raise search.max_failure_rate to go on"
+            "once that is fixed, give another search.study, or raise search.max_failure_rate to resume"
         )
     if wanted := config.get("confirm"):
         _confirm(wanted, study, terms, context, config)
@@ -86,7 +89,7 @@ def _confirm(wanted: int, study: Study, terms: Terms, context: HydraContext, con
     """Run the best trial again with fresh seeds, as jobs of a plain sweep."""
 
     def overrides(number: int) -> list[str]:
-        return _overrides(terms, study.get_trials(deepcopy=False)[number])
+        return terms.overrides(study.get_trials(deepcopy=False)[number])
 
     launcher = Plugins.instance().instantiate_launcher(
         config=config, hydra_context=context, task_function=run_job_of_sweep
@@ -95,7 +98,7 @@ def _confirm(wanted: int, study: Study, terms: Terms, context: HydraContext, con
 
 
 def _open(terms: Terms) -> Study:
-    """The study, made if it is not there; what dead processes left in it is tried again."""
+    """The study, new if it does not exist; the trials of dead processes are queued again."""
     study = optuna.create_study(
         study_name=terms.search.study,
         storage=open_storage(terms.search.storage),
@@ -107,7 +110,7 @@ def _open(terms: Terms) -> Study:
 
 
 def _run(study: Study, worker: Worker) -> None:
-    """Let workers run trials. What was under way when a process died is run again, one at a time."""
+    """Let workers run trials. After a process died, unfinished trials run again, one at a time."""
     alone, search = False, worker.terms.search
     while search.wants_more(study):
         before = [trial.state for trial in study.get_trials(deepcopy=False)]
@@ -119,7 +122,7 @@ def _run(study: Study, worker: Worker) -> None:
         lost = search.give_up_own(study, blame=alone)
         for each in returns:
             with contextlib.suppress(ProcessDied):
-                outcome(each)  # raises what a worker could not tell the study
+                outcome(each)  # raises errors that a worker could not report to the study
         if not lost and before == [trial.state for trial in study.get_trials(deepcopy=False)]:
             raise KdsweepError("search: the workers ended without a trial")
         alone = lost > 0 and is_waiting(study)
@@ -138,7 +141,7 @@ def _launch(worker: Worker, alone: bool) -> Sequence[JobReturn]:
     silent = own is not None and not own.prints_here
     with trial_lines(Path(search.sweep), search.n_trials) if silent else contextlib.nullcontext():
         returns: Sequence[JobReturn] = launch([worker.terms.always] * count, initial_job_idx=0)
-    for result in Path(search.sweep).glob(f"workers/*/{RESULT}"):  # a worker is no job
+    for result in Path(search.sweep).glob(f"workers/*/{RESULT}"):  # workers are no jobs
         result.unlink()
     return returns
 
@@ -158,20 +161,9 @@ def _check_workers(config: DictConfig) -> None:
 
 
 def _workers(own: SweepLauncher | None, config: DictConfig) -> int:
-    """How many jobs the hardware has room for, unless hydra.sweeper.n_jobs says so."""
+    """hydra.sweeper.n_jobs, or how many jobs the hardware has room for."""
     if config.hydra.launcher._target_ == BASIC_LAUNCHER:
         return 1
     if config.hydra.sweeper.n_jobs:
         return int(config.hydra.sweeper.n_jobs)
     return own.slots() if own else jobs_wanted(config)
-
-
-def _composed(terms: Terms, context: HydraContext, config: DictConfig, trial: FrozenTrial) -> DictConfig:
-    """The config of a trial's job, which may have begun by another command: its own values hold."""
-    return context.config_loader.load_sweep_config(config, _overrides(terms, trial))
-
-
-def _overrides(terms: Terms, trial: FrozenTrial) -> list[str]:
-    own = {key: value for key, value in trial.user_attrs.items() if shapes(key)}
-    overrides = [f"{key}={value}" for key, value in {**terms.fixed, **own, **trial.params}.items()]
-    return [*overrides, *terms.deleted]

@@ -1,4 +1,4 @@
-"""The plugin that Hydra finds: its config, and a sweeper that imports Optuna when it is made.
+"""The plugin that Hydra finds: its config, and a sweeper that imports Optuna only when it runs.
 
 Hydra imports this module at every start: keep it light.
 """
@@ -15,18 +15,18 @@ from omegaconf import DictConfig
 
 @dataclass
 class WorkersTPEConf(TPESamplerConfig):
-    """Optuna's default, which the plugin turns off: what another worker is trying is not suggested again."""
+    """Do not suggest what another worker is trying; Hydra's plugin turns this default of Optuna's off."""
 
     constant_liar: bool = True
 
 
 @dataclass
 class SearchConf(OptunaSweeperConf):
-    """Hydra's own keys; those of conf/search/ lead here."""
+    """Hydra's own keys; conf/search/ sets them."""
 
     _target_: str = "kdsweep.sweeps.search.sweeper.Search"
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "kdsweep_tpe"}])
-    direction: Any = None  # as the job's objective asks for
+    direction: Any = None  # null: the objective's own
     n_jobs: int = 0  # workers; 0: as many as the hardware has room for
     pruner: str = "none"
 
@@ -37,20 +37,20 @@ store(group="hydra/sweeper/sampler", name="kdsweep_tpe", node=WorkersTPEConf, pr
 
 
 class Search(Sweeper):
-    """As Hydra's Optuna sweeper, with pruning, a study that goes on, and workers that do not wait."""
+    """Hydra's Optuna sweeper with pruning, a study that resumes, and workers that do not wait."""
 
     def __init__(self, **options: Any) -> None:
-        """They are read from the sweep's config, where `check` has found them right."""
+        """The sweep's config has the options, which `check` has checked."""
 
     @staticmethod
     def check(config: DictConfig) -> int:
-        """The number of trials that the search comes to. Raises ConfigError if it cannot be run."""
+        """The number of trials of the search. Raises ConfigError if it cannot run."""
         from kdsweep.sweeps.search.study import check
 
         return check(config)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """A launcher is made for the workers once they are known."""
+        """The launcher follows, once the workers are known."""
         self.context, self.sweep_config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> None:

@@ -1,6 +1,7 @@
-"""A worker of a search: it asks the study for a trial, runs it as a job and tells, until no more are wanted.
+"""A worker of a search: it asks the study for a trial, runs it as a job and reports the outcome, until no
+more trials are wanted.
 
-Several ask one study, so that none waits for another's trial to end.
+Several workers ask one study, so that none waits for another's trial to end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,16 +28,16 @@ from kdsweep.system.signals import uninterrupted
 
 @dataclass(frozen=True)
 class Worker:
-    """Called by a launcher as if it were a job, in a process of its own if there are several.
+    """A launcher calls it as if it were a job, in its own process if there are several workers.
 
-    `parent` is the sign of life of the command, without which nobody would tell when to end.
+    `parent` is the sign of life of the command, without which a worker ends.
     """
 
     terms: Terms
     context: HydraContext
     config: DictConfig
     parent: str
-    only_again: bool = False  # run what was lost, no more
+    only_again: bool = False  # run only lost trials
 
     @property
     def search(self) -> Search:
@@ -52,33 +53,33 @@ class Worker:
                 alive.end()
 
     def _next(self, study: Study) -> tuple[Trial, Sequence[str], Alive] | None:
-        """A trial with its job's overrides, asked for by one worker at a time; None if no more are wanted."""
+        """A trial and its job's overrides; None if no more are wanted. One worker asks at a time."""
         with uninterrupted(), self.search.lock():
             if is_dead(self.parent) or not self.search.wants_more(study):
                 return None
             if self.only_again and not is_waiting(study):
                 return None
-            study.sampler = self.terms.sampler_of(len(counted(study)))  # what was lost shifts no seed
+            study.sampler = self.terms.sampler_of(len(counted(study)))  # lost trials shift no seed
             alive = Alive(self.search.locks, "trial")
             try:
                 trial = study.ask(dict(self.terms.space))
                 trial.set_user_attr(ALIVE, alive.text)
                 trial.set_user_attr(SWEEP, self.search.sweep)
-                return trial, self.terms.overrides(trial), alive
-            except BaseException:  # whoever goes on finds a trial that nobody runs
+                return trial, self.terms.begin(trial), alive
+            except BaseException:  # Ctrl-C too: the trial must not look as if it were running
                 alive.end()
                 raise
 
     def _run(self, study: Study, trial: Trial, overrides: Sequence[str]) -> None:
-        """The trial as a job in a folder of its own, told whatever comes of it."""
+        """Run the trial as a job in a folder of its own, and report its outcome to the study."""
         try:
             values = self._job(trial, overrides)
         except Pruned:
             tell(study, trial, state=TrialState.PRUNED)
-        except (AskedToLeave, KeyboardInterrupt, SystemExit):  # to be tried again
+        except (AskedToLeave, KeyboardInterrupt, SystemExit):  # the trial is to be tried again
             self.search.give_up(study, study.get_trials(deepcopy=False)[trial.number])
             raise
-        except Exception as error:  # whatever ended the job is the trial's failure, and the search goes on
+        except Exception as error:  # any error of a job is its trial's failure, and the search continues
             trial.set_user_attr(ERROR, explain(error))
             tell(study, trial, state=TrialState.FAIL)
         else:
@@ -102,20 +103,20 @@ class Worker:
 
 @uninterrupted()
 def _note_run(trial: Trial, result: JobResult) -> None:
-    """So that whoever goes on with the study can tell of the trial."""
+    """Note the run, so that a later command that resumes the study can find the trial's result."""
     if result.run_id:
         trial.set_user_attr(RUN, result.run_id)
 
 
 def _hide_passwords(config: DictConfig) -> None:
-    """Hydra writes the config of a job into its folder, and a job needs no storage."""
+    """Hide the passwords: Hydra writes a job's config into its folder, and a job needs no storage."""
     config.search.storage = without_passwords(config.search.storage)
     config.hydra.overrides.task = [without_passwords(each) for each in config.hydra.overrides.task]
     config.hydra.job.override_dirname = without_passwords(config.hydra.job.override_dirname)
 
 
 def outcome(done: JobReturn) -> Any:
-    """What a job returned; it raises what the job raised, without Hydra's words on the screen."""
+    """A job's return, or raise its error, without Hydra's message on the screen."""
     value = came_to(done)
     if isinstance(value, Exception):
         raise value
@@ -123,7 +124,7 @@ def outcome(done: JobReturn) -> Any:
 
 
 class Watch:
-    """Tells the study the student's figure after each epoch; raises Pruned if it does worse than others."""
+    """Report the student's figure to the study after each epoch; raise Pruned if others do better."""
 
     def __init__(self, trial: Trial, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor
@@ -134,7 +135,7 @@ class Watch:
             case EpochEnded(role="student"):
                 if self._is_hopeless(event):
                     raise Pruned(f"pruned after epoch {event.epoch} of {event.epochs}")
-            case StageFinished(role="student"):  # what was trained before a kill, or for another job
+            case StageFinished(role="student"):  # epochs trained before a kill, or by another job
                 for epoch, metrics in enumerate(event.history, start=1):
                     self._report(epoch, metrics)
 

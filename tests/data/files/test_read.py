@@ -30,7 +30,7 @@ from image_files import (
     write_image,
     write_splits,
 )
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torchvision import transforms
 
 from kdsweep.config import ImageFolder
@@ -366,7 +366,7 @@ def test_pixels_without_a_known_range_are_unreadable(kind):
 def test_exif_orientation_is_applied_as_pillow_does_it(form, orientation):
     quarters = np.kron([[220, 120], [60, 10]], np.ones((8, 8))).astype(np.uint8)
     exif = Image.Exif()
-    exif[decode.ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     content = encoded(Image.fromarray(quarters), form, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     np.testing.assert_allclose(

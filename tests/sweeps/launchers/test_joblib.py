@@ -32,8 +32,8 @@ def test_memory_that_is_not_enough_is_told(kdsweep: Command, network):
     told = kdsweep("-m", "student.model.width=9,10,11", *NETWORK, status=1).stderr
     of_each = ["tried to allocate 1152921504606846976 bytes", "tried to allocate 2.50 GiB", "MemoryError"]
     for job, why in enumerate(of_each):
-        line = f"job {job} (student.model.width={job + 9}) failed: memory was not enough ({why}); a smaller "
-        assert f"{line}training.batch_size helps, or fewer jobs at a time" in told
+        line = f"job {job} (student.model.width={job + 9}) failed: out of memory ({why}): try a smaller "
+        assert f"{line}training.batch_size, or fewer jobs at a time" in told
     assert "unexpected" not in told
 
 

@@ -201,7 +201,7 @@ def test_interrupted_sweeps_leave_no_process_and_no_run(probe, cluster, engine):
     errors = process.communicate(timeout=60)[1]
     assert time.monotonic() - begin < 20
     assert process.returncode == 2, errors
-    assert errors == "kdsweep: interrupted; the same command goes on from here\n"
+    assert errors == "kdsweep: interrupted; run the same command to resume\n"
     assert {run.info.status for run in runs(probe)} == {"KILLED"}
     assert not living(probe)
 
@@ -273,6 +273,8 @@ def test_a_sweeper_learns_how_many_fit_and_of_each_death(tmp_path, cluster):
     options = ["hardware=ray", f"hardware.address={cluster}", "hardware.gpus_per_job=0.5"]
     command = [sys.executable, "-c", ONCE, *options]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    died = "FAILED its process died; out of memory, perhaps. The same command goes on from its checkpoint"
+    died = (
+        "FAILED its process died; probably out of memory. Run the same command to resume from its checkpoint"
+    )
     assert done.stdout.splitlines() == ["4", "COMPLETED 0", died, "COMPLETED 2"], done.stderr
     assert not list(tmp_path.glob("multirun/*/*/*/result.json"))

@@ -63,7 +63,7 @@ def test_a_machines_room_is_known_before_ray_starts(init, remote, jobs, room):
     launcher = {"ray": {"init": gpus, "remote": cpus}}
     config = OmegaConf.create({"hardware": {"jobs": jobs}, "hydra": {"launcher": launcher}})
     assert RayLauncher.room(config) == room
-    config.hardware.address = "auto"  # of a cluster only its nodes know
+    config.hardware.kind = "ray"  # of a cluster only its nodes know
     assert RayLauncher.room(config) is None
 
 

@@ -94,7 +94,7 @@ def test_a_job_asked_to_leave_goes_on_from_its_checkpoint(tmp_path, again):
     if not again:
         errors = process.communicate()[1]
         assert process.returncode == 1
-        assert "failed: its time is up once too often (hardware.minutes, " in errors
+        assert "failed: it hit its time limit too often (hardware.minutes, " in errors
         assert [run.info.status for run in runs(tmp_path)] == ["FAILED"] * 2
         return
     while "Restarts=1" not in slurm("scontrol", "show", "job", job):

@@ -87,7 +87,7 @@ def test_a_search_goes_on_to_the_number_wanted(kdsweep: Command, tmp_path):
     assert len({each["temperature"] for each in begun}) == 3
 
     on = kdsweep(*SEARCH, "search.n_trials=5")
-    assert "goes on: 3 of 5 trials" in on.stdout
+    assert "resuming: 3 of 5 trials" in on.stdout
     assert [line[:5] for line in on.stdout.splitlines() if line.startswith("[")] == ["[4/5]", "[5/5]"]
     assert params(tmp_path)[:3] == begun
 
@@ -170,7 +170,7 @@ def test_a_search_that_goes_on_tells_of_all_its_trials(kdsweep: Command, tmp_pat
     assert len(logged) == len(set(logged))  # the same best is logged once
     client.delete_run(first[0])
     lowered = search(2)
-    assert "trial 0 is not in the table: MLflow no longer has what came of it" in lowered
+    assert "trial 0 is missing from the table: its MLflow run was deleted" in lowered
     assert "4 trials, 2 were wanted: 4 finished" in lowered
 
 

@@ -187,6 +187,6 @@ def test_a_study_of_another_search_is_refused_before_a_trial_is_asked_for(compos
         ConfigError, match=r"temperature from 1\.0 to 9\.0, this search from whole numbers 1 to 9"
     ):
         check(named("temperature=int(interval(1,9))"))
-    with pytest.raises(ConfigError, match="is of other objectives"):
+    with pytest.raises(ConfigError, match="has other objectives"):
         check(named("alpha=0.1,0.2", "objective=val/cross_entropy"))
     assert len(study.trials) == 1

@@ -1,4 +1,4 @@
-"""Two swept numbers against each other: a heat map of a grid, points of a search."""
+"""Two swept numbers against each other: a heat map for a grid, points for a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +8,18 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.page.figures import Axis, Figure, Section, View, layout, rounded, with_interval
-from kdsweep.report.page.metric import hover, metrics
+from kdsweep.report.charts.figures import (
+    Axis,
+    Figure,
+    Section,
+    View,
+    layout,
+    on_cells,
+    rounded,
+    scatter,
+    with_interval,
+)
+from kdsweep.report.charts.metric import hover, metrics
 from kdsweep.results.names import Options, axis_label, is_log, is_number, joined, named, spoken, written
 
 MOST_CELLS = 400
@@ -19,7 +29,7 @@ LEAST_NUMBERS = 2  # of values along each side
 
 @dataclass(frozen=True)
 class Map:
-    """Recipes by the values of two keys, the second upwards; `rest` is what else they have in common."""
+    """Recipes by the values of two keys, the second one upwards; `rest` has their other, common values."""
 
     across: str
     up: str
@@ -51,20 +61,18 @@ Cells = Mapping[tuple[Any, Any], Cell]
 
 
 def map_section(rows: Sequence[Row]) -> Section | None:
-    """The first two options of the methods that were swept together; None if there are no two.
+    """The map of the first two options of methods that were swept together; None if there are no two.
 
-    What else was swept is held at the values of the best recipe that has both: a student alone has neither.
+    The other swept keys are held at the values of the best recipe that has both: a baseline has neither.
     """
     drawn = _map(rows)
     if drawn is None:
         return None
-    explains = "The colour of a " + (
-        "cell is the mean over its seeds." if drawn.is_grid else "point is its figure."
-    )
-    explains += " Neighbours that differ by less than their intervals are not told apart by it."
+    what = "cell is the mean over its seeds" if drawn.is_grid else "point is its figure"
+    explains = f"The colour of a {what}. Colours do not distinguish neighbours within each other's intervals."
     chosen = {k: v for k, v in drawn.rest.items() if any(row.values.get(k) != v for row in rows)}
     best = "the best recipe" if drawn.rows[0] is rows[0] else "the best recipe with both"
-    told = f" All have {named(chosen, drawn.options)}, as {best} has." if chosen else ""
+    common = f" All have {named(chosen, drawn.options)}, as {best} has." if chosen else ""
     views = []
     for metric in metrics(drawn.rows):
         cells = {
@@ -73,13 +81,13 @@ def map_section(rows: Sequence[Row]) -> Section | None:
             if (found := metric.over(row.recipe.jobs, "student"))
         }
         draw = _cells if drawn.is_grid else _cloud
-        says = f"{_range(cells, metric)}{told}"
+        says = f"{_range(cells, metric)}{common}"
         views.append(View(metric.name, says, {drawn.title: draw(cells, metric, drawn)}))
     return Section("map", drawn.title, explains, views, "Show")
 
 
 def _map(rows: Sequence[Row]) -> Map | None:
-    """Of the numbers of methods that were swept, the first two that have several values side by side."""
+    """The map of the first two swept numbers of methods that have several values each."""
     options = joined(row.recipe.options for row in rows)
     swept = [key for key in options if any(is_number(row.values.get(key)) for row in rows)]
     for across, up in combinations(swept, 2):
@@ -97,8 +105,7 @@ def _map(rows: Sequence[Row]) -> Map | None:
 def _without_one(
     rows: Sequence[Row], across: str, up: str, rest: Mapping[str, Any], held: Sequence[Row]
 ) -> list[Row]:
-    """Recipes for which all values of one key are one, as all temperatures with alpha = 1: they stand at each
-    value."""
+    """Recipes to which one key does not matter, as the temperature with alpha = 1: one per value."""
     found = []
     for absent, present in ((across, up), (up, across)):
         values = sorted({row.values[absent] for row in held})
@@ -114,13 +121,13 @@ def _rest(row: Row, across: str, up: str) -> dict[str, Any]:
 
 
 def _range(cells: Cells, metric: Metric) -> str:
-    """The figure of the best by validation, and between which all lie."""
+    """The figure of the best recipe by validation, and the range of all."""
     chosen, row = min(cells.values(), key=lambda each: each[1].rank)
     low, high = (f((each for each, _ in cells.values()), key=lambda each: each.mean) for f in (min, max))
     at_best, lowest, highest = (with_interval(each, metric.percent) for each in (chosen, low, high))
     name = f"{metric.name[0].upper()}{metric.name[1:]}"
-    best = f"{name} of the best by validation, {row.label}, is {at_best}"
-    return f"{best}; all lie between {lowest} and {highest}."
+    best = f"{name} of the best recipe by validation, {row.label}, is {at_best}"
+    return f"{best}; all recipes lie between {lowest} and {highest}."
 
 
 def _cells(cells: Cells, metric: Metric, drawn: Map) -> Figure:
@@ -136,11 +143,9 @@ def _cells(cells: Cells, metric: Metric, drawn: Map) -> Figure:
         "z": [rounded(line(y, lambda each, _: each.mean)) for y in up],
         "hovertext": [line(y, lambda each, row: hover(row.label, each, metric)) for y in up],
         "hoverinfo": "text",
-        "colorscale": "Cividis",
-        "reversescale": not metric.higher_is_better,
-        "colorbar": {"thickness": 12, "outlinewidth": 0},
         "xgap": 2,
         "ygap": 2,
+        **_colours(metric),
     }
     data = [trace, *([_numbers(cells, metric)] if len(cells) <= MOST_NUMBERS else [])]
     titles = [axis_label(key, drawn.options) for key in (drawn.across, drawn.up)]
@@ -149,20 +154,13 @@ def _cells(cells: Cells, metric: Metric, drawn: Map) -> Figure:
 
 
 def _numbers(cells: Cells, metric: Metric) -> dict[str, Any]:
-    """The cells' values upon them, black where Cividis is light."""
+    """The values upon the cells, in black where Cividis is light."""
     low, high = (f(each.mean for each, _ in cells.values()) for f in (min, max))
     shares = [(each.mean - low) / ((high - low) or 1) for each, _ in cells.values()]
     light = [(share if metric.higher_is_better else 1 - share) > 0.5 for share in shares]
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": [written(float(x)) for x, _ in cells],
-        "y": [written(float(y)) for _, y in cells],
-        "text": [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in cells.values()],
-        "textfont": {"color": ["#000000" if each else "#FFFFFF" for each in light]},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    x, y = ([written(float(each)) for each in values] for values in zip(*cells, strict=True))
+    texts = [f"{each.mean:.{2 if metric.percent else 3}f}" for each, _ in cells.values()]
+    return on_cells(x, y, texts, {"color": ["#000000" if each else "#FFFFFF" for each in light]})
 
 
 def _cloud(cells: Cells, metric: Metric, drawn: Map) -> Figure:
@@ -170,22 +168,22 @@ def _cloud(cells: Cells, metric: Metric, drawn: Map) -> Figure:
         Axis.of(axis_label(key, drawn.options), drawn.values(key), is_log(key, drawn.options))
         for key in (drawn.across, drawn.up)
     )
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": rounded([x.at(value) for value, _ in cells]),
-        "y": rounded([y.at(value) for _, value in cells]),
-        "text": [hover(row.label, each, metric) for each, row in cells.values()],
-        "hoverinfo": "text",
-        "showlegend": False,
-        "marker": {
-            "size": 11,
-            "color": rounded([each.mean for each, _ in cells.values()]),
-            "colorscale": "Cividis",
-            "reversescale": not metric.higher_is_better,
-            "showscale": True,
-            "colorbar": {"thickness": 12, "outlinewidth": 0},
-            "line": {"color": "--text/40", "width": 1},
-        },
+    marker = {
+        "size": 11,
+        "color": rounded([each.mean for each, _ in cells.values()]),
+        "showscale": True,
+        "line": {"color": "--text/40", "width": 1},
+        **_colours(metric),
     }
+    places = [x.at(value) for value, _ in cells], [y.at(value) for _, value in cells]
+    text = [hover(row.label, each, metric) for each, row in cells.values()]
+    trace = scatter("markers", "", *places, text, marker=marker)
     return {"data": [trace], "layout": layout(x.plotly(), y.plotly())}
+
+
+def _colours(metric: Metric) -> dict[str, Any]:
+    return {
+        "colorscale": "Cividis",
+        "reversescale": not metric.higher_is_better,
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+    }

@@ -1,15 +1,16 @@
-"""What teacher and student confuse, side by side."""
+"""The confusion matrices of teacher and student, side by side."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
-from kdsweep.report.page.figures import (
+from kdsweep.report.charts.figures import (
     Figure,
     Section,
     View,
     layout,
     numbered,
+    on_cells,
     plain,
     rounded,
     short,
@@ -18,13 +19,13 @@ from kdsweep.report.page.figures import (
 from kdsweep.results.result import JobResult
 
 MOST_CLASSES = 100  # of a matrix that is drawn
-MOST_COUNTED = 25  # beyond, numbers and names would be too small to read
+MOST_COUNTED = 25  # classes; with more, numbers and names would be too small to read
 LETTERS = 12  # of a class's name at the axis
 DIFFERING = 3  # classes that are named
 
 
 def confusion_section(rows: Sequence[Row]) -> Section | None:
-    """Teacher and student of the best recipe, all seeds counted together."""
+    """The matrices of the best recipe's teacher and student, summed over all seeds."""
     best = rows[0]
     matrices = {role: _summed(best.recipe.jobs, role) for role in ("teacher", "student")}
     found = {role: matrix for role, matrix in matrices.items() if matrix}
@@ -40,12 +41,12 @@ def confusion_section(rows: Sequence[Row]) -> Section | None:
     else:
         says = _weakest(found["student"], classes, seeds)
     explains = (
-        "Test images by their true class (rows) and by what the network takes them for (columns), all seeds "
-        "of the best recipe counted together; the colour is the share of the row. ± is what other test "
-        "images may change."
+        "Test images by their true class (rows) and by the class that the network predicts (columns), summed "
+        "over all seeds of the best recipe; the colour is the share of the row. ± is half the 95 % interval "
+        "over test images."
     )
     view = View(numbered(best), says, figures)
-    return Section("confusion", "Who confuses what", explains, [view], "Recipe", square=True)
+    return Section("confusion", "Confusion", explains, [view], "Recipe", square=True)
 
 
 Matrix = list[list[int]]
@@ -70,7 +71,7 @@ def _matrix(matrix: Matrix, classes: Sequence[str]) -> Figure:
         "showscale": False,
         "hovertext": [
             [
-                f"{true} taken for {taken}: {count}" if count else ""
+                f"{true} predicted as {taken}: {count}" if count else ""
                 for taken, count in zip(names, row, strict=True)
             ]
             for true, row in zip(names, matrix, strict=True)
@@ -89,68 +90,58 @@ def _matrix(matrix: Matrix, classes: Sequence[str]) -> Figure:
     }
     ticks |= {"tickmode": "array", "tickvals": list(range(len(names)))}
     ticks["ticktext"] = [plain(short(name, LETTERS)) for name in classes]
-    x = {"title": {"text": "taken for"}, "side": "bottom", **ticks}
+    x = {"title": {"text": "predicted class"}, "side": "bottom", **ticks}
     y = {"title": {"text": "true class"}, "autorange": "reversed", **ticks}
     return {"data": data, "layout": layout(x, y)}
 
 
 def _counts(matrix: Matrix) -> dict[str, Any]:
-    """The counts upon the cells, of those that are not empty."""
-    cells = [
-        (i, j, count, 2 * count > sum(row))
-        for i, row in enumerate(matrix)
-        for j, count in enumerate(row)
-        if count
-    ]
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": [j for _, j, _, _ in cells],
-        "y": [i for i, _, _, _ in cells],
-        "text": [str(count) for _, _, count, _ in cells],
-        "textfont": {"size": 11, "color": ["--ground" if most else "--text" for *_, most in cells]},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    """The counts upon the cells that are not empty."""
+    cells = [(j, i, count) for i, row in enumerate(matrix) for j, count in enumerate(row) if count]
+    most = [2 * count > sum(matrix[i]) for _, i, count in cells]
+    x, y, counts = zip(*cells, strict=True)
+    font = {"size": 11, "color": ["--ground" if each else "--text" for each in most]}
+    return on_cells(x, y, list(map(str, counts)), font)
 
 
 def _share(matrix: Matrix, i: int) -> float:
-    """Of a class's images, how many are found."""
+    """The share of a class's images that the network recognises."""
     return matrix[i][i] / sum(matrix[i])
 
 
-def _found(matrix: Matrix, i: int, seeds: int) -> str:
-    """The same in percent, with half the 95 % interval of so many images as the class has: Wald's."""
+def _recognised(matrix: Matrix, i: int, seeds: int) -> str:
+    """The share in percent, with half the 95 % interval over the class's images, by Wald."""
     share, images = _share(matrix, i), sum(matrix[i]) / seeds
     return shown(100 * share, half=196 * (share * (1 - share) / images) ** 0.5)
 
 
 def _differing(teacher: Matrix, student: Matrix, classes: Sequence[str], seeds: int) -> str:
-    """The classes of which the two find the most different shares."""
+    """The classes on which the two networks differ most."""
     known = [i for i in range(len(classes)) if sum(teacher[i]) and sum(student[i])]
     gaps = {i: abs(_share(student, i) - _share(teacher, i)) for i in known}
     most = [i for i in sorted(known, key=lambda i: -gaps[i]) if gaps[i]][:DIFFERING]
     if not most:
-        return "Teacher and student find the same share of every class."
-    told = [
-        f"{classes[i]}: the student finds {_found(student, i, seeds)}, the teacher "
-        f"{_found(teacher, i, seeds)}{_taken_for(student[i], i, classes)}"
+        return "Teacher and student recognise the same share of every class."
+    differences = [
+        f"{classes[i]}: the student recognises {_recognised(student, i, seeds)}, the teacher "
+        f"{_recognised(teacher, i, seeds)}{_taken_for(student[i], i, classes)}"
         for i in most
     ]
-    return f"They differ most on {'; '.join(told)}."
+    return f"They differ most on {'; '.join(differences)}."
 
 
 def _taken_for(row: Sequence[int], true: int, classes: Sequence[str]) -> str:
-    """For which class the student takes it most often where it errs, if there is one."""
+    """The class that the student most often predicts instead, if one class stands out."""
     wrong = [(count, i) for i, count in enumerate(row) if i != true and count]
     most = max(wrong, default=(0, 0))
     if [count for count, _ in wrong].count(most[0]) != 1:
         return ""
     errors = sum(count for count, _ in wrong)
-    return f" (mistaken most often for {classes[most[1]]}: {most[0]} of the student's {errors} errors)"
+    return f" (its most frequent mistake is {classes[most[1]]}: {most[0]} of {errors} errors)"
 
 
 def _weakest(matrix: Matrix, classes: Sequence[str], seeds: int) -> str:
     known = [i for i in range(len(classes)) if sum(matrix[i])]
     worst = sorted(known, key=lambda i: _share(matrix, i))[:DIFFERING]
-    return f"Least found are {', '.join(f'{classes[i]} ({_found(matrix, i, seeds)})' for i in worst)}."
+    shares = ", ".join(f"{classes[i]} ({_recognised(matrix, i, seeds)})" for i in worst)
+    return f"The student recognises the smallest shares of {shares}."

@@ -1,15 +1,15 @@
-"""The figures of networks that charts of the page show."""
+"""The figures of networks that charts can show."""
 
 from collections.abc import Sequence
 
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.metric import Metric
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.page.figures import plain, shown
+from kdsweep.report.charts.figures import plain, shown
 
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
-    """Those that the students have, test accuracy first."""
+    """The metrics that the students have, test accuracy first."""
     classes = {job.student.test.positive_class for row in rows for job in row.recipe.jobs}
     positive = sorted(name for name in classes if name)
     f1 = f"F1 of {', '.join(positive)}" if positive else "macro F1"
@@ -25,11 +25,11 @@ def metrics(rows: Sequence[Row]) -> list[Metric]:
 
 
 def hover(label: str, each: Interval, metric: Metric) -> str:
-    """What is told at a point."""
+    """The text at a point under the pointer."""
     seeds = f"{each.n} seeds" if each.n > 1 else "one seed"
     return f"{plain(label)}<br>{plain(metric.name)} {shown(each.mean, metric.percent, each.half)}<br>{seeds}"
 
 
 def unit(metric: Metric) -> str:
-    """The title of its axis."""
+    """The title of the metric's axis."""
     return f"{plain(metric.name)} (%)" if metric.percent else plain(metric.name)

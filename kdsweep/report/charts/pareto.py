@@ -1,4 +1,4 @@
-"""Accuracy against what it costs, with the Pareto front: networks that no other beats in both."""
+"""Accuracy against cost, with the Pareto front: the networks that no other beats in both."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,17 @@ from typing import Any
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import accuracy, tested
 from kdsweep.analysis.statistics import Interval
-from kdsweep.report.look import link_name
-from kdsweep.report.page.figures import Figure, Section, View, layout, plain, rounded, with_interval
+from kdsweep.report.charts.figures import (
+    Figure,
+    Section,
+    View,
+    layout,
+    plain,
+    scatter,
+    whiskers,
+    with_interval,
+)
+from kdsweep.results.names import link_name
 from kdsweep.results.result import JobResult
 
 COSTS = {
@@ -19,7 +28,7 @@ COSTS = {
 }
 STYLES = {
     "student": ("student", "--student", "circle"),
-    "scratch": ("student alone", "--alone", "square-open"),
+    "scratch": ("baseline", "--alone", "square-open"),
     "teacher": ("teacher", "--teacher", "diamond"),
     "ensemble": ("ensemble", "--line2", "star"),
 }
@@ -29,7 +38,7 @@ MOST_WHISKERS = 24
 
 @dataclass(frozen=True)
 class Point:
-    """A network of one recipe or of several: cost and test accuracy in percent, means over the seeds."""
+    """The cost and the test accuracy (percent) of a network of one or more recipes, means over the seeds."""
 
     role: str
     label: str
@@ -38,7 +47,7 @@ class Point:
 
 
 def cost_section(rows: Sequence[Row]) -> Section | None:
-    """None where nothing is to be compared: one network alone."""
+    """The charts of accuracy against each cost; None if all networks cost the same."""
     points = list(_points(rows))
     if len({tuple(point.cost.values()) for point in points}) < 2:
         return None
@@ -47,24 +56,26 @@ def cost_section(rows: Sequence[Row]) -> Section | None:
         if not all(key in point.cost for point in points):
             continue
         front = pareto(points, key)
-        told = [f"{each.label} ({_amount(each.cost[key])}: {with_interval(each.test)})" for each in front]
+        names = [f"{each.label} ({_amount(each.cost[key])}: {with_interval(each.test)})" for each in front]
         says = (
-            f"The Pareto front of test accuracy against {name}, from cheap to dear: {', '.join(told[:6])}"
-            f"{f' and {len(told) - 6} more' if len(told) > 6 else ''}. It is drawn by means alone: networks "
+            f"The Pareto front of test accuracy against {name}, cheapest first: {', '.join(names[:6])}"
+            f"{f' and {len(names) - 6} more' if len(names) > 6 else ''}. It compares means only: networks "
             "within each other's intervals may change places with other seeds or test images."
         )
         views.append(View(name, says, {f"Test accuracy against {name}": _figure(points, front, key, title)}))
-    explains = "Up and left is better. A multiplication and an addition count as two FLOPs; latency "
+    explains = "Up and left is better. A multiplication and an addition count as two FLOPs. "
     if "latency" in [view.name for view in views]:
-        explains += "was measured by the machine that started the sweep, before its first job."
+        explains += "The machine that started the sweep measured latency before the first job."
     else:
-        explains += "is left out, since it was not measured of every network."
-    return Section("cost", "What accuracy costs", explains, views, "Against", toggle="Pareto front")
+        explains += "Latency is left out: not every network's was measured."
+    return Section("cost", "Accuracy against cost", explains, views, "Against", toggle="Pareto front")
 
 
 def pareto(points: Sequence[Point], cost: str) -> list[Point]:
-    """The points that none beats, cheapest first: none costs as little and is more accurate, nor costs less
-    and is as accurate."""
+    """The points that no other point beats, cheapest first.
+
+    A point beats another one if it is better in cost or accuracy and at least as good in the other.
+    """
     front: list[Point] = []
     for point in sorted(points, key=lambda each: (each.cost[cost], -each.test.mean)):
         last = front[-1] if front else None
@@ -75,32 +86,31 @@ def pareto(points: Sequence[Point], cost: str) -> list[Point]:
 
 
 def _points(rows: Sequence[Row]) -> Iterable[Point]:
-    """Every network once, however many recipes share it; one that is a recipe's student, as that."""
-    told: set[str] = set()
+    """Each network once, however many recipes share it; a recipe's student counts as student."""
+    seen: set[str] = set()
     for row in rows:
         yield from _point("student", f"student, {row.label}", row.recipe.jobs)
-        told |= {job.student.key for job in row.recipe.jobs}
+        seen |= {job.student.key for job in row.recipe.jobs}
     roles = dict.fromkeys(role for row in rows for job in row.recipe.jobs for role in job.networks)
     for role in roles:
         for jobs in _sharing(rows, role):
-            if not told.issuperset(keys := {job.networks[role].key for job in jobs}):
-                told |= keys
-                called = "student alone" if role == "scratch" else link_name(role)
-                yield from _point(role, f"{called}, {jobs[0].networks[role].name}", jobs)
+            if not seen.issuperset(keys := {job.networks[role].key for job in jobs}):
+                seen |= keys
+                yield from _point(role, f"{link_name(role)}, {jobs[0].networks[role].name}", jobs)
 
 
 def _sharing(rows: Sequence[Row], role: str) -> list[list[JobResult]]:
-    """Of each network in a role the jobs, one a seed: recipes share it that have it for the same seeds."""
+    """The jobs of each network in a role, one per seed; recipes with the same networks by seed share one."""
     groups: list[dict[int, JobResult]] = []
     for row in sorted(rows, key=lambda row: -len(row.recipe.jobs)):
-        made = {job.seed: job for job in row.recipe.jobs if role in job.networks}
+        jobs = {job.seed: job for job in row.recipe.jobs if role in job.networks}
         for group in groups:
-            both = group.keys() & made.keys()
-            if both and all(group[i].networks[role].key == made[i].networks[role].key for i in both):
-                group.update(made)
+            both = group.keys() & jobs.keys()
+            if both and all(group[i].networks[role].key == jobs[i].networks[role].key for i in both):
+                group.update(jobs)
                 break
         else:
-            groups += [made] if made else []
+            groups += [jobs] if jobs else []
     return [list(group.values()) for group in groups]
 
 
@@ -116,18 +126,9 @@ def _point(role: str, label: str, jobs: Sequence[JobResult]) -> Iterable[Point]:
 def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: str) -> Figure:
     costs = [point.cost[key] for point in points]
     log = min(costs) > 0 and max(costs) > 5 * min(costs)
-    data: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "Pareto front",
-            "meta": "toggle",
-            "x": rounded([each.cost[key] for each in front]),
-            "y": rounded([each.test.mean for each in front]),
-            "line": {"color": "--line1", "width": 2, "shape": "hv", "dash": "dot"},
-            "hoverinfo": "skip",
-        }
-    ]
+    places = [each.cost[key] for each in front], [each.test.mean for each in front]
+    line = {"color": "--line1", "width": 2, "shape": "hv", "dash": "dot"}
+    data = [scatter("lines", "Pareto front", *places, meta="toggle", line=line)]
     outline = {"color": "--ground", "width": 1}
     styles = {point.role: STYLES.get(point.role, BETWEEN) for point in points}
     for style in (*STYLES.values(), BETWEEN):
@@ -135,20 +136,11 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
             continue
         name, colour, symbol = style
         group = [point for point in points if styles[point.role] == style]
-        trace = {
-            "type": "scatter",
-            "mode": "markers",
-            "name": name,
-            "x": rounded([point.cost[key] for point in group]),
-            "y": rounded([point.test.mean for point in group]),
-            "text": [_hover(point, key) for point in group],
-            "hoverinfo": "text",
-            "marker": {"color": colour, "symbol": symbol, "size": 10, "line": outline},
-        }
-        if len(points) <= MOST_WHISKERS:
-            halves = rounded([point.test.half or 0 for point in group])
-            trace["error_y"] = {"array": halves, "color": colour, "thickness": 1.2, "width": 4}
-        data.append(trace)
+        places = [point.cost[key] for point in group], [point.test.mean for point in group]
+        marker = {"color": colour, "symbol": symbol, "size": 10, "line": outline}
+        intervals = [point.test for point in group] if len(points) <= MOST_WHISKERS else []
+        text = [_hover(point, key) for point in group]
+        data.append(scatter("markers", name, *places, text, marker=marker, **whiskers(intervals, colour)))
     x: dict[str, Any] = {"title": {"text": title}, "type": "log" if log else "linear", "zeroline": False}
     if log:
         x |= {"dtick": "D2" if max(costs) < 100 * min(costs) else 1}

@@ -1,7 +1,7 @@
-"""What a chart of the page is made of: plotly's JSON as plain dicts, in colours that the page fills in.
+"""The parts of a chart: plotly's JSON as plain dicts, with names of colours.
 
-A colour is written as its name in `COLOURS`, "--student", or "--student/20" with its opacity in percent: the
-page knows whether it is light or dark, and fills it in under keys that end in color or colorscale.
+A colour is a name in `COLOURS`, "--student", or "--student/20" with its opacity in percent. The page, which
+knows whether it is light or dark, replaces it under keys that end in color or colorscale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from kdsweep.analysis.statistics import Interval
 
 Figure = dict[str, Any]  # {"data": […], "layout": {…}}
 
-# Okabe and Ito's, told apart by all; on dark ground the brighter ones come first
+# Okabe and Ito's colours, which all readers can distinguish; on dark ground the brighter ones come first
 LINES = {
     "light": ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     "dark": ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"),
@@ -38,14 +38,14 @@ COLOURS = {
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 TEACHER = {"color": "--teacher", "dash": "solid"}
-ALONE = {"color": "--alone", "dash": "dash"}
-MOST_LINES = 12
+BASELINE = {"color": "--alone", "dash": "dash"}
+MOST_LINES = 12  # beyond, a search's trials are points
 MOST_TICKS = 12
 
 
 @dataclass(frozen=True)
 class View:
-    """What one choice of a section shows: its figures, each with a heading, and their point in a sentence."""
+    """One choice of a section: its figures by heading, and a sentence that states their point."""
 
     name: str
     says: str
@@ -54,7 +54,7 @@ class View:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of charts; `chooser` is what its views differ by, `toggle` what can be left out of them."""
+    """A section of charts; `chooser` labels the choice of views, `toggle` a trace that can be hidden."""
 
     id: str
     title: str
@@ -70,12 +70,12 @@ class Section:
 
 
 def numbered(row: Row) -> str:
-    """A recipe as views are chosen by: 1. T=4 α=0.1."""
+    """A recipe as the chooser lists it: 1. T=4 α=0.1."""
     return f"{row.rank}. {row.label}"
 
 
 def plain(text: object) -> str:
-    """Text as plotly shows it letter by letter: it would take tags for such."""
+    """Text that plotly shows as it is, without reading tags in it."""
     return escape(str(text), quote=False)
 
 
@@ -87,31 +87,61 @@ def shown(value: float, percent: bool = True, half: float | None = None) -> str:
 
 
 def with_interval(found: Interval, percent: bool = True) -> str:
-    """98.41 ± 0.12 %; of one seed, ± is what other test images may change."""
+    """98.41 ± 0.12 %; with one seed, ± is over test images."""
     return shown(found.mean, percent, found.half or found.over_images)
 
 
 def listed(names: Sequence[str]) -> str:
-    """1, 4 and 16; of many the first three and how many more."""
+    """1, 4 and 16; a longer list is cut after three names."""
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def rounded(values: Sequence[float | None]) -> list[float | None]:
-    """To six digits, of which a screen shows four; what is no number is left out."""
-    return [None if value is None or not isfinite(value) else float(f"{value:.6g}") for value in values]
+def rounded(values: Sequence[Any]) -> list[Any]:
+    """Numbers to six digits, of which a screen shows four; None for NaN and infinity; words as they are."""
+    return [
+        value if value is None or isinstance(value, str)
+        else float(f"{value:.6g}") if isfinite(value)
+        else None
+        for value in values
+    ]  # fmt: skip
+
+
+def scatter(
+    mode: str, name: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A trace of points or lines; `text` is shown at each point under the pointer, `name` in the legend."""
+    hover = {"text": list(text), "hoverinfo": "text"} if text else {"hoverinfo": "skip"}
+    legend = {"name": name} if name else {"showlegend": False}
+    places = {"x": rounded(x), "y": rounded(y)}
+    return {"type": "scatter", "mode": mode, **places, **hover, **legend, **more}
+
+
+def on_cells(
+    x: Sequence[Any], y: Sequence[Any], texts: Sequence[str], font: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A trace of texts upon the cells of a heat map."""
+    return {**scatter("text", "", x, y), "text": list(texts), "textfont": font}
+
+
+def whiskers(intervals: Sequence[Interval], colour: str) -> dict[str, Any]:
+    """The part of a trace that draws half of each interval up and down; empty if there are none."""
+    if not any(each.half for each in intervals):
+        return {}
+    halves = rounded([each.half or 0 for each in intervals])
+    return {"error_y": {"array": halves, "color": colour, "thickness": 1.4, "width": 4}}
 
 
 def layout(x: Mapping[str, Any], y: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """The layout that charts share; the page adds fonts, colours of axes, height and where the legend is."""
+    """The layout that charts share; the page adds fonts, colours of axes, height and the legend's place."""
     y = {"title": {"text": y}} if isinstance(y, str) else y
     return {"xaxis": {"automargin": True, **x}, "yaxis": {"automargin": True, **y}, **more}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where swept values stand on an x axis: numbers, or places of words side by side."""
+    """An axis of swept values: numbers at their value, or words side by side."""
 
     title: str
     values: Sequence[Any]  # each once, in order
@@ -120,7 +150,7 @@ class Axis:
 
     @classmethod
     def of(cls, title: str, values: Sequence[Any], log: bool | None = None) -> "Axis":
-        """`log` None: if the values are so far apart that they need it."""
+        """The axis for these values; `log` None makes it logarithmic if they are far apart."""
         numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         if not numeric:
             return cls(title, list(dict.fromkeys(map(str, values))), numeric=False, log=False)
@@ -129,7 +159,7 @@ class Axis:
         return cls(title, each, numeric=True, log=each[0] > 0 and len(each) > 1 and wide)
 
     def at(self, value: Any, shift: float = 0.0) -> float:
-        """The place of a value, shifted by a share of the axis, so that lines do not lie upon each other."""
+        """The place of a value, shifted by a share of the axis, so that lines do not overlap."""
         if not self.numeric:
             return self.values.index(str(value)) + shift * len(self.values)
         low, high = self.values[0], self.values[-1]
@@ -139,7 +169,7 @@ class Axis:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """A little beyond the first and the last value."""
+        """The ends of the axis, a little beyond the first and the last value."""
         if not self.numeric:
             return -0.5, len(self.values) - 0.5
         if self.values[0] == self.values[-1]:
@@ -148,21 +178,21 @@ class Axis:
 
     def plotly(self) -> dict[str, Any]:
         low, high = self.ends
-        made: dict[str, Any] = {"title": {"text": plain(self.title)}, "zeroline": False}
+        axis: dict[str, Any] = {"title": {"text": plain(self.title)}, "zeroline": False}
         if self.log:
-            made |= {"type": "log", "range": [log10(low), log10(high)]}
+            axis |= {"type": "log", "range": [log10(low), log10(high)]}
         else:
-            made |= {"type": "linear", "range": [low, high]}
+            axis |= {"type": "linear", "range": [low, high]}
         if len(self.values) <= MOST_TICKS or not self.numeric:
             texts = [f"{value:.4g}" if self.numeric else plain(short(value)) for value in self.values]
-            made |= {"tickmode": "array", "tickvals": [self.at(v) for v in self.values], "ticktext": texts}
+            axis |= {"tickmode": "array", "tickvals": [self.at(v) for v in self.values], "ticktext": texts}
         elif self.log:
             base = 2 if high <= 1024 * low else 10
             powers = [base**i for i in range(ceil(log10(low) / log10(base)), 400) if base**i <= high]
-            made |= {"tickmode": "array", "tickvals": powers, "ticktext": [f"{each:g}" for each in powers]}
-        return made
+            axis |= {"tickmode": "array", "tickvals": powers, "ticktext": [f"{each:g}" for each in powers]}
+        return axis
 
 
 def short(text: str, length: int = 24) -> str:
-    """A name as an axis has room for it."""
+    """A name, cut to the room that an axis has."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
