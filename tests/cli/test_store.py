@@ -72,7 +72,7 @@ def test_list_show_verify_and_remove(kdsweep: Command, store_tool: Command, tmp_
     assert "nothing was removed" in store_tool("remove", "--unused", answer="n\n").stdout
     assert read_entries(Store(tmp_path / "kdsweep-store")).keys() == before.keys()
     removed = store_tool("remove", "--unused", answer="y\n").stdout
-    assert re.search(r"[\d.]+ [kM]B are free", removed)
+    assert re.search(r"freed [\d.]+ [kM]B", removed)
     left = listed(store_tool)
     assert sorted(e["role"] for e in left.values() if e["role"]) == ["scratch", "student", "teacher"]
     assert [e["kind"] for e in left.values()].count("evaluation") == 3
