@@ -27,9 +27,7 @@ def _parser() -> argparse.ArgumentParser:
         "kdsweep-export", "The best student of a sweep as files, with preprocessing and model card.", EXAMPLES
     )
     parser.add_argument(
-        "what",
-        metavar="WHAT",
-        help="folder of a sweep or job, MLflow run, or experiment by name or id",
+        "what", metavar="WHAT", help="folder of a sweep or job, MLflow run, or experiment by name or id"
     )
     parser.add_argument(
         "--to", nargs="+", action="extend", choices=KINDS, required=True, metavar="FORMAT",
@@ -42,9 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "--job", type=int, metavar="N", help="of this job (from 0, as in its folder's name), not the best one"
     )
     parser.add_argument(
-        "--quantize",
-        choices=("dynamic", "static"),
-        help="ONNX in eight bits too: its dense layers, or all",
+        "--quantize", choices=("dynamic", "static"), help="ONNX in eight bits too: its dense layers, or all"
     )
     parser.add_argument("--tracking-uri", help="MLflow (the config's by default)")
     parser.add_argument("--json", action="store_true", help="what came of it, as JSON")

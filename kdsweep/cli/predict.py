@@ -30,11 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", type=Path, metavar="MODEL_FOLDER", help="with an ONNX file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, and folders of images")
-    parser.add_argument(
-        "--model",
-        metavar="FILE",
-        help="the model in it (model.onnx, else model.int8.onnx)",
-    )
+    parser.add_argument("--model", metavar="FILE", help="the model in it (model.onnx, else model.int8.onnx)")
     parser.add_argument("--top", type=_count, default=1, metavar="K", help="the K likeliest classes (1)")
     parser.add_argument("--batch", type=_count, default=32, metavar="N", help="images at a time (32)")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")

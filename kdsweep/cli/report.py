@@ -32,16 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = console.parser("kdsweep-report", description, EXAMPLES)
     parser.add_argument(
-        "what",
-        nargs="+",
-        metavar="WHAT",
-        help="a sweep's folder, MLflow run, or MLflow experiment",
+        "what", nargs="+", metavar="WHAT", help="a sweep's folder, MLflow run, or MLflow experiment"
     )
     parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where to write (the folder, if one is named, else report)",
+        "--out", type=Path, metavar="DIR", help="where to write (the folder, if one is named, else report)"
     )
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (the config's by default)")
     parser.add_argument("--json", action="store_true", help="the answer and the leaderboard, as JSON")

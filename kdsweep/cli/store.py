@@ -35,10 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = console.parser("kdsweep-store", "What the store holds, and what may go.", EXAMPLES)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", help="folder of the store (the config's by default)")
-    common.add_argument(
-        "--tracking-uri",
-        help="MLflow, whose runs use the store (the config's by default)",
-    )
+    common.add_argument("--tracking-uri", help="MLflow, whose runs use the store (the config's by default)")
     common.add_argument(
         "--results",
         type=Path,
