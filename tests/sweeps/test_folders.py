@@ -38,7 +38,7 @@ def test_a_folder_is_one_commands_while_it_lives(tmp_path):
     assert other.stdout.readline() == "held\n"
     with pytest.raises(ConfigError, match="another sweep or job is at work in it"):
         take(folder)
-    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*/3: is in .*/out, another sweep's"):
+    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*/3: is in .*/out, the folder of another sweep"):
         take(folder / "3", "run")
     other.kill()
     other.wait()
