@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,10 @@ def test_mlflow_is_imported_where_the_table_says():
         "export/logged.py",
         "export/pyfunc.py",
     }
+
+
+def test_every_package_is_installed():
+    """A room that pyproject.toml does not list is missing from a wheel."""
+    listed = tomllib.loads((CODE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(["kdsweep", *file.parent.relative_to(CODE).parts]) for file in CODE.rglob("*.py")}
+    assert set(listed) == found | {"kdsweep.conf"}

@@ -29,9 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         EXAMPLES,
     )
     parser.add_argument(
-        "what",
-        metavar="WHAT",
-        help="folder of a sweep or job, MLflow run, or experiment by name or id",
+        "what", metavar="WHAT", help="folder of a sweep or job, MLflow run, or experiment by name or id"
     )
     parser.add_argument(
         "--to", nargs="+", action="extend", choices=KINDS, required=True, metavar="FORMAT",

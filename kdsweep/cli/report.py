@@ -32,10 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = console.parser("kdsweep-report", description, EXAMPLES)
     parser.add_argument(
-        "what",
-        nargs="+",
-        metavar="WHAT",
-        help="a sweep's folder, MLflow run, or MLflow experiment",
+        "what", nargs="+", metavar="WHAT", help="a sweep's folder, MLflow run, or MLflow experiment"
     )
     parser.add_argument(
         "--out",

@@ -73,7 +73,9 @@ def _is_taken(folder: Path) -> bool:
 def refuse_results_below(folder: Path) -> None:
     """Raise ConfigError if a job alone would write above the results of a sweep or of other jobs."""
     if other := next((file for file in folder.rglob(RESULT) if file.parent != folder), None):
-        raise ConfigError(f"hydra.run.dir={folder}: has {other}, of another sweep or job; give a new folder")
+        raise ConfigError(
+            f"hydra.run.dir={folder}: contains {other} of another sweep or job; give a new folder"
+        )
 
 
 def refuse_shared_folders(

@@ -82,11 +82,7 @@ def results_of_runs(uri: str, run_ids: Sequence[str]) -> dict[str, JobResult]:
     if not run_ids:
         return {}
     client = _existing(uri)
-    with (
-        answering(uri),
-        tempfile.TemporaryDirectory() as there,
-        ThreadPoolExecutor(DOWNLOADS) as pool,
-    ):
+    with answering(uri), tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
         found = list(pool.map(lambda run_id: _of_run(client, run_id, Path(there)), run_ids))
     return {run_id: result for run_id, result in zip(run_ids, found, strict=True) if result}
 

@@ -14,11 +14,7 @@ from kdsweep.tracking.client import answering, connect, import_mlflow
 from kdsweep.tracking.database import database_file, database_lock, place_database
 from kdsweep.tracking.run import KEPT_TAG, LOCK_TAG
 
-ENDS = (
-    "FINISHED",
-    "FAILED",
-    "KILLED",
-)  # of a run; a file cut by a kill has none of these
+ENDS = ("FINISHED", "FAILED", "KILLED")  # of a run; a file cut by a kill has none of these
 
 
 class Tracker:

@@ -69,13 +69,7 @@ class Progress:
 class Checkpoint:
     """Network, terms of the loss, optimizer, best weights and progress as one safetensors file."""
 
-    def __init__(
-        self,
-        folder: Path,
-        network: nn.Module,
-        loss: nn.Module,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, folder: Path, network: nn.Module, loss: nn.Module, device: torch.device) -> None:
         self.file = folder / CHECKPOINT
         self.network, self.loss, self.device = network, loss, device
         self._best: dict[str, Tensor] = {}

@@ -52,7 +52,7 @@ REFUSED = {
     "kdsweep -m search=optuna hydra.sweep.subdir=x temperature=1,2": "several jobs have the folder x",
     "kdsweep -m hydra.sweeper._target_=os.system": "hydra.sweeper._target_=os.system: is no sweeper",
     "kdsweep -m hydra.sweeper.max_batch_size=0 temperature=1,2": "max_batch_size=0: must be 1 or more",
-    "kdsweep -m ~hydra.callbacks.sweep temperature=1,2": "hydra.callbacks.sweep: must be as it is",
+    "kdsweep -m ~hydra.callbacks.sweep temperature=1,2": "hydra.callbacks.sweep: must stay as it is",
     "kdsweep -m search=optuna search.storage=sqlite:///FILE temperature=1,2": "file is not a database",
     "kdsweep -m search=optuna search.storage=sqlite:////proc/x temperature=1,2": "cannot be opened",
     "kdsweep-report ''": "must not be empty",

@@ -220,7 +220,7 @@ def test_an_export_that_fails_leaves_the_one_before(swept, out, monkeypatch):
         (["sweep", "--to", "tflite"], "invalid choice: 'tflite'"),
         (["sweep", "--to", "onnx", "--role", "assistant1"], "allowed: teacher, scratch, student"),
         (["sweep", "--to", "onnx", "--job", "7"], "--job 7: no such job has finished; allowed: 0, 1"),
-        (["sweep", "--to", "torchscript", "--quantize", "static"], "is for ONNX; add --to onnx"),
+        (["sweep", "--to", "torchscript", "--quantize", "static"], "needs --to onnx"),
         (["sweep", "--to", "onnx", "--out", "sweep"], "--out sweep: is there already, and is no export"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_folder_is_one_commands_while_it_lives(tmp_path):
     assert other.stdout.readline() == "held\n"
     with pytest.raises(ConfigError, match="another sweep or job is at work in it"):
         take(folder)
-    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*/3: is in .*/out, another sweep's"):
+    with pytest.raises(ConfigError, match=r"hydra.run.dir=.*/3: is in .*/out, the folder of another sweep"):
         take(folder / "3", "run")
     other.kill()
     other.wait()
@@ -51,11 +51,11 @@ def test_a_sweeps_folder_takes_no_other_sweep_and_no_job(tmp_path):
     take(tmp_path / "a").release()
     SweepInfo("run", [], 1).save(tmp_path)
     for part in ("run", "sweep"):
-        with pytest.raises(ConfigError, match="another sweep's or job's"):
+        with pytest.raises(ConfigError, match="another sweep or job"):
             take(tmp_path / "a" / "b", part)
     (tmp_path / "0").mkdir()
     JobResult(0, {}).save(tmp_path / "0")
-    with pytest.raises(ConfigError, match=r"0/result.json, another sweep's or job's"):
+    with pytest.raises(ConfigError, match=r"0/result.json of another sweep or job"):
         refuse_results_below(tmp_path)
     refuse_results_below(tmp_path / "0")  # the same job again
 
@@ -71,7 +71,7 @@ def test_two_at_once_into_one_folder_and_the_same_again(kdsweep: Command, tmp_pa
     lock.release()
     kdsweep(*sweep)
     assert kdsweep(*sweep).stdout.count("reused") >= 2
-    assert "another sweep's or job's" in kdsweep("hydra.run.dir=out", *TINY, status=1).stderr
+    assert "another sweep or job" in kdsweep("hydra.run.dir=out", *TINY, status=1).stderr
     assert len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 

@@ -160,4 +160,4 @@ def test_a_checkpoint_of_another_network_is_not_taken(interrupted, tmp_path, cap
     folder = shutil.copytree(interrupted, tmp_path / "unfinished")
     other = make_stage(learning_rate=0.02)
     assert_same(train(other, tmp_path / "whole"), train(other, folder))
-    assert "of another network" in caplog.text
+    assert "belongs to another network" in caplog.text

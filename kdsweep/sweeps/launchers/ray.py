@@ -250,10 +250,7 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
     except (WorkerCrashedError, OutOfMemoryError, NodeDiedError) as error:
         died = f"its process died, {attempts} times" if attempts > 1 else "its process died"
         reason = "out of memory" if isinstance(error, OutOfMemoryError) else "probably out of memory"
-        return failed(
-            job.overrides,
-            ProcessDied(f"{died}; {reason}. {RESUME}"),
-        )
+        return failed(job.overrides, ProcessDied(f"{died}; {reason}. {RESUME}"))
     except Exception as error:  # Ray raises anything that the job's process raised and could not send
         cause = getattr(error, "cause", None) or error
         last = str(cause).strip().splitlines()[-1:]

@@ -11,12 +11,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
     Transformer,
 )
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 
 def distribution(override: Override) -> BaseDistribution:

@@ -86,7 +86,7 @@ def test_turns_go_by_the_stages_that_the_sweep_planned(tmp_path, monkeypatch):
     """MLflow is told of one stage; jobs that the sweep did not plan wait for none."""
     monkeypatch.chdir(tmp_path)
     tracking = Tracking(uri="sqlite:///mlflow.db", experiment="turns")
-    run = Run(Tracker(tracking, Store(tmp_path / "store")), "a job")
+    run = Run(Tracker(tracking, Store(tmp_path / "store").made()), "a job")
     (tmp_path / "entry").mkdir()
     run.keep("kept", tmp_path / "entry")
     run.end("FINISHED")

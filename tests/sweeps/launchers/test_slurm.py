@@ -145,7 +145,7 @@ def test_a_trial_whose_time_is_up_too_often_is_tried_again(tmp_path):
     slurm("scancel", "--signal=USR2", job)
     shown, errors = process.communicate()
     assert process.returncode == 1
-    assert "kdsweep: its time is up once too often" in errors
+    assert "kdsweep: it hit its time limit too often" in errors
     assert re.search(r"^\[1/1\] T=\S+ α=\S+  failed", shown, re.M)
     trials = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/optuna.db").trials
     assert [trial.state.name for trial in trials] == ["FAIL", "WAITING"]

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import invented
 import optuna
 import pytest
 from helpers import TINY, Command, runs, start
@@ -18,6 +19,7 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import best_job, leaderboard
 from kdsweep.cli.records import read
 from kdsweep.errors import AskedToLeave
+from kdsweep.results.network import Selection
 from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.search.outputs import best_trial
 from kdsweep.sweeps.search.progress import trial_lines
@@ -178,10 +180,9 @@ def test_equals_are_told_apart_as_in_the_report(tmp_path):
     study = optuna.create_study(direction="maximize")
     for value in (0.5, 0.9, 0.9):
         study.add_trial(optuna.create_trial(value=value))
-    figures = [{"val/accuracy": 0.9, "val/cross_entropy": loss} for loss in (0.1, 0.3, 0.2)]
-    results = [
-        JobResult(number, {}, networks={"student": {"val": val}}) for number, val in enumerate(figures)
-    ]
+    results = [invented.job(number, {}) for number in range(3)]
+    for result, loss in zip(results, (0.1, 0.3, 0.2), strict=True):
+        result.networks["student"] = dataclasses.replace(result.student, val=Selection(0.9, loss))
     assert best_trial(study, study.trials, results).number == 2
     assert best_trial(study, study.trials, results[:2]).number == 1
 
@@ -210,7 +211,7 @@ def test_a_pruned_trial_stops_at_once_and_is_no_failure(kdsweep: Command, tmp_pa
 
 
 def test_failed_trials_have_a_reason_and_the_search_goes_on(kdsweep: Command, moody):
-    space = ("+student.model.mood=fine,broken", "hydra/sweeper/sampler=grid", "temperature=range(1,3)")
+    space = ("+student.model.mood=fine,broken", "hydra/sweeper/sampler=grid", "seed=range(1,3)")
     done = kdsweep(*MOODY, *space, "search.n_trials=4", "search.max_failure_rate=0.5")
     assert sorted(states(moody)) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
     assert "4 of 4 trials: 2 finished, 2 failed" in done.stdout
