@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from kdsweep.analysis.leaderboard import Row, leaderboard
+from kdsweep.results.network import Cost, Evaluation, NetworkResult, Selection
 from kdsweep.results.packed import pack_bits
 from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult, SweepInfo
@@ -80,15 +81,15 @@ def _record(test: NDArray[np.bool_], val: NDArray[np.float64]) -> Record:
     for recipe, seed in product(range(len(test) - 2), range(test.shape[1])):
         roles = {"student": recipe, "scratch": len(test) - 2, "teacher": len(test) - 1}
         networks = {
-            role: {
-                "key": f"{i} {seed}",
-                "name": role,
-                "reused": False,
-                "seconds": 1.0,
-                "cost": {"parameters": 1, "flops": 1.0, "bytes": 1, "latency_ms": 1.0},
-                "val": {"val/accuracy": float(val[i, seed]), "val/cross_entropy": 1.0},
-                "test": {"accuracy": float(test[i, seed].mean()), "right": pack_bits(test[i, seed])},
-            }
+            role: NetworkResult(
+                f"{i} {seed}",
+                role,
+                reused=False,
+                seconds=1.0,
+                cost=Cost(1, 1.0, 1, 1.0),
+                val=Selection(float(val[i, seed]), 1.0),
+                test=Evaluation(float(test[i, seed].mean()), right=pack_bits(test[i, seed])),
+            )
             for role, i in roles.items()
         }
         data = {"name": "invented", "test_fingerprint": "invented", "images": {"test": test.shape[2]}}

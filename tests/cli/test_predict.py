@@ -185,7 +185,7 @@ def broken(shipped: Path, how: str) -> str:
         (["model", "digits", "--model", "other.onnx"], "no such model; there: model.onnx, model.int8.onnx"),
         (["model", "digits", "--top", "0"], "0: must be a whole number, 1 or more"),
         (["without", "digits"], "without: has no model.onnx; make one by kdsweep-export"),
-        (["corrupt", "digits"], "corrupt/model.onnx: is no ONNX model that onnxruntime can read"),
+        (["corrupt", "digits"], "corrupt/model.onnx: is not an ONNX model that onnxruntime can read"),
         (
             ["fewer", "digits"],
             "gives 10 classes, but preprocessing.json tells of [1, 8, 8] and 7",

@@ -186,7 +186,9 @@ def test_without_the_data_set_noise_is_compared_and_nothing_quantised(swept, out
     for result in record.results:
         result.dataset["config"] |= {"source": "mnist", "root": "/nowhere"}
     done = export([record], Order(["torchscript"], out), tracking(swept))
-    assert done.compared_on.startswith("noise, for the data set is not to be had (/nowhere: has no MNIST/raw")
+    assert done.compared_on.startswith(
+        "noise, because the data set is unavailable (/nowhere: has no MNIST/raw"
+    )
     with pytest.raises(KdsweepError, match="--quantize static: needs the data set, to measure its accuracy"):
         export([record], Order(["onnx"], out / "2", quantize="static"), tracking(swept))
     assert not (out / "2").exists()
@@ -200,7 +202,7 @@ def test_what_is_there_is_not_overwritten_but_by_force(swept, out):
     exported(swept, out, "safetensors", force=True)
     assert (out / "model.safetensors").exists() and not (out / "model.torchscript.pt").exists()
     (out / "preprocessing.json").unlink()
-    with pytest.raises(KdsweepError, match="is there already, and is no export"):
+    with pytest.raises(KdsweepError, match="already exists and is not an export folder"):
         exported(swept, out, "safetensors", force=True)
     assert [file.name for file in out.parent.iterdir()] == ["shipped"]
 
@@ -222,7 +224,10 @@ def test_an_export_that_fails_leaves_the_one_before(swept, out, monkeypatch):
         (["sweep", "--to", "onnx", "--role", "assistant1"], "allowed: teacher, scratch, student"),
         (["sweep", "--to", "onnx", "--job", "7"], "--job 7: no such job has finished; allowed: 0, 1"),
         (["sweep", "--to", "torchscript", "--quantize", "static"], "is for ONNX; add --to onnx"),
-        (["sweep", "--to", "onnx", "--out", "sweep"], "--out sweep: is there already, and is no export"),
+        (
+            ["sweep", "--to", "onnx", "--out", "sweep"],
+            "--out sweep: already exists and is not an export folder",
+        ),
     ],
 )
 def test_mistakes_are_told(tool, swept, tmp_path, arguments, message):
@@ -334,7 +339,7 @@ def test_a_network_of_ones_own_takes_its_code_along(kdsweep: Command, tmp_path):
     told = ship(1, "--to", "onnx", "--force")
     assert "the code of nets.small.Small has changed since it was trained" in told
     shutil.rmtree(tmp_path / "nets")
-    assert "the code of nets.small.Small is not to be found here" in ship(1, "--to", "onnx", "--force")
+    assert "the code of nets.small.Small cannot be found here" in ship(1, "--to", "onnx", "--force")
 
     # elsewhere, from what was shipped and from MLflow's model
     elsewhere = tmp_path / "elsewhere"
