@@ -214,7 +214,7 @@ def test_shortcuts():
 
 def test_he_initialization():
     network = SmallResNet(10, 3, (32, 32), depth=20)
-    weights = network[5][1].residual[0].weight
+    weights = network.stage3[1].residual[0].weight
     assert weights.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
 
 
