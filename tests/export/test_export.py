@@ -173,7 +173,7 @@ def test_from_mlflow_alone_a_student_can_be_had_and_a_teacher_cannot(swept, out,
         run_id = str(best(swept).run_id)
         done = exported(swept, out, "safetensors", named=run_id)
         assert done.run_id == run_id
-        with pytest.raises(KdsweepError, match=r"are not in the store .* MLflow has the student's alone"):
+        with pytest.raises(KdsweepError, match=r"are not in the store .* MLflow has only the student's"):
             exported(swept, tmp_path / "teacher", "safetensors", named=run_id, role="teacher")
     finally:
         (swept / "away").rename(swept / "kdsweep-store")
@@ -189,7 +189,7 @@ def test_without_the_data_set_noise_is_compared_and_nothing_quantised(swept, out
     assert done.compared_on.startswith(
         "noise, because the data set is unavailable (/nowhere: has no MNIST/raw"
     )
-    with pytest.raises(KdsweepError, match="--quantize static: needs the data set, to measure its accuracy"):
+    with pytest.raises(KdsweepError, match="--quantize static: needs the data set to measure the accuracy"):
         export([record], Order(["onnx"], out / "2", quantize="static"), tracking(swept))
     assert not (out / "2").exists()
 
@@ -197,7 +197,9 @@ def test_without_the_data_set_noise_is_compared_and_nothing_quantised(swept, out
 def test_what_is_there_is_not_overwritten_but_by_force(swept, out):
     out.mkdir()
     exported(swept, out, "torchscript")  # an empty folder is no harm
-    with pytest.raises(KdsweepError, match="has an export already; give another folder, or --force"):
+    with pytest.raises(
+        KdsweepError, match="holds an export; choose another folder, or replace it by --force"
+    ):
         exported(swept, out, "safetensors")
     exported(swept, out, "safetensors", force=True)
     assert (out / "model.safetensors").exists() and not (out / "model.torchscript.pt").exists()
@@ -298,7 +300,7 @@ class ByBatch(torch.nn.Module):
 
 
 def test_a_network_that_cannot_be_exported_is_told_in_a_line(tmp_path):
-    with pytest.raises(KdsweepError, match="--to torch-export: this network cannot be exported so: ") as told:
+    with pytest.raises(KdsweepError, match="--to torch-export: this network cannot be exported: ") as told:
         write_and_compare(ByBatch().eval(), "torch-export", tmp_path, [torch.ones(2, 3, 4, 4)])
     assert "\n" not in str(told.value)
 
