@@ -9,7 +9,7 @@ __all__ = ["Dataset", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for only then: the processes that decode images import this package too."""
+    """Import a name when it is used: the processes that decode images import this package too."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from kdsweep.data import dataset

@@ -1,4 +1,4 @@
-"""Data sets whose files hold arrays of pixels: a source knows its files, and reads them."""
+"""Data sets whose files hold arrays of pixels: each source knows its files and reads them."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Arrays:
-    """A data set as its files hold it."""
+    """The contents of a data set's files."""
 
     classes: tuple[str, ...]
     train_images: Images
@@ -38,8 +38,8 @@ class Arrays:
 class Source:
     """A data set by name.
 
-    `read(root)` reads the files under `root`; `files` are the paths it needs there, which torchvision's class
-    `download` fetches where they are missing. `zipped` says whether they may be .gz.
+    `read(root)` reads the files below `root`; `files` are their paths. torchvision's class `download` fetches
+    missing ones. `zipped` says whether they may be .gz.
     """
 
     read: Callable[[Path], Arrays]
@@ -49,15 +49,15 @@ class Source:
 
 
 DIGITS = tuple("0123456789")
-IDX_COUNTS, IDX_SIDE = (60_000, 10_000), 28  # images to train on and to test on, and their side in pixels
-SHEETS_OF_DIGITS = (slice(0, 906), slice(906, 1797))  # to train on, to test on: seven sheets each
+IDX_COUNTS, IDX_SIDE = (60_000, 10_000), 28  # images for training and for testing, and their side in pixels
+SHEETS_OF_DIGITS = (slice(0, 906), slice(906, 1797))  # for training, for testing: seven sheets each
 
 
 def _read_digits(root: Path) -> Arrays:
     """scikit-learn's digits, read from the installed package without its slow import.
 
-    They come sheet by sheet, each in one person's hand, with the same 130 digits (a few are missing). Other
-    sheets test than train: with digits of each sheet in both, networks are tested on hands that they know.
+    They come sheet by sheet, with about the same 130 digits in one person's hand each. Test sheets are not
+    training sheets: otherwise networks would be tested on handwriting that they know.
     """
     package = importlib.util.find_spec("sklearn")
     assert package is not None and package.submodule_search_locations is not None
@@ -70,7 +70,7 @@ def _read_digits(root: Path) -> Arrays:
 
 
 def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]:
-    """The reader of MNIST's file format (Yann LeCun's IDX), raw or gzipped."""
+    """The reader of MNIST's file format (LeCun's IDX), raw or gzipped, without torchvision's slow import."""
 
     def read(root: Path) -> Arrays:
         arrays = [_idx(_present(root / folder / name)) for name in IDX_FILES]
@@ -80,7 +80,7 @@ def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]
         counts = len(train_images), len(test_images)
         if counts != IDX_COUNTS:
             images = "{} and {} images, not {} and {}".format(*counts, *IDX_COUNTS)
-            once(log.warning, f"{root / folder}: holds {images}: a part of the data set, or another one")
+            once(log.warning, f"{root / folder}: has {images}: a part of the data set, or another one")
         labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
         return Arrays(classes, train_images[:, None], labels[0], test_images[:, None], labels[1])
 
@@ -88,18 +88,18 @@ def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]
 
 
 def _check_idx(folder: Path, images: Images, labels: Images, classes: tuple[str, ...]) -> None:
-    """Files of other data sets, such as EMNIST's, have the same names and form."""
+    """Refuse files of other data sets, such as EMNIST, which have the same names and format."""
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(f"{folder}: images and labels differ in number; download the files anew")
     wrong = ""
     if images.shape[1:] != (IDX_SIDE, IDX_SIDE):
         wrong = f"images of {' by '.join(map(str, images.shape[1:]))} pixels, not {IDX_SIDE} by {IDX_SIDE}"
     elif len(labels) and labels.max() >= len(classes):
-        wrong = f"labels up to {labels.max()}, and there are {len(classes)} classes"
+        wrong = f"labels up to {labels.max()}, but there are {len(classes)} classes"
     if wrong:
         raise DataError(
-            f"{folder}: holds {wrong}: the files are another data set's (EMNIST's, perhaps); delete them, "
-            "and the right ones are downloaded"
+            f"{folder}: has {wrong}: the files belong to another data set (EMNIST, perhaps); delete them to "
+            "download the right ones"
         )
 
 
@@ -124,12 +124,12 @@ def _idx(file: Path) -> Images:
 
 
 def _read_cifar(name: str, folder: str) -> Callable[[Path], Arrays]:
-    """The reader by torchvision's class `name`; class names, the fine ones of CIFAR-100, are in the files."""
+    """The reader by torchvision's class `name`; the files name the classes (the fine ones of CIFAR-100)."""
 
     def read(root: Path) -> Arrays:
         from torchvision import datasets
 
-        try:  # which checks the files' MD5
+        try:  # torchvision checks the files' MD5
             train, test = (getattr(datasets, name)(str(root), train=train) for train in (True, False))
         except (RuntimeError, OSError) as error:
             raise DataError(f"{root / folder} is damaged; delete it and fetch it anew") from error
@@ -158,16 +158,8 @@ SOURCES = {
     "fashion_mnist": _torchvision_idx(
         "FashionMNIST",
         (
-            "T-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
+            *("T-shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
         ),
     ),
     "cifar10": _torchvision_cifar(
@@ -181,9 +173,9 @@ SOURCES = {
 
 @lru_cache(maxsize=1)
 def read_arrays(name: str, root: str) -> Contents:
-    """The source `name`, once per process, downloaded into `root` first where its files are missing.
+    """The data of the source `name`, read once per process; missing files are downloaded into `root` first.
 
-    Raises DataError if they are neither there nor to be had, or are damaged.
+    Raises DataError if files are damaged, or missing and cannot be downloaded.
     """
     source = SOURCES[name]
     folder = Path(root).expanduser()
@@ -212,12 +204,12 @@ def _present(file: Path) -> Path:
 
 
 def missing(name: str, root: Path) -> list[str]:
-    """The files of the source `name` that are not there and would be downloaded."""
+    """The missing files of the source `name`, which would be downloaded."""
     return [file for file in SOURCES[name].files if not _present(root / file).is_file()]
 
 
 def _download(name: str, source: Source, root: Path) -> None:
-    """Fetch by torchvision, which shows the progress; one process at a time."""
+    """Download by torchvision, which shows the progress; one process at a time."""
     from torchvision import datasets
 
     try:
@@ -226,9 +218,9 @@ def _download(name: str, source: Source, root: Path) -> None:
             if missing(name, root):
                 getattr(datasets, str(source.download))(str(root), download=True)
     except (URLError, RuntimeError, OSError, EOFError, tarfile.TarError) as error:
-        expected = ", ".join(missing(name, root)) or "files that are whole"
+        expected = ", ".join(missing(name, root)) or "complete files"
         why = first_line(error).rstrip(":")
         raise DataError(
-            f"dataset.root={root}: {name} is not there and cannot be downloaded ({why})\n"
+            f"dataset.root={root}: {name} is missing and cannot be downloaded ({why})\n"
             f"Expected in {root.absolute()}: {expected}" + (" (raw or .gz)" if source.zipped else "")
         ) from error

@@ -10,9 +10,9 @@ from kdsweep.config import Augment
 
 
 def augment(images: Tensor, recipe: Augment, generator: torch.Generator) -> Tensor:
-    """Change `images`, uint8 [B, C, H, W], as `recipe` says; drawn by `generator`, on the CPU.
+    """Change `images`, uint8 [B, C, H, W], as `recipe` demands; `generator`, on the CPU, draws the changes.
 
-    Crops and flips give uint8; what computes new pixels gives float32, in 0..255. What is off draws nothing.
+    Crops and flips give uint8; other changes give float32, in 0..255. A change that is off draws nothing.
     """
     count, device = len(images), images.device
     if recipe.crop_padding:
@@ -44,9 +44,9 @@ def _crop(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
 
 
 def _draw_moves(recipe: Augment, count: int, aspect: float, generator: torch.Generator) -> Tensor:
-    """Matrices [B, 2, 3] from where a pixel goes to where it comes from, both (x, y) in -1..1.
+    """Matrices [B, 2, 3] that map a pixel's new place to its old one, both (x, y) in -1..1.
 
-    `aspect` is height by width: in such coordinates a rotation that does not shear takes it into account.
+    `aspect` is height / width, without which a rotation would shear in these coordinates.
     """
     angles, shifts = torch.zeros(count), torch.zeros(2, count)
     across_zoom = down_zoom = torch.ones(count)
@@ -65,7 +65,7 @@ def _draw_moves(recipe: Augment, count: int, aspect: float, generator: torch.Gen
 
 
 def _move(images: Tensor, moves: Tensor) -> Tensor:
-    """Each image [B, C, H, W] moved by its matrix; the pixels of the border go on beyond it."""
+    """Each image [B, C, H, W] moved by its matrix; the border's pixels repeat beyond it."""
     grid = F.affine_grid(moves, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -23,12 +23,12 @@ __all__ = ["Dataset", "Split", "load"]
 
 log = logging.getLogger(__name__)
 
-CHUNK = 2**26  # bytes of images looked at in one go
+CHUNK = 2**26  # bytes of images that are read at a time
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits of one data set. Selection looks at `val` alone; `test` is for the report."""
+    """Three splits of one data set. Selection uses only `val`; `test` is for the report."""
 
     train: Split
     val: Split
@@ -64,11 +64,11 @@ def load(recipe: config.Dataset, store: Store) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Dataset:
-    kept = Store(store, source=source)
+    images = Store(store, source=source)
     if isinstance(recipe, config.ArrayDataset):
         contents = read_arrays(recipe.source, recipe.root)
     else:
-        contents = read_image_files(recipe, kept)
+        contents = read_image_files(recipe, images)
     train, val = contents.train.take(slice(recipe.train_limit)), contents.val
     fingerprint = contents.fingerprint
     if val is None:
@@ -77,7 +77,7 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
             fingerprint = digest({"content": fingerprint, "copies": "on one side of the drawn split"})
         train, val = _draw_val(train, copies, recipe)
     test = contents.test.take(slice(recipe.test_limit))
-    _tell_missing(recipe, contents.classes, {"train": train, "val": val, "test": test})
+    _warn_of_missing(recipe, contents.classes, {"train": train, "val": val, "test": test})
     return Dataset(
         train,
         val,
@@ -89,13 +89,13 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
         _positive(recipe, contents.classes),
         contents.val is None,
         len(contents.train.labels),
-        tuple(sorted(kept.used)),
+        tuple(sorted(images.used)),
         contents.deep_range,
     )
 
 
-def _tell_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mapping[str, Split]) -> None:
-    """Warn of classes that limits and draws have left without images."""
+def _warn_of_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mapping[str, Split]) -> None:
+    """Warn of classes that lost all images of a split to limits or draws."""
     for name, split in splits.items():
         counts = np.bincount(split.labels, minlength=len(classes))
         missing = [name for name, count in zip(classes, counts, strict=True) if not count]
@@ -107,43 +107,43 @@ def _tell_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mappin
 
 
 def _copies(split: Split, of_arrays: bool) -> NDArray[np.int64]:
-    """A number for each image, the same for images that are the same."""
+    """A number for each image, equal for equal images."""
     if not of_arrays:
-        return split.rows  # image files of one content share a row
+        return split.rows  # equal image files share a row
     digests = [hashlib.sha256(split.source[row].data).digest() for row in split.rows]
     return np.unique(digests, return_inverse=True)[1]
 
 
 def _draw_val(train: Split, copies: NDArray[np.int64], recipe: config.Dataset) -> tuple[Split, Split]:
-    """The rest to train on, and the part to validate with."""
+    """The rest for training, and the drawn part for validation."""
     val, rest = grouped_split(train.labels, copies, recipe.val_fraction, recipe.split_seed)
     if not len(val) or not len(rest):
         raise DataError(
             f"dataset.val_fraction={recipe.val_fraction} of {len(train.labels)} training images leaves "
-            f"{len(val)} to validate with and {len(rest)} to train on; both need one at least"
+            f"{len(val)} for validation and {len(rest)} for training; both need at least one"
         )
     return train.take(rest), train.take(val)
 
 
 def _positive(recipe: config.Dataset, classes: Sequence[str]) -> int | None:
-    """The index of the positive class. Raises DataError for one that does not exist."""
+    """The index of the positive class. Raises DataError if it does not exist."""
     named = recipe.positive_class
     if named is None:
         return 1 if len(classes) == 2 else None
     if len(classes) != 2:
         raise DataError(
-            f"dataset.positive_class={named}: is for two classes, and {recipe.name} has {len(classes)}; "
+            f"dataset.positive_class={named}: needs two classes, and {recipe.name} has {len(classes)}; "
             "allowed: null"
         )
     found = meant(named, classes)
     if len(found) != 1:
-        why = "both classes are read so by YAML, write one in quotes" if found else "no such class"
+        why = "YAML reads both classes as this, so write it in quotes" if found else "no such class"
         raise DataError(f"dataset.positive_class={named}: {why}; allowed: {', '.join(classes)}, null")
     return classes.index(found[0])
 
 
 def _statistics(split: Split, normalize: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation per channel that normalise pixels in [0, 1]."""
+    """The mean and standard deviation per channel that normalise pixels in [0, 1]."""
     channels = split.source.shape[1]
     if normalize == "unit":
         return np.zeros(channels, np.float32), np.ones(channels, np.float32)

@@ -1,4 +1,4 @@
-"""Splits: which images of an array, with which labels, and how they are drawn."""
+"""Splits: some images of an array with their labels, and how they are drawn."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ Labels = NDArray[np.int64]  # [N]
 
 @dataclass(frozen=True)
 class Split:
-    """Some images of an array, which other splits may share; it is not copied."""
+    """Some images of an array, which splits share without copying."""
 
     source: Images  # uint8 [M, C, H, W], in memory or memory-mapped
     rows: NDArray[np.int64]  # [N], this split's images in it
@@ -28,7 +28,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the files of a data set hold, before limits and before a validation split is drawn."""
+    """The contents of a data set's files, before limits and before a validation split is drawn."""
 
     classes: tuple[str, ...]
     train: Split
@@ -40,10 +40,10 @@ class Contents:
 
 
 def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of a part with `share` of all images and of every class, and of the rest, each rising.
+    """Rising indices of a part with `share` of all images and of every class, and of the rest.
 
-    Classes get their share rounded down, and those with the largest rests one more until the whole is right.
-    RandomState's stream is frozen by numpy: a seed draws the same split everywhere.
+    Classes get their share rounded down; those with the largest remainders get one more until the sum is
+    right. numpy never changes RandomState's stream, so a seed draws the same split everywhere.
     """
     random = np.random.RandomState(seed)
     values, counts = np.unique(labels, return_counts=True)
@@ -60,7 +60,7 @@ def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[n
 def grouped_split(
     labels: Labels, groups: NDArray[np.int64], share: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """As `stratified_split` of the first image of each group; the others of a group go where it went."""
+    """As `stratified_split`, of the first image of each group; the rest of a group follows it."""
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     first = np.sort(first)
     drawn, _ = stratified_split(labels[first], share, seed)

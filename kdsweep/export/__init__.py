@@ -1,1 +1,1 @@
-"""A trained network on its way out: files for other programs, and what is told with them."""
+"""The export of a trained network: files for other programs, and a model card."""

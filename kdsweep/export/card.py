@@ -1,4 +1,4 @@
-"""The model card: what was exported, for whoever gets it. Its head is the YAML that model hubs read."""
+"""The model card, which describes an export. Its head is the YAML that model hubs read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,8 +18,7 @@ FILL_IN = "<!-- fill in -->"
 
 
 def card(chosen: Chosen, usage: Sequence[str], checks: Sequence[str], versions: Mapping[str, str]) -> str:
-    """The text of README.md; `usage` are examples of use as Markdown, `checks` what the export has measured,
-    `versions` of the packages that exported."""
+    """The text of README.md, from examples of use in Markdown, what the export measured, and its packages."""
     head = OmegaConf.to_yaml(OmegaConf.create(_front_matter(chosen)))
     return f"---\n{head}---\n\n" + "\n".join(_body(chosen, usage, checks, versions)) + "\n"
 
@@ -57,7 +56,7 @@ def _body(
     channels, height, width = data["shape"]
     yield f"# {network.name} on {data['name']}\n"
     size = f"{height} × {width} with {channels} channel{'s' if channels > 1 else ''}"
-    yield f"{_told(chosen)} It takes images of {size} and gives {len(data['classes'])} classes.\n"
+    yield f"{_origin(chosen)} It takes images of {size} and gives {len(data['classes'])} classes.\n"
     yield "## Use\n"
     yield from usage
     yield "## Intended use\n"
@@ -75,9 +74,9 @@ def _body(
     yield "## Recipe\n"
     named = {**result.recipe, **result.swept, "seed": result.seed}
     yield from _table(["", ""], [[name, str(value)] for name, value in named.items()])
-    for title, told in (("Objective", network.objective), ("Training", network.training)):
-        if told:
-            yield f"{title}: {', '.join(f'{name} {_written(value)}' for name, value in told.items())}.\n"
+    for title, options in (("Objective", network.objective), ("Training", network.training)):
+        if options:
+            yield f"{title}: {', '.join(f'{name} {_written(value)}' for name, value in options.items())}.\n"
     yield f"The best of {len(network.history)} epochs was {network.best_epoch}.\n"
     yield f"Network: `{network.model}`.\n"
     if chosen.sweep.command:
@@ -86,20 +85,20 @@ def _body(
     yield "## Export\n"
     yield from (f"- {each}" for each in checks)
     trained = ", ".join(f"{name} {each}" for name, each in chosen.sweep.versions.items())
-    yield f"- trained with {trained}" if trained else "- trained with versions that the job did not tell"
+    yield f"- trained with {trained or 'versions that the job did not record'}"
     yield "- exported with " + ", ".join(f"{name} {each}" for name, each in versions.items())
 
 
 def _written(value: Any) -> str:
-    """A value of a recipe; a component as a call."""
+    """A value of a recipe as text; a component looks like a call."""
     if not isinstance(value, Mapping) or "_target_" not in value:
         return str(value)
     options = ", ".join(f"{name}={each}" for name, each in value.items() if not name.startswith("_"))
     return f"{value['_target_']}({options})"
 
 
-def _told(chosen: Chosen) -> str:
-    """How it was trained, in a sentence."""
+def _origin(chosen: Chosen) -> str:
+    """A sentence that says how the network was trained."""
     result, method = chosen.result, chosen.result.recipe["method"]
     if chosen.role != "student" or "teacher" not in result.networks:
         return f"An image classifier, trained by kdsweep as {chosen.role}."
@@ -113,7 +112,7 @@ def _told(chosen: Chosen) -> str:
 
 
 def _figures(chosen: Chosen) -> Iterator[str]:
-    """The network's figures on the test split, beside those of its teacher and of the student alone."""
+    """The network's figures beside those of its teacher and baseline."""
     roles = list(dict.fromkeys([chosen.role, "teacher", "scratch"]))
     roles = [role for role in roles if role in chosen.result.networks]
     rows = []
@@ -123,9 +122,9 @@ def _figures(chosen: Chosen) -> Iterator[str]:
     for name in ("accuracy", "cross_entropy"):
         val = [getattr(chosen.result.networks[role].val, name) for role in roles]
         rows.append([f"validation {FIGURES[name]}", *(f"{each:.4f}" for each in val)])
-    heads = ["student alone" if role == "scratch" else role for role in roles]
+    heads = ["baseline" if role == "scratch" else role for role in roles]
     yield from _table(["", *heads], rows)
-    yield "Selection looked at the validation split alone; the test split is for these figures.\n"
+    yield "Only the validation split chose epochs and recipes; the test split gives these figures.\n"
 
 
 def _cost(chosen: Chosen) -> Iterator[str]:
@@ -137,7 +136,7 @@ def _cost(chosen: Chosen) -> Iterator[str]:
         ["weights, MB", *(f"{cost.bytes / 1e6:.2f}" for cost in costs)],
     ]
     measured = [f"{cost.latency_ms:.2f}" for cost in costs if cost.latency_ms is not None]
-    if len(measured) == len(costs):  # which is not measured while the machine is busy
+    if len(measured) == len(costs):  # a busy machine measures no latency
         where = chosen.sweep.latency.machine if chosen.sweep.latency else "CPU"
         rows.append([f"latency in PyTorch, one thread of {where}, ms", *measured])
     yield from _table(["", *roles], rows)
@@ -150,10 +149,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def usage_of(kinds: Sequence[str], own_code: bool) -> list[str]:
-    """Examples of use, in the exported folder, by the formats that are there."""
-    shown = []
+    """Examples of use in the exported folder, for its formats."""
+    examples = []
     if "onnx" in kinds:
-        shown.append("```\nkdsweep-predict . IMAGE…\n```\n")
+        examples.append("```\nkdsweep-predict . IMAGE…\n```\n")
     opened = {
         "safetensors": 'from kdsweep.export.folder import load\n\nnetwork = load(".")',
         "torch-export": 'import torch\n\nnetwork = torch.export.load("model.pt2").module()',
@@ -161,8 +160,8 @@ def usage_of(kinds: Sequence[str], own_code: bool) -> list[str]:
     }
     for kind, text in opened.items():
         if kind in kinds:
-            shown.append(f"```python\n{text}  # logits [B, classes] of inputs [B, C, H, W]\n```\n")
-    shown.append("How an image becomes an input, and what the classes are: `preprocessing.json`.\n")
+            examples.append(f"```python\n{text}  # logits [B, classes] of inputs [B, C, H, W]\n```\n")
+    examples.append("`preprocessing.json` describes how an image becomes an input, and names the classes.\n")
     if own_code and "safetensors" in kinds:
-        shown.append("The network's own code is in `code/`, from which it is imported.\n")
-    return shown
+        examples.append("The network's own code is in `code/`, where `load` imports it.\n")
+    return examples

@@ -1,4 +1,4 @@
-"""Which network goes out: of which sweep, which job, which role, and where its weights are."""
+"""The network to export: its sweep, job and role, and where its weights are."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,40 +37,40 @@ class Chosen:
 
     @property
     def title(self) -> str:
-        """As people name it: mlp, student of T=4 α=0.5."""
+        """The network as people name it: mlp, student of T=4 α=0.5."""
         job = f" of {self.result.name}" if self.result.name else ""
         return f"{self.network.name}, {self.role}{job}"
 
     def code(self) -> dict[str, Path]:
-        """The files of a user's own network, by module; none for one that is installed.
+        """The files of a user's own network, by module; none for an installed network.
 
-        Raises KdsweepError if they are not there, or not what they were when it was trained.
+        Raises KdsweepError if they are missing, or have changed since the network was trained.
         """
         model, trained = self.network.model, self.network.source
         if trained and source_digest(model) != trained:
-            there = "has changed since it was trained" if source_digest(model) else "is not to be found here"
+            problem = "has changed since it was trained" if source_digest(model) else "cannot be found here"
             raise KdsweepError(
-                f"{self.title}: the code of {model['_target_']} {there}; start in the folder where it "
-                "lies as it was, or train again"
+                f"{self.title}: the code of {model['_target_']} {problem}; start in the folder that has the "
+                "code of the training, or train again"
             )
         return own_files(model)
 
 
 def choose(records: Sequence[Record], job: int | None = None, role: str = "student") -> Chosen:
-    """The network of a role in the job by that number, or in the best recipe's best one, by validation.
+    """The network of a role in the job of that number, or else in the best recipe's best job by validation.
 
-    Raises KdsweepError if there is none, or which one is meant is not clear.
+    Raises KdsweepError if there is no such network, or if several are possible.
     """
     sweep, best = _of_number(records, job) if job is not None else _best(records)
     roles = [name for name, network in best.networks.items() if not network.members]
     if role not in roles:
-        why = "is an average of networks, not one" if role in best.networks else "is none of its roles"
+        why = "is an average of networks, not one" if role in best.networks else "the job has no such role"
         raise KdsweepError(f"--role {role}: {why}; allowed: {', '.join(roles)}")
     return Chosen(sweep, best, role)
 
 
 def best_of_each(records: Sequence[Record]) -> dict[str, tuple[SweepInfo, JobResult]]:
-    """The best recipe's best job of each data set, as the report has it: several sweeps are told as one."""
+    """The best recipe's best job of each data set, as in the report, which combines sweeps."""
     origins = {_identity(result): (record.sweep, result) for record in records for result in record.finished}
     rows = leaderboard(together(records))
     return {row.dataset: origins[_identity(best_job(row))] for row in rows if row.rank == 1}
@@ -85,11 +85,10 @@ def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
     if not best:
         failed = [result for record in records for result in record.results]
         why = f"; job {failed[0].number}: {failed[0].error}".splitlines()[0] if failed else ""
-        raise KdsweepError(f"no job of it has finished, so there is nothing to export{why}")
+        raise KdsweepError(f"nothing to export: no job of the sweep has finished{why}")
     if len(best) > 1:
         raise KdsweepError(
-            f"its jobs are of several data sets ({', '.join(best)}), so none is the best; "
-            "choose one by --job N"
+            f"the jobs use several data sets ({', '.join(best)}), so none is the best; choose one by --job N"
         )
     return next(iter(best.values()))
 
@@ -97,7 +96,7 @@ def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
 def _of_number(records: Sequence[Record], job: int) -> tuple[SweepInfo, JobResult]:
     if len(records) > 1:
         runs = ", ".join(record.sweep.run_id for record in records)
-        raise KdsweepError(f"--job {job}: there are {len(records)} sweeps; give one of them: {runs}")
+        raise KdsweepError(f"--job {job}: there are {len(records)} sweeps; name one of them: {runs}")
     (record,) = records
     found = next((result for result in record.finished if result.number == job), None)
     if found is None:
@@ -107,9 +106,9 @@ def _of_number(records: Sequence[Record], job: int) -> tuple[SweepInfo, JobResul
 
 
 def weights_file(chosen: Chosen, tracking: Tracking) -> Path:
-    """The safetensors file of the network: the store's, or the one that the student's run has in MLflow.
+    """The safetensors file of the network, from the store or from the student's run in MLflow.
 
-    Raises KdsweepError if it is to be had from neither.
+    Raises KdsweepError if neither has it.
     """
     store = _store(chosen)
     if store and (entry := store.find(chosen.network.key)):
@@ -117,14 +116,14 @@ def weights_file(chosen: Chosen, tracking: Tracking) -> Path:
     if chosen.role != "student" or not chosen.result.run_id:
         where = chosen.result.config["store"]
         raise KdsweepError(
-            f"{chosen.title}: its weights are not in the store ({where}), and MLflow has the student's "
-            "alone; start in the folder where the sweep was started, or run its command again"
+            f"{chosen.title}: its weights are not in the store ({where}), and MLflow has only the student's; "
+            "start in the folder where the sweep was started, or run its command again"
         )
     return download(tracking, f"runs:/{chosen.result.run_id}/{WEIGHTS}")
 
 
 def _store(chosen: Chosen) -> Store | None:
-    """That of the job's config; None where it is not to be found, for nothing is made here."""
+    """The store of the job's config, or None if it is missing: an export makes no store."""
     folder = Path(chosen.result.config["store"])
     return open_store(folder) if (folder / MARKER).is_file() else None
 
@@ -133,21 +132,23 @@ def _store(chosen: Chosen) -> Store | None:
 def images_of(chosen: Chosen) -> Iterator[Dataset]:
     """The data set that the network was trained on; nothing is downloaded.
 
-    Raises DataError if it is not there, or is another one now.
+    Raises DataError if it is missing or has changed.
     """
     described = chosen.result.dataset
     try:
         recipe: config.Dataset = TypeAdapter(config.Dataset).validate_python(described["config"])
     except ValidationError as error:
-        raise DataError(f"the job's data set is of another kdsweep ({error.errors()[0]['msg']})") from error
+        raise DataError(
+            f"another version of kdsweep described the data set ({error.errors()[0]['msg']})"
+        ) from error
     if isinstance(recipe, config.ArrayDataset):
         from kdsweep.data.arrays import missing
 
         if absent := missing(recipe.source, Path(recipe.root)):
             raise DataError(f"{recipe.root}: has no {absent[0]}")
     store = _store(chosen)
-    with TemporaryDirectory(prefix="kdsweep-") as aside:  # for decoded images, where the store is gone
+    with TemporaryDirectory(prefix="kdsweep-") as aside:  # holds decoded images if the store is gone
         dataset = load(recipe, store or Store(aside))
         if dataset.test_fingerprint != described["test_fingerprint"]:
-            raise DataError(f"{recipe.root}: has other images now than when the network was trained")
+            raise DataError(f"{recipe.root}: the images have changed since the network was trained")
         yield dataset

@@ -1,4 +1,4 @@
-"""The story of an export: choose → check the folder → write the formats, comparing each → card → rename."""
+"""The story of an export: choose → check the folder → write and compare the formats → card → rename."""
 
 import json
 import shutil
@@ -25,13 +25,13 @@ from kdsweep.export.quantize import Worth, quantize
 from kdsweep.results.record import Record
 from kdsweep.system.terminal import size
 
-COMPARED = 64  # images, in a batch
+COMPARED = 64  # images in the larger batch
 PACKAGES = ("kdsweep", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Order:
-    """What to export: the formats, the folder to make, the network's role, the job (None: the best one)."""
+    """What to export: formats, target folder, the network's role, the job's number (None: the best job)."""
 
     kinds: Sequence[str]
     out: Path
@@ -43,7 +43,7 @@ class Order:
 
 @dataclass
 class Exported:
-    """What came of it. `differences` are the largest of logits, per format in a batch of one and a larger."""
+    """The result; `differences` are the largest ones of logits by format: in a batch of one, in a larger."""
 
     folder: str
     network: str
@@ -65,7 +65,7 @@ class Exported:
 def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Exported:
     """Make the folder of an export, or nothing at all.
 
-    Raises KdsweepError if the network is not to be had, cannot be exported so, or the folder is taken.
+    Raises KdsweepError if the network is missing or cannot be exported in a format, or the folder is taken.
     """
     _refuse_taken(order)
     chosen = choose(records, order.job, order.role)
@@ -81,29 +81,29 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
         ExitStack() as stack,
         tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside,
     ):
-        made = Path(beside) / out.name
-        made.mkdir()
-        folder.write(chosen, weights, made)
+        target = Path(beside) / out.name
+        target.mkdir()
+        folder.write(chosen, weights, target)
         dataset, why = _images(chosen, stack)
         if order.quantize and dataset is None:
             raise KdsweepError(
-                f"--quantize {order.quantize}: needs the data set, to measure its accuracy: {why}"
+                f"--quantize {order.quantize}: needs the data set to measure the accuracy: {why}"
             )
-        _write_formats(order, made, dataset, why, done)
+        _write_formats(order, target, dataset, why, done)
         if order.quantize and dataset is not None:
-            done.worth = quantize(made, order.quantize, dataset)
+            done.worth = quantize(target, order.quantize, dataset)
         if "safetensors" not in order.kinds:
             for name in (folder.WEIGHTS, folder.NETWORK):
-                (made / name).unlink()
-            shutil.rmtree(made / folder.CODE, ignore_errors=True)
-        usage = usage_of(order.kinds, (made / folder.CODE).is_dir())
-        (made / "README.md").write_text(card(chosen, usage, _checks(done), _versions()), "utf-8")
+                (target / name).unlink()
+            shutil.rmtree(target / folder.CODE, ignore_errors=True)
+        usage = usage_of(order.kinds, (target / folder.CODE).is_dir())
+        (target / "README.md").write_text(card(chosen, usage, _checks(done), _versions()), "utf-8")
         done.files = {
-            str(file.relative_to(made)): file.stat().st_size
-            for file in sorted(made.rglob("*"))
+            str(file.relative_to(target)): file.stat().st_size
+            for file in sorted(target.rglob("*"))
             if file.is_file() and "__pycache__" not in file.parts
         }
-        _put(made, order)
+        _put(target, order)
     return done
 
 
@@ -114,23 +114,23 @@ def _refuse_taken(order: Order) -> None:
     if order.force and (out / PREPROCESSING).is_file():
         return
     if out.is_dir() and (out / PREPROCESSING).is_file():
-        raise KdsweepError(f"--out {out}: has an export already; give another folder, or --force replaces it")
-    raise KdsweepError(f"--out {out}: is there already, and is no export; give a folder that is to be made")
+        raise KdsweepError(f"--out {out}: holds an export; choose another folder, or replace it by --force")
+    raise KdsweepError(f"--out {out}: already exists and is not an export folder; choose a new folder")
 
 
 def _images(chosen: Chosen, stack: ExitStack) -> tuple[Dataset | None, str]:
-    """The data set of the network while `stack` lasts, or why it is not to be had."""
+    """The data set of the network while `stack` is open, or why it is unavailable."""
     try:
         return stack.enter_context(images_of(chosen)), ""
     except DataError as error:
         return None, str(error).splitlines()[0]
 
 
-def _write_formats(order: Order, made: Path, dataset: Dataset | None, why: str, done: Exported) -> None:
-    """Write each format, compared on test images if they are there, else on noise."""
-    preprocessing = Preprocessing.load(made)
+def _write_formats(order: Order, target: Path, dataset: Dataset | None, why: str, done: Exported) -> None:
+    """Write each format and compare it with PyTorch, on test images or, without them, on noise."""
+    preprocessing = Preprocessing.load(target)
     if dataset is None:
-        done.compared_on = f"noise, for the data set is not to be had ({why})"
+        done.compared_on = f"noise, because the data set is unavailable ({why})"
         pixels = np.random.RandomState(0).randint(0, 256, (COMPARED, *preprocessing.shape)).astype(np.uint8)
     else:
         done.compared_on = "test images"
@@ -138,31 +138,31 @@ def _write_formats(order: Order, made: Path, dataset: Dataset | None, why: str, 
     inputs = torch.from_numpy(preprocessing.inputs(pixels))
     batches = [inputs[:1], inputs]
     done.batches = [len(batch) for batch in batches]
-    network = folder.load(made)
+    network = folder.load(target)
     for kind in order.kinds:
         if kind in FORMATS:
-            done.differences[kind] = write_and_compare(network, kind, made, batches)
+            done.differences[kind] = write_and_compare(network, kind, target, batches)
 
 
-def _put(made: Path, order: Order) -> None:
-    """Rename the finished folder to where it belongs, in place of an earlier one."""
-    for cache in made.rglob("__pycache__"):
+def _put(target: Path, order: Order) -> None:
+    """Move the finished folder to its place, where it replaces an earlier export."""
+    for cache in target.rglob("__pycache__"):
         shutil.rmtree(cache)
     out = order.out.resolve()
     if out.exists() and any(out.iterdir()):
-        out.rename(made.with_name("before"))
-    made.rename(out)
+        out.rename(target.with_name("before"))
+    target.rename(out)
 
 
 def _checks(done: Exported) -> list[str]:
-    """What was measured of the files, a line each."""
+    """What was measured, in a line for each file."""
     lines = []
     batches = " and ".join(f"a batch of {size}" for size in done.batches)
     for kind, differences in done.differences.items():
-        told = " and ".join(f"{each:.2g}" for each in differences)
+        largest = " and ".join(f"{difference:.2g}" for difference in differences)
         opset = f", opset {OPSET}" if kind == "onnx" else ""
         lines.append(
-            f"{FORMATS[kind].file} ({kind}{opset}): logits differ from PyTorch's by at most {told} "
+            f"{FORMATS[kind].file} ({kind}{opset}): logits differ from PyTorch's by at most {largest} "
             f"in {batches} of {done.compared_on}"
         )
     for name, worth in done.worth.items():
@@ -172,7 +172,7 @@ def _checks(done: Exported) -> list[str]:
 
 
 def show(done: Exported) -> str:
-    """What came of an export, for people."""
+    """The result of an export, for people."""
     head = f"{done.network}: val {done.val_accuracy:.2%}, test {done.test_accuracy:.2%}"
     width = max(map(len, done.files))
     listed = [f"  {name:<{width}}  {size(count):>8}" for name, count in done.files.items()]
@@ -184,6 +184,6 @@ def _versions() -> Mapping[str, str]:
     for name in PACKAGES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # of formats that were not asked for
+        except PackageNotFoundError:  # a package of formats that nobody asked for
             continue
     return found

@@ -1,4 +1,4 @@
-"""A folder from which the network can be built again: its description, its weights, its own code."""
+"""A folder with all that builds a network again: its description, its weights, its own code."""
 
 import json
 import shutil
@@ -18,10 +18,10 @@ NETWORK, WEIGHTS, CODE = "network.json", "model.safetensors", "code"
 
 
 def write(chosen: Chosen, weights: Path, folder: Path) -> None:
-    """What `load` needs, into a folder that is there."""
+    """Write what `load` needs into an existing folder."""
     Preprocessing.of(chosen.result.dataset).save(folder)
-    told = {"name": chosen.network.name, "role": chosen.role, "model": chosen.network.model}
-    (folder / NETWORK).write_text(json.dumps(told, indent=1) + "\n")
+    described = {"name": chosen.network.name, "role": chosen.role, "model": chosen.network.model}
+    (folder / NETWORK).write_text(json.dumps(described, indent=1) + "\n")
     shutil.copyfile(weights, folder / WEIGHTS)
     copy_code(chosen.code(), folder / CODE)
 
@@ -29,7 +29,7 @@ def write(chosen: Chosen, weights: Path, folder: Path) -> None:
 def load(folder: str | Path) -> "nn.Module":
     """The network of such a folder, in eval mode; it gives logits [B, classes] of inputs [B, C, H, W].
 
-    A network of the user's own is imported from the folder's code. Raises KdsweepError if there is none.
+    A user's own network is imported from the folder's code. Raises KdsweepError if the folder has no network.
     """
     from kdsweep.networks.build import build
     from kdsweep.networks.weights import load_weights
@@ -37,18 +37,18 @@ def load(folder: str | Path) -> "nn.Module":
     folder = Path(folder)
     preprocessing = Preprocessing.load(folder)
     try:
-        told: dict[str, Any] = json.loads((folder / NETWORK).read_text())
+        described: dict[str, Any] = json.loads((folder / NETWORK).read_text())
     except (OSError, ValueError) as error:
-        raise KdsweepError(f"{folder}: has no {NETWORK} that can be read ({error})") from error
+        raise KdsweepError(f"{folder / NETWORK}: cannot be read ({error})") from error
     if (folder / CODE).is_dir():
         _import_from((folder / CODE).absolute())
-    network = build(told["model"], len(preprocessing.classes), preprocessing.shape)
+    network = build(described["model"], len(preprocessing.classes), preprocessing.shape)
     network.load_state_dict(load_weights(folder / WEIGHTS))
     return network.eval()
 
 
 def _import_from(code: Path) -> None:
-    """Have modules of the folder come from it, though others of their names be imported already."""
+    """Let the folder's modules come from it, even if others of their names are already imported."""
     own = {path.stem for path in code.iterdir()}
     for name, module in list(sys.modules.items()):
         file = Path(getattr(module, "__file__", None) or "")

@@ -1,4 +1,4 @@
-"""The formats that a network goes out in, each loaded again and compared with PyTorch."""
+"""The formats of an export; each file is loaded again and compared with PyTorch."""
 
 import logging
 import warnings
@@ -19,15 +19,17 @@ from kdsweep.system.foreign_errors import first_line
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-OPSET = 20  # of ONNX, which onnxruntime knows from 1.17 on
-TOLERANCE = 1e-3  # of the largest logit, or of 1: what float32 may differ by when it is summed otherwise
+OPSET = 20  # of ONNX; onnxruntime supports it since 1.17
+TOLERANCE = (
+    1e-3  # relative to the largest logit, or to 1: float32 differs by less when summed in another order
+)
 
 Network = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file's name, how the network is written into it and how it is loaded."""
+    """A file's name, and the functions that write and load a network."""
 
     file: str
     write: Callable[[nn.Module, Tensor, Path], None]
@@ -35,13 +37,13 @@ class Format:
 
 
 def write_and_compare(network: nn.Module, kind: str, folder: Path, batches: Sequence[Tensor]) -> list[float]:
-    """Write the network, in eval mode, and compare logits of batches of inputs [B, C, H, W] with its own.
+    """Write the network, in eval mode, and compare its logits with the file's, for batches [B, C, H, W].
 
     Returns the largest absolute difference in each batch. Raises KdsweepError if the network cannot be
-    exported, or what was exported gives other logits.
+    exported, or if the file gives other logits.
     """
     form, file = FORMATS[kind], folder / FORMATS[kind].file
-    # two images, for exporters take a batch of one for a constant
+    # two images: exporters treat a batch of one as a constant
     example = torch.zeros(2, *batches[0].shape[1:])
     try:
         with quiet(), torch.no_grad():
@@ -51,9 +53,9 @@ def write_and_compare(network: nn.Module, kind: str, folder: Path, batches: Sequ
             largest = max(network(batch).abs().max().item() for batch in batches)
     except KdsweepError:
         raise
-    except Exception as error:  # exporters raise whatever a network leads them to
+    except Exception as error:  # exporters raise many types for networks that they do not support
         raise KdsweepError(
-            f"--to {kind}: this network cannot be exported so: {type(error).__name__}: {first_line(error)}"
+            f"--to {kind}: this network cannot be exported: {type(error).__name__}: {first_line(error)}"
         ) from error
     if not max(differences) <= TOLERANCE * max(1, largest):
         raise KdsweepError(
@@ -110,7 +112,7 @@ FORMATS = {
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporters say of themselves: what came of it is compared."""
+    """Silence the exporters' messages: the comparison shows what matters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

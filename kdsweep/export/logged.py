@@ -1,4 +1,4 @@
-"""The student as MLflow's model: of a job alone, or the best one of a sweep."""
+"""A student as MLflow's model: that of a single job, or the best one of a sweep."""
 
 import io
 import logging
@@ -28,8 +28,7 @@ def log_student(
 ) -> list[str]:
     """Log the best student of each data set into its run, and register it if there is a name.
 
-    Returns lines that tell of it. What fails here is told and harms nothing: the weights are in the store and
-    in the run.
+    Returns a line for each step. A failure is only a warning: the weights are in the store and in the run.
     """
     in_mlflow = [result for result in results if result.run_id]
     lines = []
@@ -42,7 +41,7 @@ def log_student(
                 accuracy = chosen.network.val.accuracy
                 tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network.key}
                 lines.append(register(tracking.uri, name, model_id, run_id, accuracy, data, tags))
-    except Exception as error:
+    except Exception as error:  # whatever fails in MLflow, the sweep is done
         log.warning("the student is not logged as an MLflow model: %s", explain(error))
     return lines
 
@@ -59,9 +58,9 @@ def _loggable(chosen: Chosen, tracking: Tracking) -> Loggable:
 
 
 def _example(preprocessing: Preprocessing) -> bytes:
-    """A PNG file of a grey slope, in the size and colours that the network takes: no one's picture."""
+    """A PNG file of a grey gradient, in the network's size and colours: nobody's picture."""
     size = preprocessing.image_size
-    slope = np.linspace(0, 255, size, dtype=np.uint8)[None].repeat(size, axis=0)
+    gradient = np.linspace(0, 255, size, dtype=np.uint8)[None].repeat(size, axis=0)
     stream = io.BytesIO()
-    Image.fromarray(slope).convert(preprocessing.mode).save(stream, "png")
+    Image.fromarray(gradient).convert(preprocessing.mode).save(stream, "png")
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Classes of image files by an exported ONNX file: numpy, Pillow and onnxruntime, no torch."""
+"""Classes of image files by an exported ONNX file, with numpy, Pillow and onnxruntime, without torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ ONNX, INT8 = "model.onnx", "model.int8.onnx"
 
 @dataclass(frozen=True)
 class Predicted:
-    """A file with its classes and their probabilities, the likeliest first, or with what is wrong with it."""
+    """A file with its classes and their probabilities, the most probable first, or with its error."""
 
     file: Path
     classes: Sequence[tuple[str, float]] = ()
@@ -32,23 +32,23 @@ class Predicted:
 class Predictor:
     """The ONNX model of an exported folder, on the CPU; `name` is one of its files.
 
-    Raises KdsweepError if the folder has no model, or one that does not fit its preprocessing.
+    Raises KdsweepError if the folder has no model, or a model that does not fit its preprocessing.
     """
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
         if not folder.is_dir():
-            raise KdsweepError(f"{folder}: no such folder; give one that kdsweep-export has made")
+            raise KdsweepError(f"{folder}: no such folder; name a folder that kdsweep-export made")
         self.preprocessing = Preprocessing.load(folder)
         self.file = _model(folder, name)
         self._session = open_session(self.file)
         classes, shape = len(self.preprocessing.classes), list(self.preprocessing.shape)
-        (given,), (gives,) = self._session.get_inputs(), self._session.get_outputs()
-        if list(given.shape[1:]) != shape or gives.shape[-1] != classes:
+        (images,), (logits,) = self._session.get_inputs(), self._session.get_outputs()
+        if list(images.shape[1:]) != shape or logits.shape[-1] != classes:
             raise KdsweepError(
-                f"{self.file}: takes images of {given.shape[1:]} and gives {gives.shape[-1]} classes, but "
-                f"preprocessing.json tells of {shape} and {classes}; export again"
+                f"{self.file}: takes images of {images.shape[1:]} and gives {logits.shape[-1]} classes, but "
+                f"preprocessing.json has {shape} and {classes}; export again"
             )
-        self._input = given.name
+        self._input = images.name
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits [B, classes] of pixels [B, C, H, W]."""
@@ -57,7 +57,7 @@ class Predictor:
         return outputs
 
     def predict(self, files: Sequence[Path], top: int = 1, batch: int = 32) -> Iterator[Predicted]:
-        """The `top` classes of each file, in the order of the files, `batch` files at a time."""
+        """Yields the `top` classes of each file, in the order of the files, `batch` files at a time."""
         for start in range(0, len(files), batch):
             part = files[start : start + batch]
             decoded = [self._decode(file) for file in part]
@@ -70,14 +70,14 @@ class Predictor:
                     yield Predicted(file, self._likeliest(next(rows), top))
 
     def _decode(self, file: Path) -> NDArray[np.uint8] | str:
-        """The pixels of a file, or what is wrong with it."""
+        """The pixels of a file, or its error."""
         try:
             return self.preprocessing.pixels(file.read_bytes())
-        except MemoryError:  # says nothing about the file
+        except MemoryError:  # the file may be fine
             raise
         except OSError as error:
             return error.strerror or reason(error)
-        except Exception as error:  # decoders raise whatever a broken file leads them to
+        except Exception as error:  # decoders raise many types for broken files
             return reason(error)
 
     def _likeliest(self, row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
@@ -86,7 +86,7 @@ class Predictor:
 
 
 def image_files(named: Sequence[str]) -> list[Path]:
-    """The files that are named, and the images at any depth below the folders that are, by path.
+    """The named files, and the images at any depth below named folders, by path.
 
     Raises KdsweepError for a folder without images.
     """
@@ -97,7 +97,7 @@ def image_files(named: Sequence[str]) -> list[Path]:
             continue
         passed = PassedOver()
         paths = [each / path for path in sorted(files_below(each, passed)) if is_image(path)]
-        below = [path for path in paths if not path.is_fifo()]  # reading would wait for somebody to write
+        below = [path for path in paths if not path.is_fifo()]  # reading a pipe would wait for its writer
         passed.warn(each)
         if not below:
             raise KdsweepError(f"{each}: no images in this folder")
@@ -108,25 +108,25 @@ def image_files(named: Sequence[str]) -> list[Path]:
 def open_session(file: Path) -> "InferenceSession":
     """An onnxruntime session on the CPU.
 
-    Raises KdsweepError if the file is no model, or onnxruntime is not installed.
+    Raises KdsweepError if the file is not a model, or onnxruntime is not installed.
     """
     try:
         import onnxruntime
     except ImportError as error:
         raise KdsweepError(f"onnxruntime is not installed; {INSTALL}") from error
-    onnxruntime.set_default_logger_severity(3)  # errors; it warns of what it optimises
+    onnxruntime.set_default_logger_severity(3)  # errors only: its warnings are about optimisations
     try:
         return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    except Exception as error:  # of onnxruntime's own kinds
+    except Exception as error:  # onnxruntime's errors have no common type
         why = " ".join(str(error).split())[:200]
-        raise KdsweepError(f"{file}: is no ONNX model that onnxruntime can read ({why})") from error
+        raise KdsweepError(f"{file}: is not an ONNX model that onnxruntime can read ({why})") from error
 
 
 def _model(folder: Path, name: str | None) -> Path:
-    """The model to take: the one that is named, else the float one, else the quantised one."""
-    there = [file for file in (ONNX, INT8) if (folder / file).is_file()]
+    """The named model, else the float one, else the quantised one."""
+    models = [file for file in (ONNX, INT8) if (folder / file).is_file()]
     if name and not (folder / name).is_file():
-        raise KdsweepError(f"{folder / name}: no such model; there: {', '.join(there) or 'none'}")
-    if not name and not there:
+        raise KdsweepError(f"{folder / name}: no such model; the folder has {', '.join(models) or 'none'}")
+    if not name and not models:
         raise KdsweepError(f"{folder}: has no {ONNX}; make one by kdsweep-export … --to onnx --out FOLDER")
-    return folder / (name or there[0])
+    return folder / (name or models[0])

@@ -1,4 +1,4 @@
-"""From an image file to what a network takes; read by whoever predicts, so it imports little."""
+"""From an image file to a network's input; kdsweep-predict imports this, so it imports little itself."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PREPROCESSING = "preprocessing.json"
 INPUT, OUTPUT = "images", "logits"  # the names of a model's input and output
 MODES = {1: "L", 3: "RGB"}  # Pillow's names, by the number of channels
 
-# what does not differ from model to model, for people who write a preprocessing of their own
+# the same for all models, for people who write their own preprocessing
 STEPS = {
     "exif_orientation": "applied",
     "interpolation": "bicubic, antialiased (Pillow)",
@@ -34,9 +34,9 @@ class Preprocessing:
     """Decode as `mode`, resize to a square, scale to [0, 1], subtract `mean` and divide by `std`.
 
     `resize` is squash, or crop: the shorter side becomes `image_size`, then the middle is taken. `mean` and
-    `std` are per channel, of pixels in [0, 1]. `classes` name the logits in their order. Transparent images
-    are composed onto `background`; of 16 bits whose range the format leaves open, the values of `deep_range`
-    become 0 and 255.
+    `std` are per channel, for pixels in [0, 1]. `classes` name the logits in their order. Transparent images
+    are composed onto `background`; in files of 16 bits whose format does not state its range, the values of
+    `deep_range` become 0 and 255.
     """
 
     mode: str
@@ -50,7 +50,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, dataset: DatasetInfo) -> Self:
-        """That of a data set as a result describes it."""
+        """The preprocessing of a data set, as a job's result describes it."""
         channels, height, width = dataset["shape"]
         if height != width or channels not in MODES:
             raise KdsweepError(
@@ -58,29 +58,21 @@ class Preprocessing:
                 "they must be square, of 1 or 3 channels"
             )
         return cls(
-            *(
-                MODES[channels],
-                height,
-                dataset["resize"],
-                dataset["mean"],
-                dataset["std"],
-                dataset["classes"],
-            ),
+            MODES[channels], height, dataset["resize"], dataset["mean"], dataset["std"], dataset["classes"],
             dataset.get("background") or WHITE,
             dataset.get("deep_range") or DEEP,
-        )
+        )  # fmt: skip
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """That of an exported folder. Raises KdsweepError if there is none."""
+        """The preprocessing of an exported folder. Raises KdsweepError if it is missing."""
         file = folder / PREPROCESSING
         try:
-            told = json.loads(file.read_text())
-            known = {"background": WHITE, "deep_range": DEEP, **told}
+            known = {"background": WHITE, "deep_range": DEEP, **json.loads(file.read_text())}
             return cls(**{name: known[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
             raise KdsweepError(
-                f"{folder}: has no {PREPROCESSING}; give a folder that kdsweep-export has made"
+                f"{folder}: has no {PREPROCESSING}; name a folder that kdsweep-export made"
             ) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise KdsweepError(f"{file}: cannot be read ({error}); export again") from error
@@ -94,13 +86,13 @@ class Preprocessing:
         return len(self.mean), self.image_size, self.image_size
 
     def pixels(self, content: bytes) -> NDArray[np.uint8]:
-        """The pixels [C, H, W] of a file's content. Raises whatever Pillow does for one that is no image."""
+        """The pixels [C, H, W] of a file's content. Raises what Pillow raises if it is not an image."""
         (red, green, blue), (low, high) = self.background, self.deep_range
         look = Look(self.image_size, self.resize, self.mode, (red, green, blue), (low, high))
         return decode(content, look).pixels
 
     def inputs(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What the network takes of pixels, both [B, C, H, W]; bit for bit as in training."""
+        """The network's inputs for pixels, both [B, C, H, W], bit for bit as in training."""
         mean, std = (np.array(each, np.float32)[:, None, None] for each in (self.mean, self.std))
         return pixels.astype(np.float32) * (1 / (255 * std)) + -mean / std
 

@@ -18,7 +18,7 @@ BATCH = 32
 
 
 def _load_pyfunc(path: str) -> "Student":
-    """By which MLflow loads a model of the flavor python_function; `path` is what `folder.write` has made."""
+    """MLflow calls this to load a model of the flavor python_function from a folder of `folder.write`."""
     return Student(Path(path))
 
 
@@ -29,10 +29,10 @@ class Student:
         self.preprocessing, self.network = Preprocessing.load(path), folder.load(path)
 
     def predict(self, images: "pandas.DataFrame", params: dict[str, Any] | None = None) -> "pandas.DataFrame":
-        """A row per image: class, its probability, the probabilities of all classes in their order.
+        """A row per image: its class, the class's probability, the probabilities of all classes in order.
 
         `images` has a column `image` with the bytes of image files, of any size and format that Pillow reads.
-        Raises ValueError for one that is no image.
+        Raises ValueError for a file that is not an image.
         """
         import pandas
 
@@ -54,7 +54,7 @@ class Student:
         for number, content in enumerate(contents, first):
             try:
                 pixels.append(self.preprocessing.pixels(content))
-            except Exception as error:  # decoders raise whatever a broken file leads them to
+            except Exception as error:  # decoders raise many types for broken files
                 raise ValueError(f"image {number}: {reason(error)}") from error
         with torch.no_grad():
             inputs = torch.from_numpy(self.preprocessing.inputs(np.stack(pixels)))

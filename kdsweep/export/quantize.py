@@ -1,4 +1,4 @@
-"""An ONNX file in eight bits, and what it is worth: its accuracy beside that of the float one."""
+"""An ONNX file in eight bits, with its accuracy beside that of the float file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from kdsweep.export.formats import quiet
 from kdsweep.export.predict import INSTALL, INT8, ONNX, Predictor
 from kdsweep.export.preprocessing import INPUT, Preprocessing
 
-CALIBRATION = 256  # training images, by which the ranges of activations are known
+CALIBRATION = 256  # training images, which show the ranges of activations
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Worth:
-    """A file's share of right answers on the test split, and its bytes."""
+    """A file's accuracy on the test split, and its size in bytes."""
 
     accuracy: float
     bytes: int
 
 
 def quantize(folder: Path, how: str, dataset: Dataset) -> dict[str, Worth]:
-    """Write the ONNX file of `folder` in eight bits beside it; what both are worth, by file name.
+    """Write the ONNX file of `folder` in eight bits beside it; returns the worth of both, by file name.
 
-    `dynamic` stores the weights of dense layers in eight bits and finds the range of their inputs anew for
-    each batch; convolutions stay as they are. `static` puts all layers into eight bits, with ranges found
-    once on training images.
+    `dynamic` stores the weights of dense layers in eight bits and measures the range of their inputs in each
+    batch; convolutions stay as they are. `static` puts all layers into eight bits, with ranges measured once
+    on training images.
     """
     try:
         import onnx
@@ -40,7 +40,7 @@ def quantize(folder: Path, how: str, dataset: Dataset) -> dict[str, Worth]:
         raise KdsweepError(f"{error.name} is not installed; {INSTALL}") from error
 
     model = onnx.load(folder / ONNX)
-    del model.graph.value_info[:]  # shapes of weights, which the quantiser turns round
+    del model.graph.value_info[:]  # it has shapes of weights, which the quantiser transposes
     target = folder / INT8
     try:
         with quiet():  # onnxruntime advises to prepare the model in another way
@@ -54,16 +54,16 @@ def quantize(folder: Path, how: str, dataset: Dataset) -> dict[str, Worth]:
                     target,
                     _calibration(Preprocessing.load(folder), dataset.train),
                     per_channel=True,
-                    reduce_range=True,  # for CPUs without VNNI, on which products of eight bits overflow
+                    reduce_range=True,  # products of eight bits overflow on CPUs without VNNI
                     activation_type=quantization.QuantType.QUInt8,
                 )
-    except Exception as error:  # of several kinds
-        raise KdsweepError(f"--quantize {how}: this network cannot be quantised so: {error}") from error
+    except Exception as error:  # onnxruntime raises many types for networks that it cannot quantise
+        raise KdsweepError(f"--quantize {how}: this network cannot be quantised: {error}") from error
     return {name: worth(folder, name, dataset.test) for name in (ONNX, INT8)}
 
 
 def worth(folder: Path, name: str, test: Split) -> Worth:
-    """What a model of an exported folder is worth on a split."""
+    """The accuracy of a model of an exported folder on a split, and its size."""
     predictor = Predictor(folder, name)
     right = 0
     for part in _batches(len(test.rows)):
@@ -73,7 +73,7 @@ def worth(folder: Path, name: str, test: Split) -> Worth:
 
 
 def _calibration(preprocessing: Preprocessing, train: Split):  # type: ignore[no-untyped-def] # onnxruntime's
-    """Training images in the form that onnxruntime reads them."""
+    """Training images in the form that onnxruntime reads."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""A library's network with preprocessing in front and a head for the classes at hand."""
+"""A library's network with preprocessing in front and a head for the data's classes."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from kdsweep.networks.parts import is_sequence
 
 Classifier = nn.Linear | nn.Conv2d
-NETWORK = "network."  # stands before the library's names of tensors
+NETWORK = "network."  # the prefix of the library's names of tensors
 
 
 class Preprocess(nn.Module):
-    """Images [B, 1 or 3, H, W] of pixels in [0, 1] as the backbone was trained to see them [B, 3, H', W']."""
+    """Maps images [B, 1 or 3, H, W] in [0, 1] to the form [B, 3, H', W'] that the backbone was trained on."""
 
     mean: Tensor
     std: Tensor
@@ -37,9 +37,9 @@ class Preprocess(nn.Module):
 
 
 class Head:
-    """From features to logits: for each width of `hidden`, dense, ReLU and dropout; then a dense layer.
+    """From features to logits: dense, ReLU and dropout for each width of `hidden`; then a dense layer.
 
-    `batch_norm` stands before every dense layer.
+    `batch_norm` puts a BatchNorm before each dense layer.
     """
 
     def __init__(self, hidden: Sequence[int] = (), dropout: float = 0.0, batch_norm: bool = False) -> None:
@@ -50,7 +50,7 @@ class Head:
         return not self.hidden and not self.batch_norm
 
     def build(self, classifier: Classifier, classes: int, keep: bool) -> nn.Module:
-        """What stands in the place of a library's `classifier`, which it may `keep` with its weights."""
+        """The module that replaces a library's `classifier`, whose layer and weights it may `keep`."""
         if self.is_one_layer:
             layer = classifier if keep else _fresh(classifier, classes)
             return nn.Sequential(nn.Dropout(self.dropout), layer) if self.dropout else layer
@@ -74,9 +74,9 @@ class Head:
 class Backbone(nn.Module):
     """Raw logits [B, num_classes]: preprocessing, then a library's network as the library runs it.
 
-    A head stands in the place of each of its `classifiers`, the layers that give the logits: mostly one.
-    `images` is the shape (channels, height, width) of those it is built for. `original_names` maps the names
-    of tensors in the library's own files to those here.
+    A head replaces each of its `classifiers`, the layers that give the logits: usually one. `images` is the
+    shape (channels, height, width) of its images. `original_names` maps the names of tensors in the library's
+    files to those here.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Backbone(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As usual; torchvision's mnasnet asks which version of itself the tensors are of: this one's."""
+        """As usual, with this module's version: torchvision's mnasnet asks for that of the tensors."""
         tensors = OrderedDict(state_dict)
         tensors._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
         return super().load_state_dict(tensors, strict, assign)
@@ -118,9 +118,9 @@ class Backbone(nn.Module):
         return nn.ModuleList(self.get_submodule(name) for name in self.classifiers)
 
     def halves(self) -> tuple[nn.Module, nn.Module] | None:
-        """A module that gives what the head takes, and one that makes logits of that.
+        """A module that gives the head's input, and one that turns it into logits.
 
-        None if the network's structure is another one: whether both do what the network does is tried.
+        None if a trial shows that the two do not compute what the network computes.
         """
         choices: list[tuple[nn.Module, nn.Module]] = []
         if len(self.classifiers) == 1:
@@ -130,7 +130,7 @@ class Backbone(nn.Module):
         return next((halves for halves in choices if self._same(nn.Sequential(*halves))), None)
 
     def in_sequence(self) -> nn.Sequential | None:
-        """The network's parts, if it does nothing but run them one after the other; that is tried."""
+        """The network's parts, if a trial shows that it only runs them one after the other."""
         head = self.head
         body = [part for part in _spliced(self.network) if part not in set(head)]
         parts = nn.Sequential(self.preprocess, *body, nn.Flatten(), *head, nn.Flatten())
@@ -138,14 +138,14 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def _same(self, other: nn.Module) -> bool:
-        """Whether another module gives the very logits of this one, in eval mode."""
+        """Whether another module gives exactly the logits of this one, in eval mode."""
         modes = {module: module.training for module in self.modules()}
         device = next(self.parameters()).device
         images = torch.rand(2, *self.images, generator=torch.Generator().manual_seed(0)).to(device)
         self.eval()
         try:
             return torch.equal(other(images), self(images))
-        except Exception:  # parts that are no sequence, or features that are several tensors
+        except Exception:  # parts in a wrong order fail in any way
             return False
         finally:
             for module, training in modes.items():
@@ -153,7 +153,7 @@ class Backbone(nn.Module):
 
 
 class _Features(nn.Module):
-    """What the only classifier of a backbone takes."""
+    """The input of a backbone's only classifier."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -183,19 +183,19 @@ class _Call(nn.Module):
             inputs = self.backbone.preprocess(inputs)
         outputs = getattr(self.backbone.network, self.method)(inputs)
         if not isinstance(outputs, Tensor):
-            raise TypeError("the features are several tensors, which are not kept")
+            raise TypeError("the features are several tensors, which cannot be stored")
         return outputs
 
 
 def _classifier(network: nn.Module, name: str) -> Classifier:
     layer = network.get_submodule(name)
     if not isinstance(layer, nn.Linear | nn.Conv2d):
-        raise ValueError(f"its {name} is neither a dense layer nor a convolution: it cannot be replaced")
+        raise ValueError(f"its {name} is neither a dense layer nor a convolution, so it cannot be replaced")
     return layer
 
 
 def _fresh(classifier: Classifier, classes: int) -> Classifier:
-    """A classifier for other classes, drawn as `reset_classifier` does."""
+    """A classifier for other classes, initialised as `reset_classifier` does."""
     bias = classifier.bias is not None
     if isinstance(classifier, nn.Linear):
         return nn.Linear(classifier.in_features, classes, bias)

@@ -1,4 +1,4 @@
-"""From a network's description in the config to the network, with messages for what does not fit."""
+"""From a network's description in the config to the network, with messages if it does not fit."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_problems: dict[tuple[Any, ...], str | None] = {}  # of the networks that this process has tried
-_counts: dict[str, int] = {}  # of parameters
+_problems: dict[tuple[Any, ...], str | None] = {}  # problems of the networks that this process has tried
+_counts: dict[str, int] = {}  # numbers of parameters
 
 
 def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
-    """The network `model` for images of `shape` (channels, height, width), whose weights are to be loaded.
+    """The network `model` for images of `shape` (channels, height, width), before its weights are loaded.
 
-    Raises ConfigError if it is not to be found or refuses its options.
+    Raises ConfigError if it cannot be found or refuses its options.
     """
     return _instantiate(
         {**model, "pretrained": False} if "pretrained" in model else model, num_classes, shape
@@ -35,9 +35,9 @@ def build_initial(
     weights: Path | None,
     trained: bool = True,
 ) -> "nn.Module":
-    """The network as its training begins: with the weights of a file, pretrained ones, or fresh ones.
+    """The network as its training begins: with the weights of a file, pretrained or fresh ones.
 
-    Raises ConfigError also if the weights are not to be had or do not fit.
+    Raises ConfigError also if the weights are missing or do not fit.
     """
     if weights is not None:
         from kdsweep.networks.fitting import begin_with
@@ -63,10 +63,10 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
             in_channels=channels,
             image_size=tuple(image_size),
             _convert_="all",
-            # a user's config may name any network of theirs: it is trusted like their code
+            # a config may name any network of its user: it is trusted like the user's code
             _execution_whitelist_=UNSAFE_DISABLE_EXECUTION_CHECKS,
         )
-    except Exception as error:
+    except Exception as error:  # the network may be any code
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from None
@@ -81,7 +81,7 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
 
 
 def _initialize(network: "nn.Module", init: str) -> None:
-    """Keras' defaults for a network, and for the head alone of a backbone, whose body is its library's."""
+    """Apply Keras' defaults to a network; of a backbone only to its head: the library draws the body."""
     from kdsweep.networks.backbone import Backbone
     from kdsweep.networks.keras import as_keras
 
@@ -101,8 +101,8 @@ def check(
 ) -> None:
     """Raise ConfigError unless the network takes two images of `shape` and gives logits [2, num_classes].
 
-    Memory is laid out as in training, channels last, which a network that uses `view` may not take. Each is
-    tried once per process.
+    Memory is laid out as in training, channels last, with which a network that uses `view` may fail. Each
+    network is tried once per process.
     """
     tried = (repr(model), num_classes, shape, weights, trained)
     if tried not in _problems:
@@ -125,14 +125,16 @@ def _try(
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Initializing zero-element")  # which is refused below
+        warnings.filterwarnings(
+            "ignore", "Initializing zero-element"
+        )  # a layer without weights is refused below
         network = build_initial(model, num_classes, shape, weights, trained).eval()
         network.to(memory_format=torch.channels_last)
         images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
         size = "×".join(map(str, shape))
         try:
             logits = network(images)
-        except Exception as error:
+        except Exception as error:  # the network may be any code
             raise ConfigError(
                 f"model._target_={model['_target_']}: does not take images of {size}: {one_line(error)}"
             ) from error
@@ -146,7 +148,7 @@ def _try(
         raise ConfigError(f"weights={weights}: the network gives NaN or infinity with them")
     if empty := next((name for name, each in network.named_parameters() if each.numel() == 0), None):
         raise ConfigError(
-            f"model._target_={model['_target_']}: its {empty} has no weights, for its layer has no width; "
+            f"model._target_={model['_target_']}: its {empty} has no weights, since its layer has no width; "
             "widths must be 1 or more"
         )
     if not any(parameter.requires_grad for parameter in network.parameters()):
@@ -154,7 +156,7 @@ def _try(
 
 
 def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> int:
-    """How many parameters the network has; counted once per process."""
+    """The network's number of parameters, counted once per process."""
     import torch
 
     counted = repr((model, num_classes, shape))

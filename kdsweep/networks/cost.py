@@ -1,4 +1,4 @@
-"""What a network costs to keep and to run."""
+"""The cost of a network: parameters, FLOPs, latency."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdsweep.networks.build import build
 
 RUNS, FEWEST_RUNS = 30, 5  # of each network
-SECONDS, LEAST_SECONDS = 2.0, 0.1  # beyond which a few runs are enough; for the load to be seen
+SECONDS, LEAST_SECONDS = 2.0, 0.1  # after the first, few runs are enough; the second shows the machine's load
 
 Built = tuple[torch.nn.Module, torch.Tensor]
 
 
 class Sized(NamedTuple):
-    """A network by its description, and what it takes and gives."""
+    """A network's description, its number of classes, and the shape of its images."""
 
     model: Mapping[str, Any]
     classes: int
@@ -24,9 +24,9 @@ class Sized(NamedTuple):
 
 
 def cost(network: Sized) -> dict[str, float]:
-    """Parameters, and FLOPs of one image.
+    """The parameters, and the FLOPs of one image.
 
-    FLOPs are those of convolutions and matrix products, a multiplication and an addition being two.
+    FLOPs count convolutions and matrix products; a multiplication and an addition are two.
     """
     module, image = built(network)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -36,7 +36,7 @@ def cost(network: Sized) -> dict[str, float]:
 
 
 def built(network: Sized) -> Built:
-    """The network in eval mode, and an empty image, laid out as in training."""
+    """The network in eval mode and an empty image, with memory laid out as in training."""
     with torch.random.fork_rng(devices=[]):
         module = build(*network).eval()
     module = module.to(memory_format=torch.channels_last)
@@ -44,10 +44,10 @@ def built(network: Sized) -> Built:
 
 
 def latencies(networks: Sequence[Built]) -> list[float]:
-    """Milliseconds that each network takes for its image, on one CPU thread.
+    """The milliseconds that each network takes for its image on one CPU thread.
 
-    They run in turns, so that whatever changes meanwhile meets them all, and the least of the runs counts:
-    everything that disturbs a run makes it longer.
+    The networks take turns, so that changes of the machine affect all of them; the shortest run counts, for
+    disturbances only make runs longer.
     """
     least = [float("inf")] * len(networks)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How tensors of a file fit a network, wherever in the file they stand."""
+"""How the tensors of a file fit a network, wherever they are in the file."""
 
 import logging
 import math
@@ -17,16 +17,16 @@ from kdsweep.networks.parts import head_names
 
 log = logging.getLogger(__name__)
 
-# The words of a prefix under which a network's tensors stand. Where several networks fit, the first is meant:
-# averaged weights, as timm takes them; then those of the training itself; then a student before its teacher.
+# The words of prefixes of a network's tensors. If several networks fit, the first one counts: averaged
+# weights, as in timm; then those of the training itself; then a student before its teacher.
 WORDS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", ""),
     *("state_dict", "model_state_dict", "model", "net", "network", "module", "student", "model_s"),
     *("backbone", "encoder", "teacher", "model_t"),
 )
-# What torch puts into the names of tensors, anywhere, when it compiles or shards parts of a network.
+# torch inserts these into the names of tensors when it compiles or shards parts of a network.
 WRAPPED = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-LARGEST = 1e18  # of weights; products of larger ones are no longer float32 numbers
+LARGEST = 1e18  # of weights; products of larger ones exceed float32
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class _Fit:
     prefix: str
     given: Mapping[str, Tensor]  # by the network's names
     lacking: Sequence[str]  # by the network's names
-    left: Sequence[str]  # of those under the prefix, and of those beside it, by the file's names
-    beside: Sequence[str]
+    left: Sequence[str]  # names in the file, under the prefix, that the network does not have
+    beside: Sequence[str]  # names beside the prefix
 
     @property
     def words(self) -> list[str]:
@@ -49,17 +49,17 @@ class _Fit:
 
     @property
     def rank(self) -> list[int]:
-        """Low for what is meant first, by the prefix's words from the outermost."""
+        """The order of preference, by the prefix's words from the outermost."""
         return [WORDS.index(word) if word in WORDS else len(WORDS) for word in self.words]
 
 
 def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, trained: bool = True) -> None:
-    """Copy `tensors` into `network`. Its head keeps fresh weights where the file has others or none.
+    """Copy `tensors` into `network`. Its head keeps fresh weights if the file's do not fit or are missing.
 
-    They may stand under a prefix, in a part of a checkpoint: what makes everything fit is taken, and logged.
-    A network may know its tensors' names in the files of its library, `original_names`. Raises ConfigError if
-    anything but the head would be left without weights, or the head too if it is not to be `trained`; if
-    tensors are left over, but for another head's; and for values that are no weights.
+    The tensors may have a prefix, in a part of a checkpoint; the one that fits everything is used and logged.
+    A network's `original_names` map the names of tensors in its library's files. Raises ConfigError if a part
+    other than the head would lack weights, or also the head if it is not `trained`; if tensors are left over,
+    except those of another head; and if values cannot be weights.
     """
     clean: Mapping[str, Tensor] = {WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
     if len(clean) < len(tensors):
@@ -73,7 +73,7 @@ def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, tr
     if len(whole) > 1 and whole[1].rank == chosen.rank:
         several = ", ".join(fit.prefix for fit in whole if fit.rank == chosen.rank)
         raise ConfigError(
-            f"weights={file}: several networks in it fit: {several}; save one's state_dict() alone"
+            f"weights={file}: several networks in it fit: {several}; save only one network's state_dict()"
         )
     own = network.state_dict()
     for name, tensor in chosen.given.items():
@@ -93,16 +93,16 @@ def _log_once(line: str) -> None:
 
 def _taken(chosen: _Fit, wrappers: str) -> str:
     part, _, prefix = chosen.prefix.rpartition("/")
-    said = [f"its {part} is taken"] if part else []
-    said += [f"{prefix}{wrappers} is stripped from the names of its tensors"] if prefix or wrappers else []
+    facts = [f"its {part} is used"] if part else []
+    facts += [f"{prefix}{wrappers} is removed from the names of its tensors"] if prefix or wrappers else []
     unused = dict.fromkeys(name.partition(".")[0] for name in chosen.beside)
-    return "; ".join(said + ([f"not used: {', '.join(unused)}"] if unused else []))
+    return "; ".join(facts + ([f"not used: {', '.join(unused)}"] if unused else []))
 
 
 def _prefixes(network: nn.Module, given: Mapping[str, Tensor]) -> set[str]:
-    """Of the first tensor that the network needs, what stands before its name in the file.
+    """The prefixes of the network's first tensor in the file.
 
-    If it is not there: the part of the checkpoint that has the most tensors.
+    Without that tensor: the part of the checkpoint with the most tensors.
     """
     needed = _needed(network) or [""]
     first = next((name for name in needed if not name.startswith(_heads(network))), needed[0])
@@ -134,12 +134,12 @@ def _fit(network: nn.Module, given: Mapping[str, Tensor], prefix: str, trained: 
 
 
 def _needed(network: nn.Module) -> list[str]:
-    """The names of a network's tensors; old checkpoints have no counts of batches."""
+    """The names of a network's tensors without counts of batches, which old checkpoints lack."""
     return [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
 
 
 def _heads(network: nn.Module) -> tuple[str, ...]:
-    """What the names of the head's tensors begin with."""
+    """The prefixes of the head's tensors."""
     names = head_names(network)
     return tuple(network.state_dict()) if "" in names else tuple(f"{name}." for name in names)
 
@@ -151,34 +151,34 @@ def _original(network: nn.Module, name: str) -> str:
 
 
 def _why_not(network: nn.Module, fit: _Fit, first: str, trained: bool) -> str:
-    """What a person can do about tensors that do not fit."""
+    """Why the tensors do not fit, and what to do."""
     own, heads = network.state_dict(), _heads(network)
     if not fit.lacking:
         left = fit.left or fit.beside
         shown = ", ".join(left[:3]) + (", …" if len(left) > 3 else "")
         return (
             f"do not fit the network: {len(left)} of {len(fit.given) + len(fit.beside)} tensors are left "
-            f"over ({shown}); is it of another architecture? else save the network's state_dict() alone"
+            f"over ({shown}); is it another architecture? otherwise save only the network's state_dict()"
         )
     name = fit.lacking[0]
-    called, expected, there = _original(network, name), tuple(own[name].shape), fit.given.get(name)
-    if there is None:
+    called, expected, tensor = _original(network, name), tuple(own[name].shape), fit.given.get(name)
+    if tensor is None:
         what = f"it has no {called}; its first is {first}"
     else:
-        what = f"{called} has shape {tuple(there.shape)} there and must have {expected}"
+        what = f"{called} has shape {tuple(tensor.shape)} in it and must have {expected}"
     lack = f"{len(fit.lacking)} of {len(own)} tensors lack ({what})"
     if trained or not all(lacking.startswith(heads) for lacking in fit.lacking):
         return f"do not fit the network: {lack}"
-    if there is not None and tuple(there.shape[1:]) == expected[1:]:
-        lack = f"its head is for {there.shape[0]:,} classes, the data has {expected[0]:,} ({called})"
+    if tensor is not None and tuple(tensor.shape[1:]) == expected[1:]:
+        lack = f"its head is for {tensor.shape[0]:,} classes, the data has {expected[0]:,} ({called})"
     return (
-        f"{lack}; a network that is not trained needs all, its head too: give weights for these classes, or "
-        "train a new head by training.epochs=1 or more (training.trainable=head: nothing else)"
+        f"{lack}; a network that is not trained needs all weights, also its head's: give weights for these "
+        "classes, or train a new head by training.epochs=1 or more (training.trainable=head: only the head)"
     )
 
 
 def _why_no_weights(tensor: Tensor, own: Tensor | None) -> str | None:
-    """What is wrong with a tensor as weights, in the place of the network's `own` if it has one."""
+    """Why a tensor cannot be weights, in the place of the network's `own` tensor if it has one."""
     if tensor.is_meta:
         return "is a meta tensor, which has no values"
     if tensor.layout != torch.strided:
@@ -201,7 +201,7 @@ def _why_no_weights(tensor: Tensor, own: Tensor | None) -> str | None:
     if not math.isfinite(largest):
         return "holds NaN or infinity"
     if largest > LARGEST:
-        return f"holds values up to {largest:.0e}, with which nothing can be computed"
+        return f"holds values up to {largest:.0e}, which are too large to compute with"
     return None
 
 

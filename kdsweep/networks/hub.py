@@ -1,4 +1,4 @@
-"""Weights that a library downloads, and what to do where they cannot be had."""
+"""Weights that a library downloads, and what to do if that fails."""
 
 import contextlib
 import socket
@@ -12,27 +12,27 @@ SECONDS = 10  # to wait for an answer
 
 @contextlib.contextmanager
 def downloading(architecture: str, what: str, cache: str) -> Iterator[None]:
-    """Within it a library downloads `what` into `cache`. Raises ConfigError if nobody answers."""
+    """A context in which a library downloads `what` into `cache`. Raises ConfigError if the network fails."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(before or SECONDS)  # torch's own downloads have none
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # each library has its own types for a network that fails
         if not _is_of_a_network(error):
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         raise ConfigError(
-            f"model.pretrained: the weights of {architecture} cannot be downloaded ({why}); fetch {what} on "
-            f"another machine and put it into {cache}, or take model.pretrained=false, or weights=FILE"
+            f"model.pretrained: the weights of {architecture} cannot be downloaded ({why}); download {what} "
+            f"on another machine into {cache}, or use model.pretrained=false, or weights=FILE"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
 
 
 def ask_hub(repository: str, files: list[str]) -> None:
-    """Raise as the Hugging Face hub does if it does not answer and none of the `files` is in the cache.
+    """Raise the Hugging Face hub's error if it does not answer and the cache has none of the `files`.
 
-    It is asked once: a download would try each file six times.
+    This asks once; a download would try each file six times.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError

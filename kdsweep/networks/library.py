@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision as these make them, with a head for the classes at hand."""
+"""Networks as timm and torchvision make them, with a head for the data's classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def timm(
 ) -> Backbone:
     """A network of timm by name, with its own normalisation and, unless upsampled by a factor, image size."""
     options: dict[str, Any] = {} if pooling == "own" else {"global_pool": pooling}
-    network = _made_by_timm(architecture, pretrained, num_classes=num_classes, **options)
+    network = _by_timm(architecture, pretrained, num_classes=num_classes, **options)
     config: Any = network.pretrained_cfg
     size = (int(config["input_size"][1]), int(config["input_size"][2]))
     preprocess = _preprocess(config["mean"], config["std"], size, in_channels, image_size, upsample)
@@ -37,11 +37,11 @@ def timm(
     return Backbone(preprocess, network, classifiers, Head(**head or {}), num_classes, keep, images)
 
 
-def _made_by_timm(architecture: str, pretrained: bool, **options: Any) -> nn.Module:
+def _by_timm(architecture: str, pretrained: bool, **options: Any) -> nn.Module:
     import timm as library
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    hub = architecture.partition("hf-hub:")[2]  # the network's description is there as well
+    hub = architecture.partition("hf-hub:")[2]  # that repository has the network's description, too
     config = None if hub else library.models.get_pretrained_cfg(architecture)
     repository = hub or (config.hf_hub_id if config and pretrained else None)
     files = ["config.json"] if hub else ["model.safetensors", "pytorch_model.bin"]
@@ -64,7 +64,7 @@ def torchvision(
 ) -> Backbone:
     """A network of torchvision by name, with its own normalisation and, unless upsampled, image size.
 
-    `pretrained` may name weights of torchvision's, such as IMAGENET1K_V1; true takes its newest.
+    `pretrained` may name weights of torchvision, such as IMAGENET1K_V1; true means the newest.
     """
     from torchvision import models
 
@@ -77,15 +77,15 @@ def torchvision(
     else:
         network = models.get_model(architecture)
     if hasattr(network, "aux_logits"):
-        raise ValueError(f"{architecture} gives auxiliary outputs in training; timm has one without")
+        raise ValueError(f"{architecture} gives auxiliary outputs in training; use timm's, which has none")
     last = layers(network)[-1]
     classifier = next(name for name, module in network.named_modules() if module is last)
     chosen = Head(**head or {})
     if isinstance(last, nn.Conv2d) and not chosen.is_one_layer:
-        raise ValueError(f"{architecture} classifies before it pools: allowed is a head of one layer")
+        raise ValueError(f"{architecture} classifies before it pools, so its head must have one layer")
     if pooling != "own":
         if not isinstance(getattr(network, "avgpool", None), nn.AdaptiveAvgPool2d):
-            raise ValueError(f"pooling={pooling}: {architecture} has no pooling to change; allowed: own")
+            raise ValueError(f"pooling={pooling}: {architecture} has no pooling to replace; allowed: own")
         network.avgpool = nn.AdaptiveMaxPool2d(1) if pooling == "max" else nn.AdaptiveAvgPool2d(1)
     trained = known.DEFAULT.transforms()
     size = (int(trained.crop_size[0]), int(trained.crop_size[0]))
@@ -96,7 +96,7 @@ def torchvision(
 
 
 def _named_weights(known: Any, name: str) -> Any:
-    """Weights of torchvision by name, if they see images as its newest do: their name is not stored."""
+    """Weights of torchvision by name, if they expect the same images as the newest: no name is stored."""
 
     def sees(weights: Any) -> Any:
         preset = weights.transforms()

@@ -1,10 +1,10 @@
-"""The parts of a network that training and loading speak of."""
+"""The parts of a network that training and loading distinguish: layers and head."""
 
 from torch import nn
 
 
 def layers(network: nn.Module) -> list[nn.Module]:
-    """The modules with weights of their own, in order; those of a network's `head` come last."""
+    """The modules with their own weights, in order; those of a network's `head` come last."""
     weighty = [module for module in network.modules() if any(True for _ in module.parameters(recurse=False))]
     head = getattr(network, "head", None)
     last = set(head.modules()) if isinstance(head, nn.Module) else set()
@@ -12,13 +12,13 @@ def layers(network: nn.Module) -> list[nn.Module]:
 
 
 def head_of(network: nn.Module) -> nn.Module:
-    """What turns features into logits: the network's `head`, else its last layer with weights."""
+    """The part that turns features into logits: the network's `head`, else its last layer with weights."""
     head = getattr(network, "head", None)
     return head if isinstance(head, nn.Module) else layers(network)[-1]
 
 
 def head_names(network: nn.Module) -> list[str]:
-    """The names of the modules that `head_of` stands for; "" is the network itself."""
+    """The names of the modules of `head_of`; "" is the network itself."""
     if not layers(network):
         return []
     head = head_of(network)
@@ -27,5 +27,5 @@ def head_names(network: nn.Module) -> list[str]:
 
 
 def is_sequence(network: nn.Module) -> bool:
-    """Whether a network does nothing but run its children one after the other."""
+    """Whether a network only runs its children one after the other."""
     return type(network).forward is nn.Sequential.forward

@@ -1,4 +1,4 @@
-"""Files of weights: where they lie, and what is in them."""
+"""Files of weights: their digests and their tensors."""
 
 import pickle
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = "weights.safetensors"  # of a stage in the store
-DEEPEST = 5  # parts within parts of a checkpoint; one may hold itself
+DEEPEST = 5  # levels of parts in a checkpoint, which may contain itself
 
 
 def weights_digest(file: Path) -> str:
@@ -33,10 +33,10 @@ def _digest(file: Path, size: int, changed: int) -> str:
 
 
 def load_weights(file: Path) -> "dict[str, Tensor]":
-    """The tensors of a file by name; of those in parts of a checkpoint, by `part/name`.
+    """The tensors of a file by name; those in parts of a checkpoint by `part/name`.
 
-    No code of the file is run: beside tensors it may hold numbers, words and a few types that checkpoints of
-    trainings have. Raises ConfigError for anything else.
+    No code of the file runs: apart from tensors it may hold numbers, words and a few types of training
+    checkpoints. Raises ConfigError for anything else.
     """
     import torch
     from safetensors import SafetensorError
@@ -47,21 +47,21 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
             content: Any = load_file(file)
         else:
             with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of old formats and sparse tensors
+                warnings.simplefilter("ignore")  # torch warns of old formats and sparse tensors
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"holds {found[1]} beside tensors" if found else "holds more than tensors"
         raise ConfigError(
-            f"weights={file}: is no PyTorch checkpoint or {what}, perhaps code, and is not opened; save the "
-            "network's state_dict() alone, or as safetensors"
+            f"weights={file}: is not a PyTorch checkpoint or {what}, perhaps code, and is not opened; save "
+            "only the network's state_dict(), or safetensors"
         ) from error
     except (SafetensorError, OSError, EOFError, RuntimeError) as error:
         raise ConfigError(
             f"weights={file}: cannot be read ({first_line(error, 'it ends too early')})"
         ) from error
-    except Exception as error:  # whatever torch raises for a file that is none of its own
-        raise ConfigError(f"weights={file}: cannot be read (no PyTorch checkpoint)") from error
+    except Exception as error:  # torch raises many types for files that it does not recognise
+        raise ConfigError(f"weights={file}: cannot be read (not a PyTorch checkpoint)") from error
     tensors = dict(_tensors(content))
     if not tensors:
         raise ConfigError(f"weights={file}: holds no tensors by name; save the network's state_dict()")
@@ -69,7 +69,7 @@ def load_weights(file: Path) -> "dict[str, Tensor]":
 
 
 def _is_safetensors(file: Path) -> bool:
-    """By suffix or, since not all have it, by what it begins with: the header's length, then JSON."""
+    """Whether the file has the suffix or, since not all have it, begins with a header's length and JSON."""
     if file.suffix == ".safetensors":
         return True
     with file.open("rb") as stream:
@@ -77,9 +77,9 @@ def _is_safetensors(file: Path) -> bool:
 
 
 def _harmless() -> list[Any]:
-    """Types beside tensors in checkpoints of trainings: options, figures and states of generators.
+    """Types in checkpoints of trainings apart from tensors: options, figures and states of generators.
 
-    Making one of them runs nothing but their own constructors, which do nothing else.
+    Unpickling them only runs their constructors, which do nothing else.
     """
     import argparse
 
@@ -102,5 +102,5 @@ def _tensors(content: Any, part: str = "", depth: int = 0) -> "Iterator[tuple[st
         for name, value in content.items():
             if not torch.is_tensor(value):
                 yield from _tensors(value, f"{part}{name}/", depth + 1)
-            elif not value.is_nested:  # which has no shape, as weights do
+            elif not value.is_nested:  # a nested tensor has no shape, so it cannot be weights
                 yield f"{part}{name}", value

@@ -1,1 +1,1 @@
-"""What is shown of a sweep when it has ended: table, CSV and pictures."""
+"""The report of a sweep: tables, CSV, charts, the page and the pictures."""

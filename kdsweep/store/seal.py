@@ -1,4 +1,4 @@
-"""The list of checksums of a finished folder, bound by a checksum of its own: `sha256sum -c` takes it."""
+"""The checksums of a finished folder, in a list for `sha256sum -c` that has its own checksum."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ BOUND = "# sha256 of the lines below: "
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums and force everything onto the disk, so that an entry is whole or absent."""
+    """Write the checksums and flush everything to the disk, so that an entry is complete or absent."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
     lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
     (folder / SUMS).write_text(f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
@@ -24,9 +24,9 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, or None. Raises PermissionError if it cannot be read."""
+    """The damage of a sealed folder, or None. Raises PermissionError if it cannot be read."""
     if folder.is_symlink() or not folder.is_dir():
-        return "no folder"
+        return "not a folder"
     try:
         bound, _, lines = (folder / SUMS).read_text().partition("\n")
         if bound != f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}":

@@ -1,4 +1,4 @@
-"""What `kdsweep-store` shows of a store."""
+"""The output of `kdsweep-store` about a store."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ UNITS = (("d", 24 * 3600), ("h", 3600), ("min", 60))
 
 
 def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> None:
-    """The table of stages and decoded images, each with what was computed of it; of `everything` apart."""
+    """Print a table of stages and decoded images with what was computed from them, or of `everything`."""
     entries = read_entries(store)
     keep = None if uses is None else kept(entries, uses)
     table = Fitting(
@@ -48,40 +48,40 @@ def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> 
         screen.print(table, "", sep="\n", markup=False)
     unused = [] if keep is None else [entry for key, entry in entries.items() if key not in keep]
     total = f"{len(entries)} entries, {size(size_of(store.root))} in {store.root}"
-    told = "" if keep is None else f"; unused: {len(unused)}, {size(sum(entry.bytes for entry in unused))}"
-    screen.print(total + told, markup=False)
+    rest = "" if keep is None else f"; unused: {len(unused)}, {size(sum(entry.bytes for entry in unused))}"
+    screen.print(total + rest, markup=False)
 
 
 def entries_as_json(store: Store, uses: Sequence[Use] | None) -> str:
-    """All there is; `used_by` and `kept` are null where it is not known who uses what."""
+    """The whole store; `used_by` and `kept` are null if the uses are unknown."""
     entries = read_entries(store)
     keep = None if uses is None else kept(entries, uses)
     unfinished = [
         {"key": each.key, "bytes": each.bytes, "epochs": each.epochs, "changed": each.changed.isoformat()}
         for each in read_unfinished(store)
     ]
-    told = {
+    content = {
         "store": str(store.root),
         "bytes": size_of(store.root),
-        "entries": [_told(entry, uses, keep) for entry in entries.values()],
+        "entries": [_as_dict(entry, uses, keep) for entry in entries.values()],
         "unfinished": unfinished,
         "damaged": [{"folder": str(folder), "bytes": size_of(folder)} for folder in damaged(store)],
     }
-    return json.dumps(told, indent=1)
+    return json.dumps(content, indent=1)
 
 
 def entry_as_json(entry: Entry, entries: Mapping[str, Entry], uses: Sequence[Use] | None) -> str:
-    """One entry, with its files, what it was made from and, of a stage, how its training went."""
-    told = _told(entry, uses, None if uses is None else kept(entries, uses))
-    told["files"] = {file.name: file.stat().st_size for file in sorted(entry.folder.iterdir())}
-    told["made_from"] = entry.made_from
+    """One entry with its files, what it was made from and, for a stage, its training."""
+    content = _as_dict(entry, uses, None if uses is None else kept(entries, uses))
+    content["files"] = {file.name: file.stat().st_size for file in sorted(entry.folder.iterdir())}
+    content["made_from"] = entry.made_from
     if entry.kind == "stage":
         record = json.loads((entry.folder / "stage.json").read_text())
-        told |= {name: record[name] for name in ("best_epoch", "history", "made_by")}
-    return json.dumps(told, indent=1)
+        content |= {name: record[name] for name in ("best_epoch", "history", "made_by")}
+    return json.dumps(content, indent=1)
 
 
-def _told(entry: Entry, uses: Sequence[Use] | None, keep: set[str] | None) -> dict[str, Any]:
+def _as_dict(entry: Entry, uses: Sequence[Use] | None, keep: set[str] | None) -> dict[str, Any]:
     return {
         "key": entry.key,
         "kind": entry.kind,
@@ -107,23 +107,25 @@ def _used(entry: Entry, uses: Sequence[Use] | None, keep: set[str] | None) -> st
         return "nobody"
     by = _users(entry, uses)
     if not by:
-        return "stages that are used" if entry.described else "not known"
+        return "stages that are used" if entry.described else "unknown"
     return by[0] if len(by) == 1 else f"{len(by)} jobs"
 
 
 def show_entry(entry: Entry, entries: Mapping[str, Entry], uses: Sequence[Use] | None) -> None:
-    """What it is, how its training went, where it came from, its files, who uses it."""
+    """Print an entry's description, training, parents, files and uses."""
     lines = {"key": entry.key, "kind": entry.kind, "network": entry.network, "role": entry.role}
     lines["made"] = f"{entry.made:%Y-%m-%d %H:%M} UTC, {age(entry.made)} ago"
     if entry.kind == "stage":
         lines |= _training(entry)
     for parent in entry.parents:
-        there = entries.get(parent)
-        lines[f"from {parent[:8]}"] = f"{there.kind} {there.network}" if there else "no longer in the store"
+        source = entries.get(parent)
+        lines[f"from {parent[:8]}"] = (
+            f"{source.kind} {source.network}" if source else "no longer in the store"
+        )
     for file in sorted(entry.folder.iterdir()):
         lines[file.name] = size(file.stat().st_size)
     if uses is not None:
-        lines["used by"] = "\n".join(_users(entry, uses)) or "no job by itself"
+        lines["used by"] = "\n".join(_users(entry, uses)) or "no job directly"
     lines["made from"] = json.dumps(entry.made_from, indent=1)
     for name, value in lines.items():
         if value:

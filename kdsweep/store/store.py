@@ -1,12 +1,12 @@
-"""The store: a folder of finished things, each under its content key, each made once.
+"""The store: a folder of finished entries, each made once and found by its content key.
 
-<root>/kdsweep-store.txt  that it is a store, and nobody's own folder
-<root>/<key>/             files of the entry, what it is (entry.json), their SHA256SUMS (for `sha256sum -c`)
-<root>/unfinished/<key>/  what a maker needs to go on after it was killed
+<root>/kdsweep-store.txt  marks the folder as a store
+<root>/<key>/             the files of an entry, its description (entry.json), their SHA256SUMS
+<root>/unfinished/<key>/  what a killed maker needs to resume
 <root>/damaged/           entries that failed their checksums
-<root>/locks/             one lock per key: whoever else needs it waits, then finds it
+<root>/locks/             one lock per key: other processes that need it wait, then find the entry
 
-A store that its user may only read is a source: what it has is used, what is new goes to a store beside.
+A store that its user may only read is a source: its entries are used, and new ones go to another store.
 """
 
 import getpass
@@ -40,21 +40,21 @@ _verified: set[Path] = set()  # entries whose checksums this process has read
 
 
 class Remote(Protocol):
-    """Where finished entries can be had from, and go to, when machines do not share a store."""
+    """A place that exchanges finished entries between machines that do not share a store."""
 
     def fetch(self, key: str, folder: Path) -> bool:
-        """Put the files of an entry, its checksums among them, into an empty folder; False if it has none."""
+        """Copy an entry's files, with their checksums, into an empty folder; False if it is missing."""
 
     def keep(self, key: str, entry: Path) -> None:
-        """Take a copy of an entry."""
+        """Store a copy of an entry."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an entry is and where it came from, told in its entry.json; the key alone decides what is found.
+    """The description of an entry for its entry.json; entries are looked up only by their keys.
 
-    `made_from` is what the key is a digest of, in short where that is long; `parents` are the keys of the
-    entries it was made from; `network` and `role` are the names of the stage that it is or tells about.
+    The key is a digest of `made_from`, which is abridged here if it is long; `parents` are the keys of the
+    entries that it was made from; `network` and `role` name the stage that it is or describes.
     """
 
     kind: str
@@ -69,10 +69,10 @@ class Busy(Exception):
 
 
 class Store:
-    """`used` are the keys of what was found or made through this object; `budget` is in GB; `source` is
-    another store, which is only read.
+    """A store; `used` has the keys of entries found or made by this object, `budget` is in GB.
 
-    Whoever only looks makes nothing: the folder is made by `made`, and with the first entry.
+    `source` is another store, which is only read. Looking for entries makes no folder: `made` does, and so
+    does the first entry.
     """
 
     def __init__(
@@ -83,37 +83,36 @@ class Store:
         self.used: set[str] = set()
 
     def made(self) -> Self:
-        """Have its folder where it is missing.
+        """Make the store's folder if it is missing.
 
-        Raises KdsweepError if it cannot be made, or holds what is not a store's: files of a store come and
-        go, and none but its own may.
+        Raises KdsweepError if that fails, or if the folder holds other files: a store deletes files.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not (self.root / MARKER).exists():
                 if any(self.root.iterdir()):
                     raise KdsweepError(
-                        f"store={self.shown}: holds other files and is no store of kdsweep; give a folder of "
-                        f"its own, such as {Path(self.shown) / OWN}"
+                        f"store={self.shown}: holds other files and is not a store of kdsweep; name an own "
+                        f"folder for it, such as {Path(self.shown) / OWN}"
                     )
                 (self.root / MARKER).write_text(
-                    "A store of kdsweep: `kdsweep-store list` shows what is in it.\n"
+                    "This folder is a store of kdsweep: `kdsweep-store list` shows its entries.\n"
                 )
             for name in ("unfinished", "damaged", "locks"):
                 (self.root / name).mkdir(exist_ok=True)
         except OSError as error:
-            raise KdsweepError(f"store={self.shown}: cannot be made a folder: {error.strerror}") from error
+            raise KdsweepError(f"store={self.shown}: the folder cannot be made: {error.strerror}") from error
         return self
 
     @property
     def folders(self) -> list[Path]:
-        """Where entries are looked for."""
+        """The folders that may have entries."""
         return [self.root, self.source] if self.source else [self.root]
 
     def find(self, key: str) -> Path | None:
-        """The finished entry of `key`, its checksums verified; None if there is none or it is damaged.
+        """The finished entry of `key`, with verified checksums; None if it is missing or damaged.
 
-        Raises KdsweepError if it is there and cannot be read.
+        Raises KdsweepError if it exists but cannot be read.
         """
         for entry in (folder / key for folder in self.folders):
             if exists(entry) and (entry in _verified or not _damage(entry)):
@@ -132,11 +131,11 @@ class Store:
         origin: Origin,
         wait: bool = True,
     ) -> tuple[Path, bool]:
-        """The entry of `key` and whether it was there already, or at `remote`.
+        """The entry of `key`, and whether it existed already, here or at `remote`.
 
-        If not, `make(folder)` fills an empty folder, which becomes the entry in one step; a maker that fails
-        leaves none. Others who need the key meanwhile wait, `waiting` being called once before; with
-        `wait=False` they get Busy instead. Raises KdsweepError if the disk is full.
+        Otherwise `make(folder)` fills an empty folder, which becomes the entry in one step; a failed maker
+        leaves no entry. Another process that needs the key calls `waiting` once and waits; with `wait=False`
+        it gets Busy instead. Raises KdsweepError if the disk is full.
         """
         if entry := self.find(key):
             return entry, True
@@ -145,7 +144,7 @@ class Store:
                 return entry, True
             self._clear(key)
             with (
-                self._full_disk_is_told(),
+                self._explain_full_disk(),
                 tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder,
             ):
                 made = Path(folder) / key
@@ -165,18 +164,18 @@ class Store:
             return self.root / key, fetched
 
     def damage(self, key: str) -> str | None:
-        """What is wrong with an entry, all of whose files are read; None if nothing is."""
+        """The damage of an entry, after reading all its files; None if it is sound."""
         try:
             return damage(self.root / key)
         except PermissionError as error:
             return f"cannot be read: {error.strerror}"
 
     def unfinished(self, key: str) -> Path:
-        """The folder, which may not exist, where the maker of `key` keeps its checkpoints."""
+        """The folder for checkpoints of the maker of `key`; it may not exist."""
         return self.root / "unfinished" / key
 
     def check_budget(self) -> None:
-        """Raise KdsweepError if everything in the store together has outgrown its budget."""
+        """Raise KdsweepError if the store has outgrown its budget."""
         if self.budget is None:
             return
         size = size_of(self.root) / 1e9
@@ -187,12 +186,12 @@ class Store:
             )
 
     @contextmanager
-    def _full_disk_is_told(self) -> Iterator[None]:
+    def _explain_full_disk(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
-            if told := disk_is_full(error, self.root):
-                raise KdsweepError(f"store={told}") from error
+        except Exception as error:  # libraries report a full disk by types of their own
+            if message := disk_is_full(error, self.root):
+                raise KdsweepError(f"store={message}") from error
             raise
 
     @contextmanager
@@ -216,26 +215,28 @@ class Store:
             lock.release()
 
     def _clear(self, key: str) -> None:
-        """Under the key's lock: put a damaged entry aside, and away what a killed maker left."""
+        """Under the key's lock: set a damaged entry aside, and remove what a killed maker left."""
         for left in self.root.glob(f".{key}-*"):
             discard(left)
         entry = self.root / key
         if exists(entry):
             aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
             log.warning(
-                "store: %s is damaged (%s); set aside in %s, made anew", key[:8], _damage(entry), aside
+                "store: %s is damaged (%s); moved to %s and made again", key[:8], _damage(entry), aside
             )
             entry.replace(aside / key)
 
 
 def open_store(root: str | Path, budget: float | None = None) -> Store:
-    """The store of a config, made where it is missing. Raises KdsweepError as `place_store` and `made` do."""
+    """The store of a config, made if it is missing. Raises KdsweepError as `place_store` and `made` do."""
     return place_store(root, budget).made()
 
 
 def place_store(root: str | Path, budget: float | None = None) -> Store:
-    """The store of a config, of which nothing is made. One that this user may not write to is a source beside
-    a store in the working directory, which gets what is new; KdsweepError where that has no room for one.
+    """The store of a config, without making it.
+
+    If this user may only read it, it is the source of a store in the working directory, which gets new
+    entries. Raises KdsweepError if the user cannot write there either.
     """
     folder = Path(root).absolute()
     if not (folder / MARKER).is_file() or not any(map(why_unwritable, (folder, folder / "locks"))):
@@ -243,8 +244,8 @@ def place_store(root: str | Path, budget: float | None = None) -> Store:
     own = Path(OWN).absolute()
     if own == folder or why_unwritable(own if own.exists() else own.parent):
         raise KdsweepError(
-            f"store={root}: may be read and not written to, and the working directory has no room for one "
-            "beside; start where you may write"
+            f"store={root}: is read-only for you, and so is the working directory, which would get new "
+            "entries; start in a folder where you may write"
         )
     _say_source(root)
     return Store(own, budget, folder)
@@ -252,8 +253,8 @@ def place_store(root: str | Path, budget: float | None = None) -> Store:
 
 @cache
 def _say_source(root: str | Path) -> None:
-    """Once per process, whatever the number of jobs."""
-    log.warning("store=%s: may be read and not written to; what is new goes to %s", root, OWN)
+    """Warn once per process, whatever the number of jobs."""
+    log.warning("store=%s: is read-only for you; new entries go to %s", root, OWN)
 
 
 def _damage(entry: Path) -> str | None:
@@ -265,13 +266,13 @@ def _damage(entry: Path) -> str | None:
 
 def _not_permitted(file: Path) -> KdsweepError:
     return KdsweepError(
-        f"store: {file}, which belongs to {owner(file)}, is not for you to read and write; its owner's umask "
-        "should allow it, as 002 does for a group: chmod -R g+rwX mends what is there"
+        f"store: you may not read and write {file} of {owner(file)}; the owner can allow a group by umask "
+        "002 and, for existing files, chmod -R g+rwX"
     )
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of all files below a folder; what vanishes meanwhile counts nothing."""
+    """The bytes of all files below a folder; files that vanish meanwhile do not count."""
     total = 0
     for path, _, files in os.walk(folder):
         for name in files:
@@ -281,7 +282,7 @@ def size_of(folder: Path) -> int:
 
 
 def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
-    """Leave in an entry what it is."""
+    """Write the description of an entry."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -292,13 +293,13 @@ def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
 
 
 def _fetch(remote: Remote, key: str, folder: Path) -> bool:
-    """Whether the entry came, and came whole; else the folder is empty."""
+    """Whether `remote` had the entry, complete; otherwise the folder is empty."""
     came = remote.fetch(key, folder)
     wrong = damage(folder) if came else None
     if came and not wrong:
         return True
     if wrong:
-        log.warning("store: %s came damaged from elsewhere (%s); made anew", key[:8], wrong)
+        log.warning("store: the remote copy of %s is damaged (%s); made again", key[:8], wrong)
     shutil.rmtree(folder)
     folder.mkdir()
     return False

@@ -1,4 +1,4 @@
-"""A training under way, seen from outside: how far it has come, without torch."""
+"""The progress of an unfinished training, read without torch."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def epochs_done(unfinished: Path) -> int:
-    """The epochs that the checkpoint in a folder has behind it; 0 if there is none that can be read."""
+    """The finished epochs of the checkpoint in a folder; 0 if it has no readable checkpoint."""
     try:
         with (unfinished / CHECKPOINT).open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))

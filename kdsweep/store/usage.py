@@ -1,4 +1,4 @@
-"""What a store holds, who uses it, and what may go."""
+"""The entries of a store, the runs that need them, and what may be removed."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from kdsweep.store.unfinished import epochs_done
 from kdsweep.system.files import exists
 
 KEY_DIGITS = 32
-# by which an entry that cannot describe itself is known
+# files that reveal the kind of an entry whose description is damaged
 FILES = {
     "stage.json": "stage",
     "logits.safetensors": "logits",
@@ -31,12 +31,12 @@ FILES = {
     "images.npy": "pixels",
     "digests.json": "digests",
 }
-REMOVED = "removed"  # holds folders on their way out
+REMOVED = "removed"  # has folders that are being removed
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished entry; one whose description is damaged is not `described`."""
+    """A finished entry; `described` is false if its description is damaged."""
 
     key: str
     folder: Path
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def of(self) -> list[str]:
-        """The stages that it tells about, and without which it is of no use; none for a stage itself."""
+        """The stages that it describes, and without which it is useless; none for a stage itself."""
         if self.kind in ("logits", "embedding"):
             return list(self.parents)
         members = self.made_from.get("evaluation")
@@ -61,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A training that was interrupted, with what it needs to go on."""
+    """A training that was interrupted, with what it needs to resume."""
 
     key: str
     folder: Path
@@ -72,14 +72,14 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Use:
-    """An MLflow run, or a job's folder, and the keys of what it needs."""
+    """An MLflow run, or a job's folder, and the keys that it needs."""
 
     name: str
     keys: tuple[str, ...]
 
 
 def read_entries(store: Store) -> dict[str, Entry]:
-    """The finished entries by key, oldest first, whole or not: their checksums are not read."""
+    """The finished entries by key, oldest first, without checking their checksums."""
     found = [_entry(folder) for folder in store.root.iterdir() if _is_key(folder.name)]
     return {entry.key: entry for entry in sorted(found, key=lambda entry: entry.made)}
 
@@ -91,15 +91,15 @@ def _is_key(name: str) -> bool:
 def _entry(folder: Path) -> Entry:
     size, changed = size_of(folder), datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
     try:
-        told = _Description.model_validate_json((folder / ENTRY).read_bytes())
-    except (OSError, ValueError):  # there is none, or it is damaged
+        description = _Description.model_validate_json((folder / ENTRY).read_bytes())
+    except (OSError, ValueError):  # it is missing or damaged
         kind = next((kind for file, kind in FILES.items() if (folder / file).exists()), "unknown")
         return Entry(folder.name, folder, kind, size, changed, described=False)
-    return Entry(folder.name, folder, bytes=size, **dict(told))
+    return Entry(folder.name, folder, bytes=size, **dict(description))
 
 
 class _Description(BaseModel, extra="ignore"):
-    """What entry.json says of an entry."""
+    """The contents of entry.json."""
 
     kind: str
     made: AwareDatetime
@@ -125,8 +125,8 @@ def damaged(store: Store) -> list[Path]:
 
 
 def read_uses(runs: Iterable[tuple[str, str, Sequence[str], bool]], folders: Sequence[Path]) -> list[Use]:
-    """What needs entries: runs (id, name, keys, whether deleted) that are not deleted, and the results of
-    jobs below `folders` of whose runs nothing is known."""
+    """The uses of entries: by undeleted `runs` (id, name, keys, whether deleted), and by results of jobs
+    below `folders` whose runs are unknown."""
     uses, known = [], set()
     for run_id, name, keys, deleted in runs:
         known.add(run_id)
@@ -140,21 +140,21 @@ def read_uses(runs: Iterable[tuple[str, str, Sequence[str], bool]], folders: Seq
 
 
 def _needed(file: Path) -> tuple[str | None, tuple[str, ...]]:
-    """The run of a job's result, and the keys of what it needs. Raises KdsweepError if it is damaged."""
+    """The run of a job's result, and the keys that it needs. Raises KdsweepError if it is damaged."""
     try:
         result = json.loads(file.read_bytes())
         keys = [*result["entries"], *(each["key"] for each in result["networks"].values())]
         return result["run_id"], tuple(dict.fromkeys(keys))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise KdsweepError(
-            f"{file}: is damaged, so what its job needs is not known; remove it, or give other --results"
+            f"{file}: is damaged, so it does not show what its job needs; remove it, or give other --results"
         ) from error
 
 
 def kept(entries: Mapping[str, Entry], uses: Iterable[Use]) -> set[str]:
-    """The keys of what uses need: stages and all that taught them, and what was computed of those.
+    """The keys that uses need: stages with all their teachers, and what was computed from those.
 
-    An entry that does not say where it is from is kept.
+    An entry with a damaged description is kept.
     """
     keep = {key for use in uses for key in use.keys if key in entries}
     waiting = list(keep)
@@ -182,38 +182,38 @@ def kept(entries: Mapping[str, Entry], uses: Iterable[Use]) -> set[str]:
 
 
 def _network(description: Mapping[str, Any]) -> str:
-    told = {"model": description.get("model"), "source": description.get("source")}
-    return json.dumps(canonical(told), sort_keys=True)
+    network = {"model": description.get("model"), "source": description.get("source")}
+    return json.dumps(canonical(network), sort_keys=True)
 
 
 def with_derived(keys: Iterable[str], entries: Mapping[str, Entry]) -> set[str]:
-    """The keys, and those of what was computed of the stages among them."""
+    """The keys, and those of what was computed from the stages among them."""
     chosen = set(keys)
     return chosen | {entry.key for entry in entries.values() if chosen.intersection(entry.of)}
 
 
 def find(prefix: str, entries: Mapping[str, Entry]) -> Entry:
-    """The entry whose key begins so. Raises KdsweepError if it is not one."""
+    """The entry whose key begins with `prefix`. Raises KdsweepError if there is none, or several."""
     found = [entry for key, entry in entries.items() if key.startswith(prefix)]
     if len(found) == 1:
         return found[0]
     if not found:
         raise KdsweepError(f"{prefix}: no such entry; `kdsweep-store list --all` shows them")
-    raise KdsweepError(f"{prefix}: begins several keys, {', '.join(entry.key[:12] for entry in found[:5])}")
+    raise KdsweepError(f"{prefix}: fits several keys: {', '.join(entry.key[:12] for entry in found[:5])}")
 
 
 def remove(store: Store, key: str, folder: Path) -> bool:
-    """Remove the entry or checkpoint `folder` of `key`, for others in one step; False if it is in work."""
+    """Remove the entry or checkpoint `folder` of `key` in one step; False if a process works on it."""
     try:
         with FileLock(store.root / "locks" / f"{key}.lock", timeout=0):
             if exists(folder):
-                _away(store, folder)
+                _move_away(store, folder)
     except Timeout:
         return False
     return True
 
 
-def _away(store: Store, folder: Path) -> None:
+def _move_away(store: Store, folder: Path) -> None:
     (store.root / REMOVED).mkdir(exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=store.root / REMOVED))
     folder.replace(aside / folder.name)
@@ -221,12 +221,12 @@ def _away(store: Store, folder: Path) -> None:
 
 
 def leftovers(store: Store) -> Iterator[Path]:
-    """Folders that a killed removal, or a killed maker whom nobody followed, left behind."""
+    """Folders that a killed removal or a killed maker left behind."""
     yield from (store.root / REMOVED).glob("*")
     for folder in store.root.glob(".*-*"):
         name, _, drawn = folder.name[1:].rpartition("-")
         if not re.fullmatch("[a-z0-9_]{8}", drawn) or not folder.is_dir() or folder.is_symlink():
-            continue  # no name that tempfile gives
+            continue  # tempfile gives no such name
         if not _is_key(name):
             continue
         try:

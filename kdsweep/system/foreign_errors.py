@@ -6,7 +6,7 @@ import re
 def first_line(error: BaseException, otherwise: str = "") -> str:
     """What an error says first; `otherwise`, or its type, where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else otherwise or type(error).__name__
+    return lines[0][:200] if lines else otherwise or type(error).__name__
 
 
 def system_error_number(error: BaseException) -> int | None:

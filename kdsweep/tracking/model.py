@@ -66,7 +66,10 @@ def log_model(uri: str, run_id: str, model: Loggable) -> str:
 
 
 def _save(folder: Path, model: Loggable, location: str, run_id: str, model_id: str) -> None:
-    """The files of an MLflow model: MLmodel, data, environment, example."""
+    """Write the files of an MLflow model: MLmodel, data, environment, example.
+
+    `pyfunc.save_model` writes the same files, but takes seconds to look through all installed packages.
+    """
     from mlflow import __version__, pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Schema

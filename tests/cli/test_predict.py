@@ -176,19 +176,22 @@ def broken(shipped: Path, how: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "digits"], "nowhere: no such folder; give one that kdsweep-export has made"),
+        (["nowhere", "digits"], "nowhere: no such folder; name a folder that kdsweep-export made"),
         (
             ["digits", "digits"],
-            "digits: has no preprocessing.json; give a folder that kdsweep-export",
+            "digits: has no preprocessing.json; name a folder that kdsweep-export",
         ),
         (["model", "nothing"], "nothing: no images in this folder"),
-        (["model", "digits", "--model", "other.onnx"], "no such model; there: model.onnx, model.int8.onnx"),
+        (
+            ["model", "digits", "--model", "other.onnx"],
+            "no such model; the folder has model.onnx, model.int8.onnx",
+        ),
         (["model", "digits", "--top", "0"], "0: must be a whole number, 1 or more"),
         (["without", "digits"], "without: has no model.onnx; make one by kdsweep-export"),
-        (["corrupt", "digits"], "corrupt/model.onnx: is no ONNX model that onnxruntime can read"),
+        (["corrupt", "digits"], "corrupt/model.onnx: is not an ONNX model that onnxruntime can read"),
         (
             ["fewer", "digits"],
-            "gives 10 classes, but preprocessing.json tells of [1, 8, 8] and 7",
+            "gives 10 classes, but preprocessing.json has [1, 8, 8] and 7",
         ),
         (["garbled", "digits"], "garbled/preprocessing.json: cannot be read"),
     ],

@@ -179,7 +179,7 @@ def test_a_damaged_description_is_told_and_removed(store_tool, tmp_path):
     store = Store(tmp_path / "kdsweep-store")
     for file in _described(store)[:2]:
         file.write_text("[]")
-    assert store_tool("list").stdout.count("not known") == 0, "without MLflow nobody knows who uses what"
+    assert store_tool("list").stdout.count("unknown") == 0, "without MLflow nobody knows who uses what"
     assert (
         "aaaaaaaa: is damaged (checksum of entry.json); the next job"
         in store_tool("show", "aa", status=1).stderr
@@ -195,7 +195,7 @@ def test_a_damaged_description_is_told_and_removed(store_tool, tmp_path):
 def test_what_a_damaged_result_needs_is_not_known(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(
-        KdsweepError, match=r"result.json: is damaged, so what its job needs is not known; rem"
+        KdsweepError, match=r"result.json: is damaged, so it does not show what its job needs; rem"
     ):
         read_uses([], [tmp_path])
 
@@ -231,7 +231,7 @@ def test_a_folder_with_other_files_is_no_store(kdsweep, store_tool, tmp_path):
     """Else files of the user's would be among those that kdsweep removes."""
     (tmp_path / ".venv-3.11").mkdir()
     told = kdsweep("store=.", *TINY, status=1).stderr
-    assert "store=.: holds other files and is no store of kdsweep; give a folder of its own" in told
+    assert "store=.: holds other files and is not a store of kdsweep; name an own folder for it" in told
     assert (tmp_path / ".venv-3.11").is_dir() and not (tmp_path / "locks").exists()
 
 

@@ -237,7 +237,7 @@ def test_statistics_are_the_same_in_chunks(load, monkeypatch):
 def test_only_two_classes_have_a_positive_one(load):
     assert load(recipe()).positive is None
     with pytest.raises(
-        DataError, match=r"positive_class=3: is for two classes, and mine has 10; allowed: null"
+        DataError, match=r"positive_class=3: needs two classes, and mine has 10; allowed: null"
     ):
         load(recipe(positive_class="3"))
 
@@ -267,8 +267,8 @@ def write_other_idx(folder, side: int = 28, classes: int = 10) -> None:
 @pytest.mark.parametrize(
     ("name", "folder", "other", "told"),
     [
-        ("mnist", "MNIST", {"classes": 26}, "labels up to 25, and there are 10 classes"),
-        ("fashion_mnist", "FashionMNIST", {"classes": 26}, "labels up to 25, and there are 10 classes"),
+        ("mnist", "MNIST", {"classes": 26}, "labels up to 25, but there are 10 classes"),
+        ("fashion_mnist", "FashionMNIST", {"classes": 26}, "labels up to 25, but there are 10 classes"),
         ("mnist", "MNIST", {"side": 32}, "images of 32 by 32 pixels, not 28 by 28"),
     ],
 )
@@ -276,7 +276,7 @@ def test_files_of_another_data_set_are_refused(load, tmp_path, name, folder, oth
     write_other_idx(tmp_path / folder / "raw", **other)
     with pytest.raises(DataError) as error:
         load(recipe(source=name, root=str(tmp_path)))
-    assert told in str(error.value) and "another data set's (EMNIST's, perhaps)" in str(error.value)
+    assert told in str(error.value) and "another data set (EMNIST, perhaps)" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -284,9 +284,7 @@ def test_another_number_of_images_than_mnists_is_said(load, tmp_path, caplog):
     progress.once.cache_clear()
     write_idx(tmp_path / "MNIST" / "raw", zipped=False)
     load(recipe(source="mnist", root=str(tmp_path)))
-    assert (
-        "holds 40 and 20 images, not 60000 and 10000: a part of the data set, or another one" in caplog.text
-    )
+    assert "has 40 and 20 images, not 60000 and 10000: a part of the data set, or another one" in caplog.text
 
 
 def test_copies_in_arrays_stay_on_one_side_of_the_drawn_split(load, tmp_path):

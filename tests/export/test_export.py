@@ -172,7 +172,7 @@ def test_from_mlflow_alone_a_student_can_be_had_and_a_teacher_cannot(swept, out,
         run_id = str(best(swept).run_id)
         done = exported(swept, out, "safetensors", named=run_id)
         assert done.run_id == run_id
-        with pytest.raises(KdsweepError, match=r"are not in the store .* MLflow has the student's alone"):
+        with pytest.raises(KdsweepError, match=r"are not in the store .* MLflow has only the student's"):
             exported(swept, tmp_path / "teacher", "safetensors", named=run_id, role="teacher")
     finally:
         (swept / "away").rename(swept / "kdsweep-store")
@@ -185,8 +185,10 @@ def test_without_the_data_set_noise_is_compared_and_nothing_quantised(swept, out
     for result in record.results:
         result.dataset["config"] |= {"source": "mnist", "root": "/nowhere"}
     done = export([record], Order(["torchscript"], out), tracking(swept))
-    assert done.compared_on.startswith("noise, for the data set is not to be had (/nowhere: has no MNIST/raw")
-    with pytest.raises(KdsweepError, match="--quantize static: needs the data set, to measure its accuracy"):
+    assert done.compared_on.startswith(
+        "noise, because the data set is unavailable (/nowhere: has no MNIST/raw"
+    )
+    with pytest.raises(KdsweepError, match="--quantize static: needs the data set to measure the accuracy"):
         export([record], Order(["onnx"], out / "2", quantize="static"), tracking(swept))
     assert not (out / "2").exists()
 
@@ -194,12 +196,14 @@ def test_without_the_data_set_noise_is_compared_and_nothing_quantised(swept, out
 def test_what_is_there_is_not_overwritten_but_by_force(swept, out):
     out.mkdir()
     exported(swept, out, "torchscript")  # an empty folder is no harm
-    with pytest.raises(KdsweepError, match="has an export already; give another folder, or --force"):
+    with pytest.raises(
+        KdsweepError, match="holds an export; choose another folder, or replace it by --force"
+    ):
         exported(swept, out, "safetensors")
     exported(swept, out, "safetensors", force=True)
     assert (out / "model.safetensors").exists() and not (out / "model.torchscript.pt").exists()
     (out / "preprocessing.json").unlink()
-    with pytest.raises(KdsweepError, match="is there already, and is no export"):
+    with pytest.raises(KdsweepError, match="already exists and is not an export folder"):
         exported(swept, out, "safetensors", force=True)
     assert [file.name for file in out.parent.iterdir()] == ["shipped"]
 
@@ -220,8 +224,11 @@ def test_an_export_that_fails_leaves_the_one_before(swept, out, monkeypatch):
         (["sweep", "--to", "tflite"], "invalid choice: 'tflite'"),
         (["sweep", "--to", "onnx", "--role", "assistant1"], "allowed: teacher, scratch, student"),
         (["sweep", "--to", "onnx", "--job", "7"], "--job 7: no such job has finished; allowed: 0, 1"),
-        (["sweep", "--to", "torchscript", "--quantize", "static"], "needs --to onnx"),
-        (["sweep", "--to", "onnx", "--out", "sweep"], "--out sweep: is there already, and is no export"),
+        (["sweep", "--to", "torchscript", "--quantize", "static"], "is for ONNX; add --to onnx"),
+        (
+            ["sweep", "--to", "onnx", "--out", "sweep"],
+            "--out sweep: already exists and is not an export folder",
+        ),
     ],
 )
 def test_mistakes_are_told(tool, swept, tmp_path, arguments, message):
@@ -292,7 +299,7 @@ class ByBatch(torch.nn.Module):
 
 
 def test_a_network_that_cannot_be_exported_is_told_in_a_line(tmp_path):
-    with pytest.raises(KdsweepError, match="--to torch-export: this network cannot be exported so: ") as told:
+    with pytest.raises(KdsweepError, match="--to torch-export: this network cannot be exported: ") as told:
         write_and_compare(ByBatch().eval(), "torch-export", tmp_path, [torch.ones(2, 3, 4, 4)])
     assert "\n" not in str(told.value)
 
@@ -333,7 +340,7 @@ def test_a_network_of_ones_own_takes_its_code_along(kdsweep: Command, tmp_path):
     told = ship(1, "--to", "onnx", "--force")
     assert "the code of nets.small.Small has changed since it was trained" in told
     shutil.rmtree(tmp_path / "nets")
-    assert "the code of nets.small.Small is not to be found here" in ship(1, "--to", "onnx", "--force")
+    assert "the code of nets.small.Small cannot be found here" in ship(1, "--to", "onnx", "--force")
 
     # elsewhere, from what was shipped and from MLflow's model
     elsewhere = tmp_path / "elsewhere"

@@ -177,12 +177,12 @@ def test_pooling_and_head_are_configurable():
         (
             {**RESNET, "architecture": "shufflenet_v2_x0_5", "pooling": "max"},
             (3, 32, 32),
-            "pooling=max: shufflenet_v2_x0_5 has no pooling to change; allowed: own",
+            "pooling=max: shufflenet_v2_x0_5 has no pooling to replace; allowed: own",
         ),
         (
             {**RESNET, "architecture": "squeezenet1_0", "head": {"hidden": [4]}},
             (3, 32, 32),
-            "squeezenet1_0 classifies before it pools: allowed is a head of one layer",
+            "squeezenet1_0 classifies before it pools, so its head must have one layer",
         ),
         (
             {**RESNET, "architecture": "googlenet"},
@@ -229,7 +229,7 @@ def test_a_whole_network_of_a_library_is_taken_as_it_is(tmp_path, library):
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(ours(images), theirs.eval()((images - mean) / std), rtol=1e-4, atol=1e-4)
     build_initial(model, 3, (3, 64, 64), file)
-    with pytest.raises(ConfigError, match="a network that is not trained needs all, its head too"):
+    with pytest.raises(ConfigError, match="a network that is not trained needs all weights, also its head's"):
         build_initial(model, 3, (3, 64, 64), file, trained=False)
 
 
@@ -239,7 +239,7 @@ def test_pretrained_weights_that_cannot_be_downloaded_are_told(monkeypatch, tmp_
 
     monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", offline)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    told = rf"OSError: Name or .*fetch resnet18-f37072fd.pth on another machine and put it into {tmp_path}"
+    told = rf"OSError: Name or .*download resnet18-f37072fd.pth on another machine into {tmp_path}"
     for pretrained in (True, "IMAGENET1K_V1"):
         with pytest.raises(ConfigError, match=f"{told}.*pretrained=false, or weights=FILE") as error:
             check({**RESNET, "pretrained": pretrained}, 3, (3, 32, 32))
@@ -269,7 +269,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path, answer)
         )
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         start = time.perf_counter()
-        with pytest.raises(ConfigError, match=r"fetch timm/test_resnet.r160_in1k of the Hugging") as told:
+        with pytest.raises(ConfigError, match=r"download timm/test_resnet.r160_in1k of the Hugging") as told:
             build_initial({**LITE, "pretrained": True}, 3, (3, 32, 32), None)
         server.shutdown()
     assert time.perf_counter() - start < 5

@@ -66,34 +66,34 @@ SAVED: dict[str, tuple[Callable[[State], Any], str | None]] = {
             "optimizer_states": [MOMENTS],
             "hyper_parameters": {"lr": 0.1},
         },
-        "its state_dict is taken; model. is stripped from the names of its tensors; not used: criterion",
+        "its state_dict is used; model. is removed from the names of its tensors; not used: criterion",
     ),
-    "compiled": (lambda state: under("_orig_mod.", state), "_orig_mod. is stripped"),
+    "compiled": (lambda state: under("_orig_mod.", state), "_orig_mod. is removed"),
     "compiled in parallel": (
         lambda state: {"model": under("module._orig_mod.", state)},
-        "its model is taken; module._orig_mod. is stripped",
+        "its model is used; module._orig_mod. is removed",
     ),
     "compiled in part": (
         lambda state: {name.replace("body.", "body._orig_mod."): t for name, t in state.items()},
-        "_orig_mod. is stripped",
+        "_orig_mod. is removed",
     ),
-    "parallel": (lambda state: under("module.", state), "module. is stripped"),
+    "parallel": (lambda state: under("module.", state), "module. is removed"),
     "timm": (
         lambda state: {
             "epoch": 7, "arch": "resnet", "state_dict": other(), "optimizer": MOMENTS, "version": 2,
             "args": OPTIONS, "metric": np.float64(76.5), "state_dict_ema": state,
         },
-        "its state_dict_ema is taken",
+        "its state_dict_ema is used",
     ),
     "torchvision": (
         lambda state: {
             "model": other(), "optimizer": MOMENTS, "args": OPTIONS,
             "model_ema": {**under("module.", state), "n_averaged": torch.tensor(4)},
         },
-        "its model_ema is taken; module. is stripped from the names of its tensors; not used: n_averaged",
+        "its model_ema is used; module. is removed from the names of its tensors; not used: n_averaged",
     ),
-    "ema": (lambda state: {"ema": state, "model": other()}, "its ema is taken"),
-    "mdistiller's student": (lambda state: {"model": state}, "its model is taken"),
+    "ema": (lambda state: {"ema": state, "model": other()}, "its ema is used"),
+    "mdistiller's student": (lambda state: {"model": state}, "its model is used"),
     "mdistiller": (
         lambda state: {
             "epoch": 240, "best_acc": 0.7, "optimizer": MOMENTS,
@@ -102,18 +102,18 @@ SAVED: dict[str, tuple[Callable[[State], Any], str | None]] = {
                 "module.conv_reg.weight": torch.ones(2),
             },
         },
-        "its model is taken; module.student. is stripped from the names of its tensors; not used: module",
+        "its model is used; module.student. is removed from the names of its tensors; not used: module",
     ),
     "RepDistiller": (
         lambda state: {"epoch": 240, "model": state, "best_acc": torch.tensor(73.2), "acc": np.float32(1)},
-        "its model is taken",
+        "its model is used",
     ),
     "generators": (
         lambda state: {
             "model": state, "rng": np.random.RandomState(0).get_state(), "torch": torch.__version__,
             "folder": Path("runs"),
         },
-        "its model is taken",
+        "its model is used",
     ),
 }  # fmt: skip
 
@@ -187,7 +187,7 @@ def spoiled(tensor: torch.Tensor, value: float) -> torch.Tensor:
 NO_WEIGHTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "nan": (lambda tensor: spoiled(tensor, float("nan")), "holds NaN or infinity"),
     "infinity": (lambda tensor: spoiled(tensor, float("-inf")), "holds NaN or infinity"),
-    "huge": (lambda tensor: spoiled(tensor, -3.4e38), r"holds values up to 3e\+38, with which nothing can"),
+    "huge": (lambda tensor: spoiled(tensor, -3.4e38), r"holds values up to 3e\+38, which are too large to"),
     "huge double": (lambda tensor: spoiled(tensor.double(), 1e300), r"holds values up to 1e\+300"),
     "nan of half": (lambda tensor: spoiled(tensor.half(), float("nan")), "holds NaN or infinity"),
     "meta": (lambda tensor: tensor.to("meta"), "is a meta tensor"),
@@ -344,7 +344,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys):
     torch.save({"state_dict": Code()}, tmp_path / "model.pth")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Code()))
     for name in ("model.pth", "plain.pkl"):
-        with pytest.raises(ConfigError, match=r"perhaps code, and is not opened; save the"):
+        with pytest.raises(ConfigError, match=r"perhaps code, and is not opened; save only the"):
             load_weights(tmp_path / name)
     assert "code was run" not in capsys.readouterr().out
 
@@ -353,8 +353,8 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys):
     ("name", "content", "message"),
     [
         ("cut.safetensors", b"\x08\0\0\0", "cannot be read"),
-        ("text.pth", b"nothing", "is no PyTorch checkpoint or"),
-        ("text2.pth", b"garbage" * 9, "no PyTorch checkpoint"),
+        ("text.pth", b"nothing", "is not a PyTorch checkpoint or"),
+        ("text2.pth", b"garbage" * 9, "not a PyTorch checkpoint"),
         ("empty.pt", b"", "cannot be read"),
     ],
 )
@@ -375,7 +375,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     other = nn.Sequential(nn.Flatten(), nn.Linear(9, 5), nn.Linear(5, 3))
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 3))
     with pytest.raises(
-        ConfigError, match=r"1 of 4 tensors lack \(1.weight has shape \(5, 9\) there and must"
+        ConfigError, match=r"1 of 4 tensors lack \(1.weight has shape \(5, 9\) in it and must"
     ):
         begin_with(network, other.state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(ConfigError, match=r"it has no 1.weight; its first is a"):

@@ -56,7 +56,7 @@ def test_other_classes_get_a_head_of_their_own(file, store, caplog):
     begun = build_initial(MLP, 3, SHAPE, given).state_dict()
     *body, weight, bias = begun.values()
     assert all((each == 3).all() for each in body) and not (weight == 3).any() and not (bias == 3).any()
-    with pytest.raises(ConfigError, match="a network that is not trained needs all, its head too"):
+    with pytest.raises(ConfigError, match="a network that is not trained needs all weights, also its head's"):
         build_initial(MLP, 3, SHAPE, given, trained=False)
 
 

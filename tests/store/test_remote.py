@@ -44,7 +44,7 @@ def test_what_comes_damaged_is_made_anew(tracker, tmp_path, caplog):
             again, there = Store(tmp_path / "b").obtain("key", write("anew"), remote=run, origin=MADE)
     assert not there
     assert (again / "file").read_text() == "anew"
-    assert "came damaged from elsewhere (checksum of file)" in caplog.text
+    assert "is damaged (checksum of file); made again" in caplog.text
 
 
 def test_what_comes_without_checksums_is_made_anew(tracker, tmp_path):

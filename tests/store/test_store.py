@@ -267,7 +267,7 @@ def test_what_cannot_be_read_is_not_damaged(shared, caplog):
     forget()
     with (
         another_user(),
-        pytest.raises(KdsweepError, match=r"key/file, which belongs to .* not for you to read"),
+        pytest.raises(KdsweepError, match=r"you may not read and write .*key/file of "),
     ):
         store.obtain("key", write("another's"), origin=MADE)
     assert not caplog.text and not list((store.root / "damaged").iterdir())
@@ -295,7 +295,7 @@ def test_a_store_that_may_only_be_read_is_a_source(shared, monkeypatch, caplog):
         assert not there and (again / "file").read_text() == "mine"
         assert open_store("theirs").find("new") == made
     assert sorted(theirs.root.rglob("*")) == before
-    assert caplog.text.count("store=theirs: may be read and not written to") == 1
+    assert caplog.text.count("store=theirs: is read-only for you") == 1
 
 
 def test_a_lock_that_is_none_is_told(tmp_path):
@@ -312,7 +312,7 @@ def test_where_nothing_may_be_written_is_told(shared, monkeypatch):
     monkeypatch.chdir(shared)
     with (
         another_user(),
-        pytest.raises(KdsweepError, match="store=kdsweep-store: may be read and not written"),
+        pytest.raises(KdsweepError, match="store=kdsweep-store: is read-only for you"),
     ):
         open_store("kdsweep-store")
 

@@ -1,7 +1,4 @@
-"""Image files to pixels, by several processes.
-
-Each of them imports this module, so it imports little.
-"""
+"""Image files to pixels, by several processes; each imports this module, so it imports little."""
 
 import hashlib
 import io
@@ -24,17 +21,17 @@ from PIL.Image import Resampling
 
 from kdsweep.system.foreign_errors import first_line
 
-PROCESSES_FROM = 500  # images; for fewer, starting processes takes longer than they save
-CHUNK = 8  # images per task: an interrupted job waits for those under way
+PROCESSES_FROM = 500  # images; with fewer, starting processes takes longer than they save
+CHUNK = 8  # images per task; an interrupted job waits for running tasks
 
-# Others are never opened, for Pillow starts Ghostscript for PostScript, whatever a file is called.
+# Other formats are never opened: Pillow would start Ghostscript for PostScript, whatever a file's name.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
-Image.preinit()  # the first five; Pillow imports what knows the others once it meets one
+Image.preinit()  # imports the first five formats; Pillow imports the others when a file needs them
 
 WHITE = (255, 255, 255)
 DEEP = (0, 65535)  # the values of 16 bits that become black and white, unless the data say otherwise
-FULL_RANGE = ("PPM", "JPEG2000")  # formats that state the range of their values, to which Pillow scales
-BITS = (8, 10, 12, 14, 16)  # that scanners and cameras have
+FULL_RANGE = ("PPM", "JPEG2000")  # formats that state the range of their values; Pillow scales it to 16 bits
+BITS = (8, 10, 12, 14, 16)  # of scanners and cameras
 
 
 class Task(NamedTuple):
@@ -46,12 +43,12 @@ class Task(NamedTuple):
 
 
 class ChangedError(Exception):
-    """A file, named, whose content is not what it was."""
+    """The content of the named file has changed."""
 
 
 class Look(NamedTuple):
-    """How files become pixels. `background` is what transparent ones are composed onto; `deep` are the values
-    of 16 bits that become 0 and 255 where the format does not say."""
+    """How files become pixels: transparent images are composed onto `background`, and the values `deep` of 16
+    bits become 0 and 255 if the format does not state its range."""
 
     size: int
     resize: str
@@ -68,8 +65,8 @@ class Decoded(NamedTuple):
 
 @dataclass
 class Found:
-    """What files turned out to be, by digest: what is wrong with unreadable ones, which of the others are
-    transparent, and the extremes of those of 16 bits."""
+    """Facts about files, by digest: the errors of unreadable ones, which of the others are transparent, and
+    the extremes of those of 16 bits."""
 
     unreadable: dict[str, str] = field(default_factory=dict)
     transparent: list[str] = field(default_factory=list)
@@ -82,11 +79,11 @@ class Found:
 
 
 def decode(content: bytes, look: Look) -> Decoded:
-    """A file's content decoded. Raises whatever Pillow does for one that is no image."""
+    """Decode a file's content. Raises what Pillow raises if it is not an image."""
     if not content:
         raise ValueError("empty file")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of garbled metadata; pixels are what counts
+        warnings.simplefilter("ignore")  # Pillow warns of garbled metadata, but only pixels count
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.load()
             pixels, extremes = _eight_bits(image, look.deep)
@@ -109,14 +106,14 @@ def deep_range(extremes: Collection[tuple[int, int]]) -> tuple[int, int]:
 
 
 def decode_all(pixels: Path, tasks: Sequence[Task], look: Look, done: Callable[[int], None]) -> Found:
-    """Decode every file into its row of the array in the file `pixels`.
+    """Decode each file into its row of the array in the file `pixels`.
 
-    Rows of unreadable ones stay as they are. `done` is called with the number of files worked on since.
-    Raises OSError, ChangedError, or BrokenProcessPool if a process was killed.
+    Rows of unreadable files stay as they are. `done` gets the number of files since its last call. Raises
+    OSError, ChangedError, or BrokenProcessPool if a process was killed.
     """
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     found = Found()
-    # joblib's workers cannot start others; the command has mostly decoded everything before they begin
+    # joblib's workers cannot start processes; usually the command has decoded all images before them
     if len(tasks) < PROCESSES_FROM or get_start_method(allow_none=True) == "loky":
         for chunk in chunks:
             found.add(_decode_chunk(pixels, chunk, look))
@@ -124,10 +121,10 @@ def decode_all(pixels: Path, tasks: Sequence[Task], look: Look, done: Callable[[
         return found
     from kdsweep.config.hardware import cores
 
-    # spawned: a fork of a process with torch's threads may hang
+    # spawned, because a fork of a process with torch's threads may hang
     pool = ProcessPoolExecutor(cores(), get_context("spawn"), initializer=_end_with_parent)
-    # Processes start when tasks are submitted, and inherit the mask: Ctrl-C and the end of the terminal come
-    # to this process too, which ends the others.
+    # Processes start when tasks are submitted, and inherit the mask: only this process sees Ctrl-C or the end
+    # of the terminal, and then ends the others.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         try:
@@ -151,9 +148,9 @@ def _decode_chunk(pixels: Path, tasks: Sequence[Task], look: Look) -> Found:
             raise ChangedError(task.file)
         try:
             decoded = decode(content, look)
-        except MemoryError:  # says nothing about the file
+        except MemoryError:  # the file may be fine
             raise
-        except Exception as error:  # decoders raise whatever a broken file leads them to
+        except Exception as error:  # decoders raise many types for broken files
             found.unreadable[task.digest] = reason(error)
             continue
         rows[task.row] = decoded.pixels
@@ -165,10 +162,10 @@ def _decode_chunk(pixels: Path, tasks: Sequence[Task], look: Look) -> Found:
 
 
 def _eight_bits(image: Image.Image, deep: tuple[int, int]) -> tuple[Image.Image, tuple[int, int] | None]:
-    """Channels of 8 bits, and the extremes of 16 bits. Raises ValueError for pixels of no known range."""
+    """Channels of 8 bits, and the extremes of 16 bits. Raises ValueError if the range is unknown."""
     signed = image.mode == "I" and image.format == "TIFF" and _bits(image) == 16
     if image.mode.startswith("I;16") or signed or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        values = np.asarray(image).astype(np.int64)  # which convert() would clip
+        values = np.asarray(image).astype(np.int64)  # convert() would clip them
         low, high = DEEP if image.format in FULL_RANGE else deep
         scaled = ((values.clip(low, high) - low) * 255 + (high - low) // 2) // (high - low)
         pixels = Image.fromarray(scaled.astype(np.uint8))
@@ -180,7 +177,7 @@ def _eight_bits(image: Image.Image, deep: tuple[int, int]) -> tuple[Image.Image,
         twelve = image.format == "TIFF" and _bits(image) == 12
         return pixels, (0, 4095) if twelve else (int(values.min()), int(values.max()))
     if image.mode in ("I", "F"):
-        raise ValueError("pixels of 32 bits, whose range is not known; save it with 8 or 16")
+        raise ValueError("pixels of 32 bits, whose range is unknown; save it with 8 or 16")
     return image, None
 
 
@@ -191,7 +188,7 @@ def _bits(image: Image.Image) -> int:
 
 
 def _composed(image: Image.Image, look: Look) -> tuple[Image.Image, bool]:
-    """The image in its mode, transparent pixels composed onto the background; whether there are any."""
+    """The image in the look's mode, composed onto the background, and whether the background shows."""
     if not image.has_transparency_data:
         return image.convert(look.mode), False
     with_alpha = image.convert("RGBA")
@@ -202,7 +199,7 @@ def _composed(image: Image.Image, look: Look) -> tuple[Image.Image, bool]:
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """`pixels` turned as the EXIF data of `image` say."""
+    """`pixels`, turned as the EXIF data of `image` demand."""
     try:
         orientation = image.getexif().get(Base.Orientation)
     except Exception:  # Pillow raises many types for garbled data, as in many files whose pixels are fine
@@ -214,7 +211,7 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, size: int, resize: str) -> Image.Image:
-    """The whole image or, with `crop`, its middle once the shorter side is `size`; as torchvision does it."""
+    """The whole image or, with `crop`, its middle after the shorter side became `size`, as in torchvision."""
     width, height = image.size
     if resize == "squash":
         return image.resize((size, size), Resampling.BICUBIC)
@@ -222,8 +219,8 @@ def _resized(image: Image.Image, size: int, resize: str) -> Image.Image:
     across, down = size * width // shorter, size * height // shorter
     left, top = round((across - size) / 2), round((down - size) / 2)
     x, y = width / across, height / down  # a pixel of the resized image, in pixels of the image
-    # only the middle is computed, for the whole may be large: the shorter side may be of a pixel
-    middle = (left * x, top * y, min((left + size) * x, width), min((top + size) * y, height))  # for rounding
+    # only the middle is computed: the whole may be huge if the shorter side is one pixel (min() for rounding)
+    middle = (left * x, top * y, min((left + size) * x, width), min((top + size) * y, height))
     return image.resize((size, size), Resampling.BICUBIC, box=middle)
 
 
@@ -235,7 +232,7 @@ def reason(error: Exception) -> str:
 
 
 def _end_with_parent() -> None:
-    """In a new process: end when the one that started it was killed, which would leave this one waiting."""
+    """Let a new process end with the one that started it, or it would wait forever if that is killed."""
     parent = parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Images that a data set has more than once: in two splits, or under two labels."""
+"""Duplicates: images that a data set has more than once, in two splits or under two labels."""
 
 import logging
 from collections import defaultdict
@@ -11,15 +11,16 @@ from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)
 
-KEPT = ("test", "val", "train")  # the split in which a copy is kept: tested are the same images as before
+KEPT = ("test", "val", "train")  # the first split that has a copy keeps it, so the test images stay the same
 
 
 def without_duplicates(
     recipe: ImageDataset, files: Sequence[ImageFile], digests: Mapping[str, str]
 ) -> list[ImageFile]:
-    """The files, without copies if `duplicates` is drop. What is in two splits, or has two labels, is named.
+    """The files, without copies if `duplicates` is drop.
 
-    Copies in one split with one label do no harm. Raises DataError for others if `duplicates` is refuse.
+    Copies within one split and label do no harm. A warning names the others, or a DataError if `duplicates`
+    is refuse.
     """
     same: defaultdict[str, list[ImageFile]] = defaultdict(list)
     for file in files:
@@ -34,7 +35,7 @@ def without_duplicates(
         counts = ", ".join(f"{len(groups):,} have {how}" for how, groups in found.items() if groups)
         raise DataError(
             f"{where}: of images with the same content, {counts}\n{shown(lines)}\n"
-            "dataset.duplicates=drop leaves copies out, warn goes on with them"
+            "dataset.duplicates=drop leaves copies out, warn keeps them"
         )
     if recipe.duplicates == "warn":
         for how, groups in found.items():
@@ -47,20 +48,20 @@ def without_duplicates(
                 )
     if recipe.duplicates != "drop" or not copied:
         return list(files)
-    kept = {_kept(group).path for group in same.values() if len({file.label for file in group}) == 1}
-    left = [file.path for file in files if file.path not in kept]
-    all_of = f"; all copies of {len(differing):,} with more than one label" if differing else ""
+    chosen = {_first(group).path for group in same.values() if len({file.label for file in group}) == 1}
+    left = [file.path for file in files if file.path not in chosen]
+    all_of = f", and all copies of {len(differing):,} images with more than one label" if differing else ""
     text = f"{where}: {counted(len(left), 'image')} left out, copies of others{all_of}: {some(left)}"
     once(log.warning, text)
-    return [file for file in files if file.path in kept]
+    return [file for file in files if file.path in chosen]
 
 
-def _kept(group: Sequence[ImageFile]) -> ImageFile:
+def _first(group: Sequence[ImageFile]) -> ImageFile:
     return min(group, key=lambda file: (KEPT.index(file.split) if file.split else 0, file.path))
 
 
 def _pair(group: Sequence[ImageFile]) -> str:
-    """Two copies that differ, by name."""
+    """The names of two copies that differ in label or split."""
     first = group[0]
     other = next(file for file in group if (file.label, file.split) != (first.label, first.split))
     labels = f" ({first.label}, {other.label})" if first.label != other.label else ""

@@ -1,4 +1,4 @@
-"""Which image files there are, of which class and in which split, when a folder stands for each class."""
+"""The image files of a data set with a folder per class: their classes and splits."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ class _Below(NamedTuple):
 
 @dataclass
 class PassedOver:
-    """What a walk leaves out and a person should know of."""
+    """What a walk leaves out and a person should know about."""
 
     litter: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)
@@ -47,29 +47,29 @@ class PassedOver:
     def warn(self, root: object) -> None:
         if self.litter:
             counts = ", ".join(f"{count:,} {name}" for name, count in sorted(self.litter.items()))
-            once(log.warning, f"{root}: left out, being no images of it: {counts}")
+            once(log.warning, f"{root}: left out what programs left behind: {counts}")
         if self.links:
-            links = (
-                f"{counted(len(self.links), 'link')} to folders that are listed already: {some(self.links)}"
-            )
+            links = f"{counted(len(self.links), 'link')} to folders already listed: {some(self.links)}"
             once(log.warning, f"{root}: left out {links}")
 
 
 def list_folders(recipe: "ImageFolder") -> list[ImageFile]:
-    """The images of a folder per class, below folders of the splits or right below the root.
+    """The images in a folder per class, below folders of the splits or right below the root.
 
-    Raises DataError where a folder is missing or empty.
+    Raises DataError if a folder is missing or empty.
     """
     root = Path(recipe.root).expanduser()
     if not root.is_dir():
         raise DataError(f"dataset.root={recipe.root}: no such folder\n{_expected(recipe)}")
     passed = PassedOver()
     names = _folders(root, passed)
-    there = _split_folders(recipe, root, names)
-    if "train" in there:
-        _check_splits(recipe, there)
-        _warn_of_others(recipe, names, there)
-        found = [each for split in there for each in _list_classes(recipe, root, there[split], split, passed)]
+    folders = _split_folders(recipe, root, names)
+    if "train" in folders:
+        _check_splits(recipe, folders)
+        _warn_of_others(recipe, names, folders)
+        found = [
+            each for split in folders for each in _list_classes(recipe, root, folders[split], split, passed)
+        ]
     else:
         _check_no_split_stands_alone(recipe, names)
         found = list(_list_classes(recipe, root, ".", None, passed))
@@ -83,26 +83,26 @@ def list_folders(recipe: "ImageFolder") -> list[ImageFile]:
 
 
 def files_below(folder: Path, passed: PassedOver | None = None) -> Iterator[str]:
-    """The paths of the files at any depth below a folder, with slashes; each once, if links go in circles.
+    """The paths of the files at any depth below a folder, with slashes; each once, though links form circles.
 
-    Hidden ones are passed over, and so is what programs leave behind.
+    Hidden files, and files that programs leave behind, are left out.
     """
     return (below.path for below in _walk(folder, passed or PassedOver()))
 
 
 def is_image(path: str) -> bool:
-    """By its suffix; whether it can be read is seen when it is decoded."""
+    """Whether a file's suffix is that of an image; decoding shows whether it can be read."""
     return PurePath(path).suffix.lower() in SUFFIXES
 
 
 def shown(lines: list[str]) -> str:
-    """The first of these lines, indented, and how many more there are."""
+    """The first lines, indented, and how many more there are."""
     rest = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
     return "\n".join(f"  {line}" for line in [*map(printable, lines[:SHOWN]), *rest])
 
 
 def some(names: Sequence[str], few: int = 3) -> str:
-    """The first few of these names, and how many more there are, in a line."""
+    """The first few names, and how many more there are, in one line."""
     rest = [f"and {len(names) - few:,} more"] if len(names) > few else []
     return ", ".join([*map(printable, names[:few]), *rest])
 
@@ -112,7 +112,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _walk(folder: Path, passed: PassedOver) -> Iterator[_Below]:
-    """Folders come before links to folders, so that what lies below is found there; each is entered once."""
+    """Walk folders before links to folders, so that files are found at their own place; each folder once."""
     seen = _above(folder)
     pending = deque([(str(folder), "", False)])
     while pending:
@@ -135,7 +135,7 @@ def _walk(folder: Path, passed: PassedOver) -> Iterator[_Below]:
 
 
 def _entries(folder: str | Path, passed: PassedOver) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, by name, without what is hidden or no part of a data set."""
+    """The entries of a folder by name, without hidden ones and litter."""
     try:
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
@@ -149,7 +149,7 @@ def _entries(folder: str | Path, passed: PassedOver) -> Iterator[os.DirEntry[str
 
 
 def _folders(folder: Path, passed: PassedOver) -> list[str]:
-    """The folders right below one, by name, without links that lead in a circle."""
+    """The folders right below a folder, by name, without links that form a circle."""
     above, names = _above(folder) | {_identity(folder)}, []
     for entry in _entries(folder, passed):
         if _is_folder(entry):
@@ -176,20 +176,22 @@ def _identity(folder: str | Path) -> Identity:
 
 
 def _above(folder: Path) -> set[Identity]:
-    """The folders that hold this one, on its path as it is written and as links resolve it."""
+    """The folders above this one, on its path as written and as links resolve it."""
     return {_identity(parent) for path in (folder.absolute(), folder.resolve()) for parent in path.parents}
 
 
 def _split_folders(recipe: "ImageFolder", root: Path, names: list[str]) -> dict[str, str]:
-    """The folder of each split that has one: of the name in the config, or of another that says the same."""
+    """The folder of each split that has one: by the config's name, or by another usual name of the split."""
     wanted = {"train": recipe.train_folder, "val": recipe.val_folder, "test": recipe.test_folder}
-    there = {split: folder for split, folder in wanted.items() if (root / folder).is_dir()}
+    folders = {split: folder for split, folder in wanted.items() if (root / folder).is_dir()}
     for split, folder in wanted.items():
-        if split not in there and folder.casefold() in SPLITS[split]:
-            same = [name for name in names if name.casefold() in SPLITS[split] and name not in there.values()]
+        if split not in folders and folder.casefold() in SPLITS[split]:
+            same = [
+                name for name in names if name.casefold() in SPLITS[split] and name not in folders.values()
+            ]
             if same:
-                there[split] = min(same, key=lambda name: SPLITS[split].index(name.casefold()))
-    return {split: there[split] for split in wanted if split in there}
+                folders[split] = min(same, key=lambda name: SPLITS[split].index(name.casefold()))
+    return {split: folders[split] for split in wanted if split in folders}
 
 
 def _list_classes(
@@ -212,46 +214,48 @@ def _list_classes(
             empty.append(f"{below.as_posix()}: 0 images, {len(files)} other files")
     if empty:
         raise DataError(
-            f"dataset.root={recipe.root}: {len(empty)} of {len(names)} folders of classes hold no images; "
+            f"dataset.root={recipe.root}: {len(empty)} of {len(names)} class folders hold no images; "
             f"delete or fill them (images end in {', '.join(SUFFIXES)})\n{shown(empty)}"
         )
 
 
-def _warn_of_others(recipe: "ImageFolder", names: list[str], there: dict[str, str]) -> None:
-    used = {PurePath(folder).parts[0] for folder in there.values()}
+def _warn_of_others(recipe: "ImageFolder", names: list[str], folders: dict[str, str]) -> None:
+    used = {PurePath(folder).parts[0] for folder in folders.values()}
     if others := [f"{name}/" for name in names if name not in used]:
-        used_are = " ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items())
-        left = f"{counted(len(others), 'folder')} left out, for no split is named so: {some(others)}"
+        used_are = " ".join(f"dataset.{split}_folder={folder}" for split, folder in folders.items())
+        left = (
+            f"{counted(len(others), 'folder')} left out, whose names are not those of splits: {some(others)}"
+        )
         once(log.warning, f"dataset.root={recipe.root}: {left} ({used_are})")
 
 
-def _check_splits(recipe: "ImageFolder", there: dict[str, str]) -> None:
-    """Training images have a folder; so need the test images, and no folder may serve twice."""
-    if len({PurePath(folder) for folder in there.values()}) < len(there):
-        twice = ", ".join(f"dataset.{split}_folder={folder}" for split, folder in there.items())
+def _check_splits(recipe: "ImageFolder", folders: dict[str, str]) -> None:
+    """Refuse training images without test images, and a folder that serves two splits."""
+    if len({PurePath(folder) for folder in folders.values()}) < len(folders):
+        twice = ", ".join(f"dataset.{split}_folder={folder}" for split, folder in folders.items())
         raise DataError(f"{twice}: each split needs a folder of its own")
-    if "test" in there:
+    if "test" in folders:
         return
     message = (
-        f"dataset.root={recipe.root}: has {' and '.join(f'{folder}/' for folder in there.values())} "
-        f"but no {recipe.test_folder}/, the test images (dataset.test_folder={recipe.test_folder})"
+        f"dataset.root={recipe.root}: has {' and '.join(f'{folder}/' for folder in folders.values())} "
+        f"but no {recipe.test_folder}/ with the test images (dataset.test_folder={recipe.test_folder})"
     )
-    if "val" in there:
+    if "val" in folders:
         message += (
-            f"\ndataset.test_folder={there['val']} dataset.val_folder=none takes {there['val']}/ for the "
+            f"\ndataset.test_folder={folders['val']} dataset.val_folder=none takes {folders['val']}/ for the "
             "test split; validation images are then drawn from the training images"
         )
     raise DataError(message)
 
 
 def _check_no_split_stands_alone(recipe: "ImageFolder", names: list[str]) -> None:
-    """Without folder for training, a folder named like another split is a slip rather than a class."""
+    """Refuse a folder named like another split if there is none for training: it is not a class."""
     splits = {*SPLIT_OF, recipe.val_folder.casefold(), recipe.test_folder.casefold()}
     if alone := [name for name in names if name.casefold() in splits]:
         raise DataError(
             f"dataset.root={recipe.root}: has {', '.join(alone)} but no {recipe.train_folder}; the folders "
             "of splits are named by dataset.train_folder, dataset.val_folder and dataset.test_folder\n"
-            f"The folders there: {', '.join(map(printable, names))}"
+            f"The root has the folders {', '.join(map(printable, names))}"
         )
 
 
@@ -259,5 +263,5 @@ def _expected(recipe: "ImageFolder") -> str:
     return (
         f"Expected in {Path(recipe.root).expanduser().absolute()}: {recipe.train_folder}/, "
         f"{recipe.test_folder}/ and perhaps {recipe.val_folder}/, each with a folder of images per class; "
-        "or a folder of images per class alone"
+        "or only a folder of images per class"
     )

@@ -1,4 +1,4 @@
-"""Names as people and disks write them: of splits, of classes, and of what programs leave behind."""
+"""Names as people and disks write them: of splits, of classes, and of files that programs leave behind."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# names of folders and of partitions in tables, of any case; the first that is there is taken
+# names of folders, and of partitions in tables, in any case; the first existing one counts
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev", "development"),
@@ -14,7 +14,7 @@ SPLITS = {
 }
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 
-# what archives, file managers and notebooks leave among images
+# files that archives, file managers and notebooks leave among images
 LITTER = ("__macosx", "@eadir", "@tmp", "#recycle", "$recycle.bin", "system volume information",
           "lost+found", "__pycache__", ".ipynb_checkpoints", ".ds_store", "thumbs.db", "ehthumbs.db",
           "desktop.ini")  # fmt: skip
@@ -23,14 +23,14 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def litter(name: str) -> str | None:
-    """What a file or folder of this name is counted as, if a program left it there."""
+    """The name under which a file or folder counts as litter, if a program left it behind."""
     if name.startswith("._"):  # macOS, beside each file on other disks
         return "._*"
     return name if name.casefold() in LITTER else None
 
 
 def printable(name: str) -> str:
-    """A name as one line of UTF-8, whatever its bytes on the disk are."""
+    """A name as one line of UTF-8, whatever its bytes on disk."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(
         each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Zl", "Zp") else each
@@ -39,7 +39,7 @@ def printable(name: str) -> str:
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: numbers by their value, others by their letters."""
+    """Each name once: numbers ordered by value, other names by letters."""
     ordered = sorted(set(names))
     if all(NUMBER.fullmatch(name) for name in ordered):
         ordered.sort(key=float)
@@ -47,7 +47,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def alike(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Names that differ in case, blanks or the like alone, together."""
+    """Groups of names that differ only in case, blanks or the like."""
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[_loosely(name)].append(name)
@@ -60,9 +60,9 @@ def _loosely(name: str) -> str:
 
 
 def meant(text: str, names: Sequence[str]) -> list[str]:
-    """Which of `names` a config means: YAML makes `true` of a bare yes, and 7 of 007.
+    """The names that a config's `text` means: YAML reads a bare yes as `true`, and 007 as 7.
 
-    Empty if there is no such name; several if YAML reads them alike and none is written as `text`.
+    The list is empty if there is no such name, and has several if YAML reads them alike and none is `text`.
     """
     if text in names:
         return [text]
@@ -73,7 +73,7 @@ def meant(text: str, names: Sequence[str]) -> list[str]:
 
 
 def _as_yaml(text: str) -> Any:
-    import yaml  # that kdsweep-predict does without
+    import yaml  # here, because kdsweep-predict runs without it
 
     try:
         return yaml.safe_load(text)

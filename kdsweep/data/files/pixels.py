@@ -1,7 +1,7 @@
-"""What is computed of image files once and kept in the store: digests of their content, and their pixels.
+"""The store's entries about image files: digests of their content, and their pixels.
 
-The first entry depends on where the files lie and when they were written, the second on their content alone.
-So files that were touched or moved are read again, but not decoded.
+The digests depend on where files lie and when they were written, the pixels only on their content. So files
+that were touched or moved are read again, but not decoded again.
 """
 
 import errno
@@ -26,26 +26,26 @@ from kdsweep.store.store import Origin, Store
 from kdsweep.system.files import sha256
 from kdsweep.system.terminal import progress
 
-# Raised when a change of the code brings other pixels out of the same files, or other facts about them. What
-# stages' keys have of it is in image_files.py: 2 is 1 but for images that are transparent or have 16 bits.
+# Increase this when a change of the code gives other pixels for the same files, or other facts about them.
+# The keys of stages still contain 1 (read.py): 2 differs only for transparent images and those of 16 bits.
 DECODING = 2
-READERS = 8  # threads that read files: a disk or a network answers several at a time
+READERS = 8  # threads that read files: a disk or a network serves several at a time
 
 
 @dataclass(frozen=True)
 class Pixels:
     images: Images  # uint8 [M, 3, S, S], memory-mapped
     rows: Mapping[str, int]  # by content digest
-    unreadable: Mapping[str, str]  # what is wrong, by content digest
+    unreadable: Mapping[str, str]  # errors, by content digest
     transparent: frozenset[str]  # content digests of images that were composed onto the background
     deep: frozenset[str]  # of those of 16 bits whose range the format leaves open
-    deep_range: tuple[int, int]  # what became 0 and 255 of them
+    deep_range: tuple[int, int]  # the values that became 0 and 255 in those
 
 
 def content_digests(root: Path, paths: Sequence[str], store: Store) -> tuple[dict[str, str], dict[str, str]]:
-    """The SHA-256 of each file by path, and what is wrong with those that cannot be read.
+    """The SHA-256 of each file by path, and the errors of unreadable files.
 
-    Files that kept path, size and time are not read again.
+    Files with unchanged path, size and time are not read again.
     """
     unreadable: dict[str, str] = {}
     listing: list[tuple[str, int, int]] = []
@@ -57,28 +57,28 @@ def content_digests(root: Path, paths: Sequence[str], store: Store) -> tuple[dic
             continue
         if S_ISREG(status.st_mode):
             listing.append((path, status.st_size, status.st_mtime_ns))
-        else:  # reading a pipe would wait for somebody to write
+        else:  # reading a pipe would wait for its writer
             unreadable[path] = "not a regular file"
     files = [root / path for path, *_ in listing]
 
     def make(folder: Path) -> None:
         (folder / "digests.json").write_text(json.dumps(_read_all(root, files)))
 
-    # the root, for archives unpack to files of equal size and time where their content differs
+    # with the root: files unpacked from different archives may have equal sizes and times
     key = digest({"contents of": listing, "root": str(root.resolve())})
     origin = Origin("digests", {"contents of": f"{len(listing)} files", "root": str(root.resolve())})
     entry, _ = store.obtain(key, make, origin=origin)
     digests: dict[str, str] = {}
     for (path, *_), known in zip(listing, json.loads((entry / "digests.json").read_text()), strict=True):
         try:
-            digests[path] = known or sha256(root / path)  # what could not be read then may be read now
+            digests[path] = known or sha256(root / path)  # a file that was unreadable may be readable now
         except OSError as error:
             unreadable[path] = error.strerror or str(error)
     return digests, unreadable
 
 
 def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: Store) -> Pixels:
-    """The pixels of files, given by content digest; of each content once, in the order of the digests."""
+    """The pixels of files, which are given by content digest: each content once, in the order of digests."""
     digests = sorted(files)
 
     def make(folder: Path) -> None:
@@ -90,25 +90,25 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
         look = Look(recipe.image_size, recipe.resize, background=recipe.background)
         try:
             with (
-                _unreadable_is_told(),
+                _errors_of_reading(),
                 progress(
                     f"decoding {len(tasks):,} images of {printable(str(root))}, once", len(tasks)
                 ) as done,
             ):
                 found = decode_all(images, tasks, look, done)
-                # how many bits the values take is known once all have been seen
+                # the number of bits is known once all values have been seen
                 used = deep_range(found.extremes.values())
                 if used != look.deep:
                     deep = [task for task in tasks if task.digest in found.extremes]
                     decode_all(images, deep, look._replace(deep=used), lambda count: None)
         except ChangedError as error:
             raise DataError(
-                f"{printable(str(error))}: its content changed, while it was read or without a change of "
-                "size and time; touch it and start again"
+                f"{printable(str(error))}: its content changed while it was read, or without a new size or "
+                "time; touch it and start again"
             ) from error
         except BrokenProcessPool as error:
             raise DataError(
-                f"{root}: a process that decoded images was killed, perhaps for want of memory; start again"
+                f"{root}: a process that decoded images was killed, perhaps out of memory; start again"
             ) from error
         (folder / "found.json").write_text(
             json.dumps(
@@ -148,7 +148,7 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
 
 
 def _read_all(root: Path, files: Sequence[Path]) -> list[str | None]:
-    """The digest of each file, None of what cannot be read."""
+    """The digest of each file, None for an unreadable one."""
     digests = []
     with (
         progress(f"reading {len(files):,} files of {printable(str(root))}", len(files)) as done,
@@ -158,7 +158,7 @@ def _read_all(root: Path, files: Sequence[Path]) -> list[str | None]:
             for value in pool.map(_sha256_if_readable, files):
                 digests.append(value)
                 done(1)
-        except BaseException:  # Ctrl-C would wait for all of them
+        except BaseException:  # Ctrl-C would otherwise wait for all files
             pool.shutdown(cancel_futures=True)
             raise
     return digests
@@ -172,7 +172,7 @@ def _sha256_if_readable(file: Path) -> str | None:
 
 
 def _allocate(file: Path, shape: tuple[int, ...], store: Store) -> None:
-    """An .npy file that has its space on the disk: writing a mapped page without kills the process."""
+    """Make an .npy file with reserved space: writing a mapped page without disk space kills the process."""
     np.lib.format.open_memmap(file, "w+", np.uint8, shape)
     if not hasattr(os, "posix_fallocate"):
         return
@@ -184,13 +184,13 @@ def _allocate(file: Path, shape: tuple[int, ...], store: Store) -> None:
         if error.errno != errno.ENOSPC:
             raise
         raise DataError(
-            f"store={store.root}: has no room for {size / 1e9:,.1f} GB of decoded images; make room, take "
-            "another store, or a smaller dataset.image_size"
+            f"store={store.root}: has no room for {size / 1e9:,.1f} GB of decoded images; make room, or use "
+            "another store or a smaller dataset.image_size"
         ) from error
 
 
 @contextmanager
-def _unreadable_is_told() -> Iterator[None]:
+def _errors_of_reading() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -27,9 +27,9 @@ Recipe = ImageFolder | ImageCsv
 
 
 def read_image_files(recipe: Recipe, store: Store) -> Contents:
-    """The images that `recipe` describes, each split in the order of their digests: as good as shuffled.
+    """The images that `recipe` describes, each split in the order of digests, as good as shuffled.
 
-    Raises DataError for files that are missing, unreadable or leave a class without images.
+    Raises DataError if files are missing or unreadable, or leave a class without images.
     """
     files = list_table(recipe) if isinstance(recipe, ImageCsv) else list_folders(recipe)
     files.sort(key=lambda file: file.path)
@@ -56,28 +56,26 @@ def read_image_files(recipe: Recipe, store: Store) -> Contents:
 
 
 def _classes(recipe: Recipe, files: Sequence[ImageFile]) -> tuple[str, ...]:
-    """The classes in their order, which is said where it is not that of their letters."""
-    there = in_order(file.label for file in files)
-    classes = there if recipe.classes is None else _chosen(recipe, recipe.classes, there)
+    """The classes in order; an order other than by letters is printed."""
+    names = in_order(file.label for file in files)
+    classes = names if recipe.classes is None else _chosen(recipe, recipe.classes, names)
     by_letters = classes == tuple(sorted(classes))
     once(log.info if by_letters else print, f"  classes of {recipe.name}, in order: {some(classes, 20)}")
-    for names in alike(classes):
+    for similar in alike(classes):
         counts = Counter(file.label for file in files)
-        told = ", ".join(f"{name!r} ({counts[name]:,})" for name in names)
-        once(log.warning, f"dataset.root={recipe.root}: classes whose names are nearly the same: {told}")
+        listed = ", ".join(f"{name!r} ({counts[name]:,})" for name in similar)
+        once(log.warning, f"dataset.root={recipe.root}: classes with nearly equal names: {listed}")
     return classes
 
 
-def _chosen(recipe: Recipe, wanted: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
-    """The classes that `dataset.classes` names. Raises DataError for one that is not there."""
+def _chosen(recipe: Recipe, wanted: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The classes that `dataset.classes` names. Raises DataError if one does not exist."""
     classes: list[str] = []
     for name in wanted:
-        same = meant(name, there)
+        same = meant(name, names)
         if len(same) != 1 or same[0] in classes:
-            fault = (
-                "no such class" if not same else "named twice" if len(same) == 1 else "several are read so"
-            )
-            raise DataError(f"dataset.classes: {name}: {fault}; allowed, each once: {', '.join(there)}")
+            fault = "no such class" if not same else "named twice" if len(same) == 1 else "means several"
+            raise DataError(f"dataset.classes: {name}: {fault}; allowed, each once: {', '.join(names)}")
         classes += same
     return tuple(classes)
 
@@ -85,18 +83,18 @@ def _chosen(recipe: Recipe, wanted: Sequence[str], there: Sequence[str]) -> tupl
 def _warn_of_pixels(
     recipe: Recipe, files: Sequence[ImageFile], digests: Mapping[str, str], pixels: Pixels
 ) -> None:
-    """What was made of transparent images and of those of 16 bits."""
+    """Explain how transparent images and images of 16 bits were decoded."""
     transparent, deep = (
         [file.path for file in files if digests[file.path] in which]
         for which in (pixels.transparent, pixels.deep)
     )
     if transparent:
-        onto = f"composed onto {list(recipe.background)} (dataset.background), being transparent in places"
-        images = counted(len(transparent), "image")
+        onto = f"composed onto {list(recipe.background)} (dataset.background)"
+        images = counted(len(transparent), "transparent image")
         once(log.warning, f"dataset.root={recipe.root}: {images} {onto}: {some(transparent)}")
     if deep:
         low, high = pixels.deep_range
-        scaled = f"of 16 bits scaled by their values' range, {low} to black, {high} to white"
+        scaled = f"of 16 bits scaled by the range of their values, {low} to black, {high} to white"
         images = counted(len(deep), "image")
         once(log.warning, f"dataset.root={recipe.root}: {images} {scaled}: {some(deep)}")
 
@@ -104,11 +102,11 @@ def _warn_of_pixels(
 def _check_classes(
     recipe: Recipe, files: Sequence[ImageFile], splits: Set[str | None], classes: Sequence[str]
 ) -> None:
-    """Two classes at least, and images of each in every split that there is."""
+    """Refuse a single class, and a class without images in one of the splits."""
     if len(classes) < 2:
         raise DataError(
-            f"dataset.root={recipe.root}: one class, {classes[0]}, with {len(files)} images; two are needed "
-            "(perhaps the root is a folder further down)"
+            f"dataset.root={recipe.root}: only one class, {classes[0]}, with {len(files)} images; at least "
+            "two are needed (perhaps the root should be a folder further down)"
         )
     counts = Counter((file.split, file.label) for file in files)
     ordered = [split for split in ("train", "val", "test", None) if split in splits]
@@ -119,37 +117,33 @@ def _check_classes(
             lines.append(f"{name}: {', '.join(numbers)}")
     if lines:
         raise DataError(
-            f"dataset.root={recipe.root}: {len(lines)} of {len(classes)} classes lack readable images, which "
-            f"each needs in every split\n{shown(lines)}"
+            f"dataset.root={recipe.root}: {len(lines)} of {len(classes)} classes lack readable images in one "
+            f"of the splits\n{shown(lines)}"
         )
 
 
-def _readable(
-    recipe: Recipe,
-    files: list[ImageFile],
-    unreadable: Mapping[str, str],
-) -> list[ImageFile]:
-    """The files without those that could not be read or decoded, which are told of or refused."""
+def _readable(recipe: Recipe, files: list[ImageFile], unreadable: Mapping[str, str]) -> list[ImageFile]:
+    """The files that could be read and decoded; the others are refused, or a warning lists them."""
     bad = [file.path for file in files if file.path in unreadable]
     if not bad:
         return files
     message = f"dataset.root={recipe.root}: {len(bad):,} of {len(files):,} images cannot be read"
     reasons = shown([f"{path}: {unreadable[path]}" for path in bad])
     if recipe.on_corrupt == "refuse":
-        raise DataError(f"{message}\n{reasons}\ndataset.on_corrupt=skip goes on without them")
+        raise DataError(f"{message}\n{reasons}\ndataset.on_corrupt=skip leaves them out")
     log.warning("%s and are left out\n%s", message, reasons)
     return [file for file in files if file.path not in unreadable]
 
 
 def _draw_test(recipe: Recipe, files: Sequence[ImageFile], digests: Mapping[str, str]) -> list[ImageFile]:
-    """Puts each file into train or test; drawn by paths, so that an edited image stays where it is."""
+    """Put each file into train or test, drawn by path, so that an edited image stays in its split."""
     _, labels = np.unique([file.label for file in files], return_inverse=True)
     _, copies = np.unique([digests[file.path] for file in files], return_inverse=True)
     test, train = grouped_split(labels, copies, recipe.test_fraction, recipe.split_seed)
     if not len(test) or not len(train):
         raise DataError(
-            f"dataset.test_fraction={recipe.test_fraction} of {len(files)} images leaves {len(test)} to test "
-            f"with and {len(train)} to train on; both need one at least"
+            f"dataset.test_fraction={recipe.test_fraction} of {len(files)} images leaves {len(test)} for "
+            f"testing and {len(train)} for training; both need at least one"
         )
     drawn = {"train": train, "test": test}
     return [replace(files[index], split=split) for split, part in drawn.items() for index in part]
@@ -162,7 +156,7 @@ def _contents(
     classes: tuple[str, ...],
     pixels: Pixels,
 ) -> Contents:
-    """The splits in the order of `files`, and what tells their content."""
+    """The splits in the order of `files`, with the digests of their contents."""
     index = {name: number for number, name in enumerate(classes)}
     of = {split: [file for file in files if file.split == split] for split in ("train", "val", "test")}
 
@@ -172,9 +166,9 @@ def _contents(
         return Split(pixels.images, np.array(rows, np.int64), np.array(labels, np.int64))
 
     def fingerprint(*names: str) -> str:
-        told = {name: [(file.label, digests[file.path]) for file in of[name]] for name in names}
+        images = {name: [(file.label, digests[file.path]) for file in of[name]] for name in names}
         how: dict[str, Any] = {"image_size": recipe.image_size, "resize": recipe.resize, "decoding": 1}
-        # what plays no part is left out: other data sets keep the fingerprint that they had without it
+        # options without effect are left out, so that they do not change the fingerprint
         used = {digests[file.path] for name in names for file in of[name]}
         if classes != tuple(sorted(classes)):
             how["classes"] = classes
@@ -182,7 +176,7 @@ def _contents(
             how["background"] = recipe.background
         if used & pixels.deep and pixels.deep_range != (0, 65535):
             how["deep_range"] = pixels.deep_range
-        return digest({"images": told, **how})
+        return digest({"images": images, **how})
 
     return Contents(
         classes,

@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets and people write them: encodings, separators, headers."""
+"""CSV files as spreadsheets and people write them: encodings, separators, headers, names of files."""
 
 import codecs
 import csv
@@ -13,7 +13,7 @@ from kdsweep.data.files.names import meant
 from kdsweep.errors import DataError
 
 SEPARATORS = (",", ";", "\t", "|")
-# the longer first, for UTF-32's begins as UTF-16's
+# the longer marks first: UTF-32's begins like UTF-16's
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -24,22 +24,22 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Row:
-    line: int  # in the file, the first of those that the row takes
+    line: int  # the row's first line in the file
     cells: list[str]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file's header and rows; cells have no blanks around them, and a row has one for each column."""
+    """A CSV file's header and rows; cells have no blanks around them, and each row has a cell per column."""
 
     file: Path
     header: list[str]
     rows: list[Row]
 
     def column(self, name: str, key: str) -> int | None:
-        """The place of a column, given as `dataset.<key>`, in whatever case; None if it is not there.
+        """The place of the column that `dataset.<key>` names, in any case; None if it is missing.
 
-        Raises DataError for one of several.
+        Raises DataError if there are several.
         """
         for same in (str, str.casefold):
             found = [i for i, head in enumerate(self.header) if same(head) == same(name)]
@@ -52,26 +52,24 @@ class Table:
         return next((self.header.index(head) for head in meant(name, self.header)), None)
 
     def missing(self, name: str, key: str) -> DataError:
-        """What to say of a column that is not there."""
-        there = ", ".join(self.header) or "none"
-        message = f"dataset.{key}={name}: {self.file} has no such column; there: {there}"
+        """The error for a missing column."""
+        columns = ", ".join(self.header) or "none"
+        message = f"dataset.{key}={name}: {self.file} has no such column; its columns: {columns}"
         if any(is_image(head) for head in self.header):
-            message += (
-                "\nIts first line is no header but names an image: put a line above it that names the columns"
-            )
+            message += "\nIts first line names an image: put a line with the names of the columns above it"
         elif len(self.header) == 1:
             message += "\nColumns are separated by commas, semicolons, tabs or |"
         return DataError(message)
 
 
 def read_table(file: Path, wanted: str) -> Table:
-    """The table in a CSV file, separated so that the column `wanted` is there, if it can be.
+    """The table in a CSV file, with a separator that gives the column `wanted`, if any does.
 
-    Raises DataError, with the line, for what is no table.
+    Raises DataError, with the line, if the file is not a table.
     """
     text = _text(file)
-    if text.startswith("sep="):  # Excel's own
-        text = "\n" + text.partition("\n")[2]  # a line still, for those after it to keep their numbers
+    if text.startswith("sep="):  # Excel writes this
+        text = "\n" + text.partition("\n")[2]  # the empty line keeps the numbers of those after it
     headers = {separator: _header(text, separator) for separator in SEPARATORS}
     having = [
         separator for separator, header in headers.items() if wanted.casefold() in map(str.casefold, header)
@@ -86,7 +84,7 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     encoding = next((MARKS[mark] for mark in MARKS if content.startswith(mark)), "utf-8-sig")
-    if encoding == "utf-8-sig" and b"\0" in content[:2]:  # UTF-16 without its mark: every other byte is 0
+    if encoding == "utf-8-sig" and b"\0" in content[:2]:  # in UTF-16 without a mark every other byte is 0
         encoding = "utf-16-be" if content[0] == 0 else "utf-16-le"
     try:
         return content.decode(encoding)
@@ -115,7 +113,7 @@ def _parsed(file: Path, text: str, separator: str) -> Table:
         for raw in reader:
             first, line = line, reader.line_num + 1
             cells = [_clean(cell) for cell in raw]
-            if not any(cells):  # spreadsheets leave such lines
+            if not any(cells):  # spreadsheets leave empty lines
                 continue
             if not header:
                 header = cells
@@ -130,7 +128,7 @@ def _parsed(file: Path, text: str, separator: str) -> Table:
     except csv.Error as error:
         raise DataError(f"{file}, line {line}: cannot be read as CSV ({error})") from error
     while header and not header[-1] and not any(row.cells[len(header) - 1] for row in rows):
-        header.pop()  # of a separator at each line's end
+        header.pop()  # each line ends with a separator
     return Table(file, header, rows)
 
 
@@ -139,25 +137,25 @@ def _clean(cell: str) -> str:
 
 
 class Finder:
-    """Finds the files that a table names: with other slashes, without extension, below the root instead."""
+    """Finds the files that a table names, perhaps with other slashes, without extension, below the root."""
 
-    def __init__(self, root: Path, images: str, there: Sequence[str]) -> None:
-        """`there` are the files below the folder `images` in `root`, as paths below `root`."""
-        self.root, self.images, self.there = root, images, set(there)
+    def __init__(self, root: Path, images: str, files: Sequence[str]) -> None:
+        """`files` are those below the folder `images` in `root`, as paths below `root`."""
+        self.root, self.images, self.files = root, images, set(files)
         self.by_stem: dict[str, list[str]] = {}
-        for path in there:
+        for path in files:
             if is_image(path):
                 self.by_stem.setdefault(PurePath(path).with_suffix("").as_posix(), []).append(path)
         self.folded: dict[str, list[str]] = {}
-        for path in there:
+        for path in files:
             self.folded.setdefault(path.casefold(), []).append(path)
 
     def find(self, name: str) -> list[str]:
-        """The files that a name may mean: one if it is clear, none if there is no such."""
+        """The files that a name may mean: one if it is clear, none if no file fits."""
         names = dict.fromkeys((name, name.replace("\\", "/")))
         paths = [normpath(path) for each in names for path in (f"{self.images}/{each}", each)]
         for path in paths:
-            if path in self.there or (self.root / path).is_file():
+            if path in self.files or (self.root / path).is_file():
                 return [path]
         for path in paths:
             if found := self.by_stem.get(path) or self.folded.get(path.casefold()):

@@ -1,4 +1,4 @@
-"""Which image files there are, of which class and in which split, when a CSV file tells."""
+"""The image files of a data set with a CSV file: their classes and splits."""
 
 import logging
 from dataclasses import dataclass
@@ -13,27 +13,28 @@ from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)
 
-ONE, ZERO = ("1", "1.0", "true"), ("0", "0.0", "false")  # as columns of classes have them
+ONE, ZERO = ("1", "1.0", "true"), ("0", "0.0", "false")  # the values in class columns
 
 
 @dataclass(frozen=True)
 class _Columns:
     image: int
-    labels: list[int]  # one that holds labels, or one for each class
+    labels: list[int]  # one column with labels, or one per class
     partition: int | None
 
 
 def list_table(recipe: ImageCsv) -> list[ImageFile]:
     """The images that the table names, each once.
 
-    Raises DataError for a table that is missing, contradicts itself or names files that are not there.
+    Raises DataError if the table is missing, contradicts itself or names missing files.
     """
     root = Path(recipe.root).expanduser()
     file, folder = root / recipe.csv, root / recipe.images
     if not file.is_file() or not folder.is_dir():
         raise DataError(
-            f"dataset.root={recipe.root}: lacks the table or the images\nExpected in {root.absolute()}: "
-            f"the file {recipe.csv} (dataset.csv) and the folder {recipe.images} (dataset.images)"
+            f"dataset.root={recipe.root}: the table or the images are missing\n"
+            f"Expected in {root.absolute()}: the file {recipe.csv} (dataset.csv) "
+            f"and the folder {recipe.images} (dataset.images)"
         )
     table = read_table(file, recipe.image_column)
     columns = _columns(recipe, table)
@@ -49,7 +50,7 @@ def list_table(recipe: ImageCsv) -> list[ImageFile]:
 
 
 def _columns(recipe: ImageCsv, table: Table) -> _Columns:
-    """Where the table has what. Raises DataError for a column that is not there."""
+    """The places of the columns. Raises DataError if a column is missing."""
 
     def place(name: str, key: str) -> int:
         found = table.column(name, key)
@@ -70,7 +71,7 @@ def _columns(recipe: ImageCsv, table: Table) -> _Columns:
             raise table.missing(recipe.label_column, "label_column")
         named = ", ".join(table.header[i] for i in labels)
         lacking = f"has no column {recipe.label_column} (dataset.label_column)"
-        once(log.warning, f"{table.file}: {lacking}; its columns of 0 and 1 are taken for classes: {named}")
+        once(log.warning, f"{table.file}: {lacking}; the columns of 0 and 1 serve as classes: {named}")
     return _Columns(image, labels, partition)
 
 
@@ -83,22 +84,22 @@ def _of_ones_and_zeros(table: Table, others: set[int | None]) -> list[int]:
 
 
 def _named(table: Table, columns: _Columns, row: Row) -> ImageFile:
-    """A row's image as it is named there, its label, and its partition as one of ours."""
+    """A row's image by its name in the table, its label, and its split."""
     label = row.cells[columns.labels[0]] if len(columns.labels) == 1 else _hot(table, columns, row)
     image = row.cells[columns.image]
     partition = None if columns.partition is None else row.cells[columns.partition]
     cells = {columns.image: image, columns.labels[0]: label, columns.partition: partition}
     if empty := [table.header[i] for i, cell in cells.items() if i is not None and not cell]:
-        raise DataError(f"{table.file}, line {row.line}: nothing in {', '.join(empty)}")
+        raise DataError(f"{table.file}, line {row.line}: no value in {', '.join(empty)}")
     if broken := next((cell for cell in cells.values() if cell and len(cell.splitlines()) > 1), None):
         raise DataError(
             f"{table.file}, line {row.line}: a value has several lines ({broken.splitlines()[0]}…); perhaps "
-            "a quote is left open before it"
+            "a quote before it is not closed"
         )
     if partition is not None and partition.casefold() not in SPLIT_OF:
         allowed = ", ".join(name for names in SPLITS.values() for name in names)
         raise DataError(
-            f"{table.file}, line {row.line}: {table.header[columns.partition or 0]} holds {partition}; "
+            f"{table.file}, line {row.line}: {table.header[columns.partition or 0]} is {partition}; "
             f"allowed: {allowed} (dataset.partition_column=null draws the splits)"
         )
     return ImageFile(image, printable(label), partition and SPLIT_OF[partition.casefold()])
@@ -110,15 +111,15 @@ def _hot(table: Table, columns: _Columns, row: Row) -> str:
     for i in columns.labels:
         if row.cells[i].casefold() not in (*ONE, *ZERO, ""):
             raise DataError(
-                f"{where}: {table.header[i]} holds {row.cells[i]}, and columns of classes hold 0 or 1; "
-                "dataset.label_column names the column of labels, or a list of the columns of classes"
+                f"{where}: {table.header[i]} is {row.cells[i]}, but class columns must be 0 or 1; "
+                "dataset.label_column names the column of labels, or a list of class columns"
             )
     hot = [table.header[i] for i in columns.labels if row.cells[i].casefold() in ONE]
     if len(hot) != 1:
         none = f"none of {', '.join(table.header[i] for i in columns.labels)}"
         raise DataError(
-            f"{where}: 1 is in {' and '.join(hot) or none}, and an image has one class; "
-            "dataset.label_column=[…] names the columns of classes alone"
+            f"{where}: 1 is in {' and '.join(hot) or none}, but an image has one class; "
+            "dataset.label_column=[…] names the class columns"
         )
     return hot[0]
 
@@ -128,59 +129,59 @@ def _check_partitions(recipe: ImageCsv, file: Path, columns: _Columns, rows: lis
     missing = [split for split in ("train", "test") if split not in found]
     if columns.partition is not None and missing:
         raise DataError(
-            f"{file}: {recipe.partition_column} has no row of {' and '.join(missing)} "
+            f"{file}: {recipe.partition_column} has no row with {' and '.join(missing)} "
             "(dataset.partition_column=null draws the splits)"
         )
 
 
 def _warn_of_partitions(table: Table, columns: _Columns) -> None:
-    """A column that holds splits, and that the config does not name."""
+    """Warn of a column with splits that the config does not name."""
     for i, name in enumerate(table.header):
         values = {row.cells[i].casefold() for row in table.rows}
         if i not in (columns.image, *columns.labels) and values <= SPLIT_OF.keys():
-            unused = f"the column {name} holds {', '.join(sorted(values))} and is not used"
-            how = f"splits are drawn (dataset.partition_column={name} takes them from it)"
+            unused = f"the column {name} ({', '.join(sorted(values))}) is not used"
+            how = f"splits are drawn (dataset.partition_column={name} uses it)"
             once(log.warning, f"{table.file}: {unused}: {how}")
 
 
 def _found(recipe: ImageCsv, root: Path, file: Path, rows: list[ImageFile]) -> list[ImageFile]:
-    """The rows with the paths of their files, which must be there; files without a row are only named."""
+    """The rows with the paths of their files, which must exist; a warning names files without a row."""
     passed = PassedOver()
-    there = [PurePath(recipe.images, path).as_posix() for path in files_below(root / recipe.images, passed)]
+    files = [PurePath(recipe.images, path).as_posix() for path in files_below(root / recipe.images, passed)]
     passed.warn(root / recipe.images)
-    finder = Finder(root, recipe.images, there)
+    finder = Finder(root, recipe.images, files)
     paths = {name: finder.find(name) for name in dict.fromkeys(row.path for row in rows)}
     missing = sorted(PurePath(recipe.images, name).as_posix() for name, found in paths.items() if not found)
     if missing:
         raise DataError(
-            f"{file}: {len(missing):,} of the {len(paths):,} images in it are not there\n{shown(missing)}\n"
-            f"They are looked for in {root / recipe.images} (dataset.images), with or without extension"
+            f"{file}: {len(missing):,} of its {len(paths):,} images are missing\n{shown(missing)}\n"
+            f"Expected in {root / recipe.images} (dataset.images), with or without extension"
         )
     if unclear := [
         f"{name}: {' or '.join(sorted(found))}" for name, found in paths.items() if len(found) > 1
     ]:
         raise DataError(
-            f"{file}: {len(unclear):,} of the {len(paths):,} images in it may be one of several files; write "
-            f"their extensions\n{shown(unclear)}"
+            f"{file}: {len(unclear):,} of its {len(paths):,} images fit several files; write their "
+            f"extensions\n{shown(unclear)}"
         )
-    extra = sorted({path for path in there if is_image(path)}.difference(*paths.values()))
+    extra = sorted({path for path in files if is_image(path)}.difference(*paths.values()))
     if extra:
         where = f"{len(extra):,} images in {root / recipe.images}"
-        once(log.warning, f"{file}: {where} have no row; they are left out: {some(extra)}")
+        once(log.warning, f"{file}: {where} have no row and are left out: {some(extra)}")
     return [ImageFile(paths[row.path][0], row.label, row.split) for row in rows]
 
 
 def _check_agreement(file: Path, rows: list[ImageFile]) -> None:
-    """An image may have several rows, if they say the same."""
+    """Refuse an image with rows that differ."""
     first: dict[str, ImageFile] = {}
     differing: dict[str, str] = {}
     for row in rows:
         other = first.setdefault(row.path, row)
         if row != other:
-            told = [f"{told.label} {told.split or ''}".strip() for told in (other, row)]
-            differing.setdefault(row.path, f"{row.path}: {told[0]}, then {told[1]}")
+            first_says, then = (f"{each.label} {each.split or ''}".strip() for each in (other, row))
+            differing.setdefault(row.path, f"{row.path}: {first_says}, then {then}")
     if differing:
         raise DataError(
             f"{file}: {len(differing):,} images have rows that differ in label or partition; "
-            f"leave one row for each\n{shown(list(differing.values()))}"
+            f"keep one row for each\n{shown(list(differing.values()))}"
         )

@@ -1,4 +1,4 @@
-"""A plain network, written down layer by layer in a config."""
+"""A plain network, described layer by layer in a config."""
 
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 Shape = tuple[int, ...]  # of one image: (channels, height, width), or (features,) once flat
 
-KINDS: dict[str, dict[str, Any]] = {  # each kind of layer, its options and their defaults
+KINDS: dict[str, dict[str, Any]] = {  # the kinds of layers, their options and the options' defaults
     "conv": {"kernel": 3, "stride": 1, "padding": "same"},
     "relu": {},
     "leaky_relu": {},
@@ -30,7 +30,7 @@ class Layers(nn.Sequential):
     - {conv: 32, kernel: 3, stride: 1, padding: same}   or padding: valid
     - relu
     - {leaky_relu: 0.2}                                 the slope below zero
-    - {maxpool: 2, stride: 2, padding: valid}           or padding: same; stride: the pool's size if not given
+    - {maxpool: 2, stride: 2, padding: valid}           or padding: same; stride: the pool's size by default
     - {dropout: 0.5}
     - batch_norm
     - flatten                                           or global_avgpool, global_maxpool
@@ -52,7 +52,7 @@ class Layers(nn.Sequential):
             try:
                 module, shape = _layer(*_read(spec), shape)
             except ValueError as error:
-                raise ValueError(f"layer {number}, {spec}: {error}") from None  # it says it all
+                raise ValueError(f"layer {number}, {spec}: {error}") from None
             modules.append(module)
         if len(shape) != 1:
             raise ValueError(
@@ -67,7 +67,7 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         before, after = zip(*map(pads, input.shape[-2:], self.kernel_size, self.stride), strict=True)
-        if before == after:  # the convolution pads by itself, without a copy of the images
+        if before == after:  # the convolution can pad without a copy of the images
             return F.conv2d(input, self.weight, self.bias, self.stride, before)
         return super().forward(F.pad(input, (before[1], after[1], before[0], after[0])))
 
@@ -93,7 +93,7 @@ def pads(length: int, window: int, stride: int) -> tuple[int, int]:
 
 
 def _read(spec: Mapping[str, Any] | str) -> tuple[str, Any, dict[str, Any]]:
-    """The kind of a layer, its number and its options."""
+    """A layer's kind, its number and its options."""
     given = dict(spec) if isinstance(spec, Mapping) else {str(spec): None}
     kind = next((name for name in given if name in KINDS), None)
     if kind is None:
@@ -110,7 +110,7 @@ def _read(spec: Mapping[str, Any] | str) -> tuple[str, Any, dict[str, Any]]:
 
 
 def _layer(kind: str, number: Any, options: dict[str, Any], shape: Shape) -> tuple[nn.Module, Shape]:
-    """The layer, and the shape of what it gives for features of `shape`."""
+    """The layer, and the shape of its output for features of `shape`."""
     if kind == "relu":
         return nn.ReLU(), shape
     if kind == "leaky_relu":
@@ -126,7 +126,7 @@ def _layer(kind: str, number: Any, options: dict[str, Any], shape: Shape) -> tup
             )
         return nn.Linear(shape[0], _count(kind, number)), (number,)
     if len(shape) != 3:
-        raise ValueError(f"works on images, but features are flat here: put {kind} before they become so")
+        raise ValueError(f"works on images, but features are flat here: put {kind} before they become flat")
     if kind == "conv":
         return _conv(_count(kind, number), shape, **options)
     if kind == "maxpool":
@@ -151,7 +151,7 @@ def _maxpool(pool: int, shape: Shape, stride: int | None, padding: str) -> tuple
 
 
 def _windows(shape: Shape, window: int, stride: int, padding: str) -> list[int]:
-    """Height and width after a window has gone over features of `shape`."""
+    """The height and width of features of `shape` after a window."""
     _count("kernel", window)
     _count("stride", stride)
     if padding not in ("same", "valid"):

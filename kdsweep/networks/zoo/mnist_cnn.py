@@ -37,7 +37,7 @@ class MnistCNN(Named):
 
 
 class PadBottomRight(nn.ZeroPad2d):
-    """One row and column of zeros, which after a ReLU never win a max: Keras' `same` for an even pool."""
+    """Adds a row and a column of zeros, which lose each max after a ReLU: Keras' `same` for an even pool."""
 
     def __init__(self) -> None:
         super().__init__((0, 1, 0, 1))

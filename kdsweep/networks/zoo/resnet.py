@@ -62,7 +62,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
             )
-        self.activation = nn.ReLU()  # not in place: methods look at what it takes
+        self.activation = nn.ReLU()  # not in place, because methods look at its input
 
     def forward(self, features: Tensor) -> Tensor:
         out: Tensor = self.activation(self.residual(features) + self.shortcut(features))
@@ -70,13 +70,13 @@ class BasicBlock(nn.Module):
 
 
 def stage(inputs: int, outputs: int, blocks: int, stride: int, conv: Conv = conv3x3) -> nn.Sequential:
-    """Blocks of one width, the first of which has the stride."""
+    """Blocks of one width; the first has the stride."""
     rest = [BasicBlock(outputs, outputs, 1, conv) for _ in range(blocks - 1)]
     return nn.Sequential(BasicBlock(inputs, outputs, stride, conv), *rest)
 
 
 def he_initialize(network: nn.Module) -> None:
-    """Convolutions as in He et al. 2015, by fan-out; biases zero."""
+    """Draw convolutions as in He et al. 2015, by fan-out; set biases to zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -10,8 +10,8 @@ from kdsweep.networks.zoo.resnet import he_initialize, stage
 class ResNet18(Named):
     """Raw logits [B, num_classes]; 11,181,642 parameters for 3 channels and 10 classes.
 
-    Images are first made `upsample` times larger (nearest neighbour). It pads as Keras does, and pools 2×2
-    after the first convolution where the paper pools 3×3.
+    Images first become `upsample` times larger (nearest neighbour). The network pads as Keras does, and pools
+    2×2 after the first convolution, while the paper pools 3×3.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from torch import nn
 from kdsweep.networks.zoo.named import Named
 from kdsweep.networks.zoo.resnet import he_initialize
 
-# of each depth, the convolutions in each of the five blocks
+# the convolutions in each of the five blocks, by depth
 BLOCKS = {
     8: (1, 1, 1, 1, 1),
     11: (1, 1, 2, 2, 2),
@@ -21,7 +21,7 @@ class VGG(Named):
 
     As in the distillation papers (Tian et al. 2020), where vgg8 and vgg13 have 3,965,028 and 9,462,180
     parameters for 100 classes: 2×2 pooling after the first three blocks, after the fourth only for images of
-    64×64 or more, and the average over what is left after the fifth.
+    64×64 or more, and an average over the rest after the fifth.
     """
 
     def __init__(

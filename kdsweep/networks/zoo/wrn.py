@@ -11,7 +11,7 @@ from kdsweep.networks.zoo.resnet import he_initialize
 class WideResNet(Named):
     """Raw logits [B, num_classes] of WRN-`depth`-`width`; WRN-28-1 has 369,498 parameters for 10 classes.
 
-    Three stages of (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels; `dropout` is between
+    Three stages have (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels; `dropout` is between
     the convolutions of a block.
     """
 

@@ -1,4 +1,4 @@
-"""The report of a sweep as a page: each module makes a section, `write` puts them together."""
+"""The report of a sweep as a page: charts and tables, which `write` puts together."""
 
 from kdsweep.report.page.write import write_page
 

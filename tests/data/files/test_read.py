@@ -153,7 +153,7 @@ def test_classes_without_images_are_listed(root, read):
     (root / "train" / "wasp").mkdir()
     (root / "train" / "wasp" / "readme.txt").write_text("no image")
     message = faults(read)
-    assert "1 of 3 folders of classes hold no images" in message
+    assert "1 of 3 class folders hold no images" in message
     assert "train/wasp: 0 images, 1 other files" in message
 
 
@@ -169,7 +169,10 @@ def test_a_class_missing_in_a_split_is_told_with_counts(root, read, lacking):
 
 def test_one_class_is_none(root, read):
     write_folder(root / "archive", {"a": 4, "b": 4})
-    assert "one class, archive, with 8 images; two are needed (perhaps the root is a folder" in faults(read)
+    assert (
+        "only one class, archive, with 8 images; at least two are needed (perhaps the root should be a folder"
+        in faults(read)
+    )
 
 
 def test_a_missing_test_folder_is_told(root, read):
@@ -194,7 +197,7 @@ def test_a_folder_serves_one_split(root, read):
 
 def test_fractions_that_leave_nothing_are_refused(root, read):
     write_folder(root, {"a": 2, "b": 2})
-    assert "dataset.test_fraction=0.01 of 4 images leaves 0 to test with" in faults(read, test_fraction=0.01)
+    assert "dataset.test_fraction=0.01 of 4 images leaves 0 for testing" in faults(read, test_fraction=0.01)
     assert "dataset.val_fraction=0.01 of 3 training images" in faults(read, val_fraction=0.01)
 
 
@@ -266,7 +269,7 @@ def test_an_unknown_column_is_told_with_those_there(root, read):
     write_table(root, mhist())
     message = faults(read, **{**MHIST, "label_column": "label"})
     assert "dataset.label_column=label" in message
-    assert f"there: Image Name, Majority Vote Label, {VOTES}, Partition" in message
+    assert f"its columns: Image Name, Majority Vote Label, {VOTES}, Partition" in message
 
 
 def test_missing_files_are_counted_and_named(root, read):
@@ -274,7 +277,7 @@ def test_missing_files_are_counted_and_named(root, read):
     for file in sorted((root / "images").iterdir())[:13]:
         file.unlink()
     message = faults(read, **MHIST)
-    assert "13 of the 24 images in it are not there" in message
+    assert "13 of its 24 images are missing" in message
     assert "images/MHIST_009.png" in message and "MHIST_010" not in message and "and 3 more" in message
 
 
@@ -303,9 +306,9 @@ def test_contradicting_rows_are_refused_and_repeated_ones_are_one(root, read):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"Partition": "held out"}, "line 2: Partition holds held out; allowed: train, training, val, valid"),
-        ({"Partition": "train"}, "Partition has no row of test"),
-        ({"Majority Vote Label": " "}, "line 2: nothing in Majority Vote Label"),
+        ({"Partition": "held out"}, "line 2: Partition is held out; allowed: train, training, val, valid"),
+        ({"Partition": "train"}, "Partition has no row with test"),
+        ({"Majority Vote Label": " "}, "line 2: no value in Majority Vote Label"),
         ({"Majority Vote Label": "HP"}, "one class, HP, with 12 images"),
     ],
 )
@@ -317,7 +320,7 @@ def test_faults_in_rows_are_told(root, read, changes, told):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "there: none"),
+        (b"", "its columns: none"),
         (b"Image Name,Majority Vote Label,Partition\n", "has no rows"),
         (b"Image Name,Majority Vote Label,Partition\n\xff\xfe,a,train\n", "is not UTF-8"),
         (b'Image Name,Majority Vote Label,Partition\n"a.png" b,a,train\n', "cannot be read as CSV"),
@@ -357,7 +360,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(form):
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_pixels_without_a_known_range_are_unreadable(kind):
-    with pytest.raises(ValueError, match="32 bits, whose range is not known"):
+    with pytest.raises(ValueError, match="32 bits, whose range is unknown"):
         colour(Image.fromarray(np.ones((6, 6), kind)), "tiff")
 
 
@@ -430,7 +433,7 @@ def test_unreadable_files_are_refused_by_name(root, read):
     assert "train/bee/cut.jpg: image file is truncated" in message
     assert "train/bee/empty.png: empty file" in message
     assert "train/bee/text.jpg: not an image" in message
-    assert "dataset.on_corrupt=skip goes on without them" in message
+    assert "dataset.on_corrupt=skip leaves them out" in message
     for number in range(20):
         (root / "train" / "bee" / f"x{number:02}.png").write_text(f"no image {number}")
     message = faults(read)
@@ -499,7 +502,7 @@ def test_kept_images_are_neither_read_nor_decoded_again(root, read, no_decoding,
     first = read(on_corrupt="skip")
     assert f"decoding 15 images of {root}, once" in capsys.readouterr().out
     no_decoding()
-    monkeypatch.setattr(pixels, "_sha256", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr(pixels, "sha256", lambda file: pytest.fail("read again"))
     again = read(on_corrupt="skip")
     assert (first.train.images == again.train.images).all()
     assert first.fingerprint == again.fingerprint

@@ -124,7 +124,7 @@ def test_columns_of_ones_and_zeros_are_classes(read, write, caplog, label_column
     write(ONE_HOT)
     check(read(**{**SPLIT, "label_column": label_column}))
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert any("are taken for classes: cat, dog" in each for each in said) == (label_column == "label")
+    assert any("serve as classes: cat, dog" in each for each in said) == (label_column == "label")
 
 
 def test_a_column_of_labels_is_taken_before_those_of_ones(read, write):
@@ -138,9 +138,9 @@ def test_a_column_of_labels_is_taken_before_those_of_ones(read, write):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("004.png,1,0.0", "004.png,1,1.0", "line 6: 1 is in cat and dog, and an image has one class"),
-        ("004.png,1,0.0", "004.png,0,0.0", "line 6: 1 is in none of cat, dog, and an image has one class"),
-        ("004.png,1,0.0", "004.png,1,2", "has no such column; there: image, cat, dog, split"),
+        ("004.png,1,0.0", "004.png,1,1.0", "line 6: 1 is in cat and dog, but an image has one class"),
+        ("004.png,1,0.0", "004.png,0,0.0", "line 6: 1 is in none of cat, dog, but an image has one class"),
+        ("004.png,1,0.0", "004.png,1,2", "has no such column; its columns: image, cat, dog, split"),
     ],
 )
 def test_unclear_ones_are_refused_by_line(read, write, old, new, told):
@@ -152,7 +152,7 @@ def test_unclear_ones_are_refused_by_line(read, write, old, new, told):
 def test_listed_columns_must_hold_ones_and_zeros(read, write):
     write(ONE_HOT.replace("004.png,1,0.0", "004.png,1,maybe"))
     message = faults(read, **{**SPLIT, "label_column": ["cat", "dog"]})
-    assert "line 6: dog holds maybe, and columns of classes hold 0 or 1; dataset.label_column" in message
+    assert "line 6: dog is maybe, but class columns must be 0 or 1; dataset.label_column" in message
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,14 @@ def test_listed_columns_must_hold_ones_and_zeros(read, write):
             '004.png,"cat\nand more"',
             "line 6: a value has several lines (cat…); perhaps a quote",
         ),
-        ("004.png,cat,train", "004.png", "line 6: nothing in label, split"),
+        ("004.png,cat,train", "004.png", "line 6: no value in label, split"),
         (
             "004.png,cat,train",
             "004.png,cat,some",
-            "line 6: split holds some; allowed: train, training, val, valid",
+            "line 6: split is some; allowed: train, training, val, valid",
         ),
         ("image,label,split", "label,image,image", "dataset.image_column=image: "),
-        ("image,label,split\n", "", "Its first line is no header but names an image"),
+        ("image,label,split\n", "", "Its first line names an image"),
         (",", " ", "Columns are separated by commas, semicolons, tabs or |"),
     ],
 )
@@ -196,7 +196,7 @@ def test_another_encoding_is_refused_by_line(read, write, text, line):
 def test_an_unused_column_of_partitions_is_named(read, write, caplog):
     write(lines())
     read(**PLAIN)
-    assert "the column split holds test, train and is not used: splits are drawn" in caplog.text
+    assert "the column split (test, train) is not used: splits are drawn" in caplog.text
     caplog.clear()
     check(read(**SPLIT))
     assert "not used" not in caplog.text
@@ -225,7 +225,7 @@ def test_labels_that_are_nearly_the_same_are_named(read, write, caplog):
         .replace("2.png,cat", "2.png,cat ")
     )
     assert read(**SPLIT).classes == ("Cat", "cat", "dog")
-    assert "classes whose names are nearly the same: 'Cat' (2), 'cat' (6)" in caplog.text
+    assert "classes with nearly equal names: 'Cat' (2), 'cat' (6)" in caplog.text
 
 
 def test_notes_of_several_lines_do_no_harm(root, read, write):
