@@ -32,7 +32,7 @@ from kdsweep.sweeps.checks import (
     check_number,
     check_sweeper,
     check_sweeps,
-    composed_configs,
+    config_alone,
     refuse_chdir,
     refuse_disturbed_objective,
     refuse_unused,
@@ -76,7 +76,7 @@ class SweepCallback(Callback):
         try:
             _announce("the job", config)
             check_job_alone(config)
-            refuse_unused(config, composed_configs(config, [list(config.hydra.overrides.task)]))
+            refuse_unused(config, [config_alone(config)])
             if config.get("plan"):
                 job = check_jobs(config, [list(config.hydra.overrides.task)])[0]
                 alone = replace(job, config=job.config.alone())

@@ -151,11 +151,11 @@ def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:
             )
 
 
-def composed_configs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Config]":
-    """The configs of the jobs. Raises ConfigError for the first mistake."""
+def config_alone(config: DictConfig) -> "Config":
+    """The config of a job alone. Raises ConfigError for what is wrong with it."""
     from kdsweep.config.parse import parse
 
-    return [parse(composed) for composed in composed_values(config, jobs)]
+    return parse(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
 
 
 def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]":

@@ -80,7 +80,7 @@ def test_shell_completion_completes_groups_and_keys(kdsweep: Command):
             "--shell-completion", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))
         ).stdout.split()
 
-    methods = ("ban", "dgkd", "kd", "logit_mse", "scratch", "takd")
+    methods = ("ban", "crd", "dgkd", "dkd", "fitnet", "kd", "logit_mse", "scratch", "takd")
     assert complete("kdsweep method=") == [f"method={name}" for name in methods]
     assert "temperature=" in complete("kdsweep temp")
 
@@ -242,7 +242,7 @@ def test_optuna_gets_the_objective(kdsweep: Command, tmp_path):
             ["+student.model.width=3"],
             "kdsweep: student.model._target_=kdsweep.networks.zoo.mlp.MLP: TypeError: ",
         ),
-        (["store=mlflow.db/x"], "kdsweep: store=mlflow.db/x: cannot be made a folder: "),
+        (["store=mlflow.db/x"], "kdsweep: store=mlflow.db/x: the folder cannot be made: "),
         (
             ["tracking.uri=http://127.0.0.1:1"],
             "kdsweep: tracking.uri=http://127.0.0.1:1: MLflow does not answer: ",

@@ -19,5 +19,5 @@ def test_jobs_are_those_that_sweep_json_plans(kdsweep: Command, tmp_path):
         task = OmegaConf.load(folder / str(result.number) / ".hydra" / "overrides.yaml")
         assert OmegaConf.to_container(task, resolve=False) == job.overrides
         assert where in job.overrides
-        assert {network["key"] for network in result.networks.values()} == set(job.stages)
+        assert {network.key for network in result.networks.values()} == set(job.stages)
     assert (folder / "multirun.yaml").is_file()

@@ -457,7 +457,9 @@ def test_lines_of_trials_that_end_elsewhere(tmp_path, capsys, monkeypatch):
 
     def leave(number: int, folder: str) -> None:
         (tmp_path / folder).mkdir(parents=True)
-        JobResult(number, {"alpha": number / 10}, error="pruned").save(tmp_path / folder)
+        JobResult(number, {"alpha": number / 10}, options=invented.OPTIONS, error="pruned").save(
+            tmp_path / folder
+        )
 
     leave(0, "0")
     with trial_lines(tmp_path, 3):
