@@ -79,7 +79,7 @@ def place_database(uri: str) -> None:
         with database_lock(file):
             if file.exists() and _is_unused(file) and _version(file) != _version(made):
                 aside = file.rename(_free_name(file))
-                log.warning("%s was left unfinished; moved to %s and made anew", file, aside)
+                log.warning("%s was left unfinished: it is set aside as %s, and a new one made", file, aside)
         make_whole(file, lambda new: shutil.copyfile(made, new))
     maker.stdin.close()
     with suppress(subprocess.TimeoutExpired):

@@ -179,7 +179,7 @@ def test_a_damaged_description_is_told_and_removed(store_tool, tmp_path):
     store = Store(tmp_path / "kdsweep-store")
     for file in _described(store)[:2]:
         file.write_text("[]")
-    assert store_tool("list").stdout.count("unknown") == 0, "without MLflow nobody knows who uses what"
+    assert "unused" not in store_tool("list").stdout, "without MLflow nobody knows what uses an entry"
     assert (
         "aaaaaaaa: is damaged (checksum of entry.json); the next job"
         in store_tool("show", "aa", status=1).stderr
@@ -220,7 +220,7 @@ def test_a_damaged_result_removes_nothing(store_tool, tmp_path):
        for days in ("nan", "1000000", "-1", "x"))],
 )  # fmt: skip
 def test_mistakes_are_told(store_tool, tmp_path, arguments, message):
-    Store(tmp_path / "kdsweep-store")
+    Store(tmp_path / "kdsweep-store").made()
     there = set(tmp_path.rglob("*"))
     told = store_tool(*arguments, status=1).stderr
     assert message in told and "Traceback" not in told
@@ -236,7 +236,7 @@ def test_a_folder_with_other_files_is_no_store(kdsweep, store_tool, tmp_path):
 
 
 def test_the_store_is_listed_though_the_tracking_uri_is_none(store_tool, tmp_path):
-    Store(tmp_path / "kdsweep-store")
+    Store(tmp_path / "kdsweep-store").made()
     told = store_tool("list", "--tracking-uri", "bogus").stderr
     assert "cannot tell which runs use which entries: tracking.uri=bogus: MLflow does not" in told
     assert "Traceback" not in told

@@ -238,8 +238,8 @@ def test_the_table_of_costs_says_why_there_is_no_latency():
 def test_the_page_leaves_it_out(tmp_path):
     whole, lacking = Page(tmp_path, invented.sweep()), Page(tmp_path, without_latency(invented.sweep()))
     assert len(whole.charts["cost"]) == 3 and len(lacking.charts["cost"]) == 2
-    assert "before its first job" in whole.text
-    assert "latency is left out" in lacking.text and "before its first job" not in lacking.text
+    assert "before the first job" in whole.text
+    assert "Latency is left out" in lacking.text and "before the first job" not in lacking.text
 
 
 def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):
@@ -252,7 +252,7 @@ def test_what_is_known_of_some_networks_alone_is_shown_of_those(tmp_path):
     assert len(page.charts["cost"]) == 2
     rows = leaderboard(together([widths]))
     assert {"latency_ms" in row.cost for row in rows} == {True, False}
-    assert {row.told()["cost"]["latency_ms"] for row in rows} == {0.15, None}
+    assert {row.as_dict()["cost"]["latency_ms"] for row in rows} == {0.15, None}
 
 
 def test_the_model_card_has_it_only_where_it_was_measured():
