@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import COMMAND, TINY, Command, environment
-from PIL import Image
+from PIL import ExifTags, Image
 
 from kdsweep.data.arrays import read_arrays
-from kdsweep.data.files.decode import ORIENTATION, Look, decode
+from kdsweep.data.files.decode import Look, decode
 from kdsweep.export.folder import load
 from kdsweep.export.preprocessing import Preprocessing
 
@@ -103,7 +103,7 @@ def test_colours_sizes_and_orientation_are_undone_as_in_training(shipped, predic
     """A photograph of a digit: large, in colour, and on its side."""
     upright = Image.open(shipped / "digits" / "000.png").resize((64, 64), Image.Resampling.NEAREST)
     exif = Image.Exif()
-    exif[ORIENTATION] = 6
+    exif[ExifTags.Base.Orientation] = 6
     upright.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(shipped / "photo.png", exif=exif)
     upright.save(shipped / "upright.png")
     photo, plain = lines(predict("model", "photo.png", "upright.png"))

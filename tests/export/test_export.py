@@ -224,7 +224,7 @@ def test_an_export_that_fails_leaves_the_one_before(swept, out, monkeypatch):
         (["sweep", "--to", "tflite"], "invalid choice: 'tflite'"),
         (["sweep", "--to", "onnx", "--role", "assistant1"], "allowed: teacher, scratch, student"),
         (["sweep", "--to", "onnx", "--job", "7"], "--job 7: no such job has finished; allowed: 0, 1"),
-        (["sweep", "--to", "torchscript", "--quantize", "static"], "is for ONNX; add --to onnx"),
+        (["sweep", "--to", "torchscript", "--quantize", "static"], "needs --to onnx"),
         (
             ["sweep", "--to", "onnx", "--out", "sweep"],
             "--out sweep: already exists and is not an export folder",
@@ -245,7 +245,7 @@ def test_jobs_of_several_data_sets_have_no_best(swept):
     first.dataset |= {"name": "mnist", "test_fingerprint": "other"}
     first.recipe["dataset"] = "mnist"
     with pytest.raises(
-        KdsweepError, match=r"of several data sets \((mnist, digits|digits, mnist)\).*choose one by --job N"
+        KdsweepError, match=r"several data sets \((mnist, digits|digits, mnist)\).*choose one by --job N"
     ):
         choose([record])
     assert choose([record], job=0).result.dataset["name"] == "mnist"

@@ -50,8 +50,10 @@ def test_the_tables_of_a_sweep(width, capsys):
     show(sweep({"temperature": (1, 4)}))
     jobs, costs, *_ = blocks(capsys)
     above, left = heads(jobs, width, "student")
-    figures = ["val %", "test %", "vs alone", "vs teacher", "time"]
-    assert above + left == ["temperature", *figures] and left == (["time"] if width == 60 else [])
+    figures = ["val %", "test %", "vs baseline", "vs teacher", "time"]
+    assert above + left == ["temperature", *figures] and left == (
+        ["vs teacher", "time"] if width == 60 else []
+    )
     above, left = heads(costs, width, "teacher")
     assert {*above, *left} >= {"parameters", "MFLOPs", "size, MB", "latency, ms", "test %"}
     assert left == {60: ["size, MB", "latency, ms"], 80: ["size, MB"]}.get(width, [])
@@ -63,7 +65,9 @@ def test_the_tables_of_a_sweep_over_long_keys(width, capsys):
     above, left = heads(jobs, width, "student")
     assert {"temperature", "seed", "test %"} <= set(above)
     assert "training.learning_rate" in above or {"training.", "learning_rate"} <= set(above)
-    assert left == {60: ["val %", "vs teacher", "time"], 80: ["time"]}.get(width, [])
+    assert left == {60: ["val %", "vs baseline", "vs teacher", "time"], 80: ["vs teacher", "time"]}.get(
+        width, []
+    )
     heads(costs, width, "teacher")
 
 
@@ -82,8 +86,8 @@ def test_a_plan(width, tmp_path, capsys):
     _, shared, each, *_ = blocks(capsys)
     assert heads(shared, width, "teacher")[0] == ["networks of several jobs", "epochs", "time", "jobs"]
     above, left = heads(each, width, "1")
-    links = ["teacher", "generation 1", "generation 2", "generation 3", "student alone"]
-    assert left == links[: {60: 5, 80: 3, 100: 2, 120: 0}[width]]
+    links = ["teacher", "generation 1", "generation 2", "generation 3", "baseline"]
+    assert left == links[: {60: 4, 80: 3, 100: 1, 120: 0}[width]]
     assert {"job", "temperature", "student", "time"} <= set(above)
     show_plan(jobs[:1], "1 job", Store(str(tmp_path)), hardware, 1)
     assert heads(blocks(capsys)[1], width, "teacher") == (["network", "epochs", "time"], [])
