@@ -4,7 +4,8 @@ Pillow draws it in milliseconds: every network has one, and matplotlib takes a t
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +19,11 @@ GAP = 8  # pixels between labels and cells
 
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file: Path) -> None:
     """Draw a confusion matrix: true classes as rows with their shares of right answers."""
+    file.write_bytes(_drawn(tuple(map(tuple, matrix)), tuple(classes)))
+
+
+@lru_cache(maxsize=16)  # jobs of one process share teachers and baselines
+def _drawn(matrix: tuple[tuple[int, ...], ...], classes: tuple[str, ...]) -> bytes:
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     count = len(classes)
     cell = max(SMALLEST_CELL, SMALLEST // count, min(CELL, LARGEST // count))
@@ -50,7 +56,9 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], file
             _upwards(picture, at, classes[i], font)
     draw.text((left + side / 2, picture.height - GAP), "predicted", BLACK, title, anchor="mb")
     _upwards(picture, (GAP + 8, 2 * GAP + side / 2), "true, and share recognised", title, middle=True)
-    picture.save(file)
+    png = BytesIO()
+    picture.save(png, format="PNG")
+    return png.getvalue()
 
 
 @cache
