@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from kdsweep.config.parse import parse
 from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
+from kdsweep.methods.term import Outputs
 from kdsweep.networks.zoo.mlp import MLP
 from kdsweep.stages.chains import Known, plan
 from kdsweep.training.fit import fit
@@ -68,7 +69,17 @@ def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float
     """Seconds of each epoch, from the end of the previous one."""
     with initialize_config_module("kdsweep.conf"):
         config = parse(compose("config", ["experiment=mnist_kd", f"training.epochs={epochs}"]))
-    known = Known(lambda network: None, lambda network: None, lambda network: 0)
+    count = len(dataset.train.labels)
+    known = Known(
+        source=lambda network: None,
+        initial=lambda network: None,
+        parameters=lambda network: 0,
+        defaults=lambda network: {},
+        on_gpu=lambda: False,
+        draws_val=False,
+        images=count,
+        trained_on=count,
+    )
     stage = plan(config, dataset.fingerprint, known).chain["student"]
     ends = []
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +87,7 @@ def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float
         fit(
             stage,
             dataset,
-            lambda indices, inputs: teacher[indices],
+            lambda indices, inputs: [Outputs(teacher[indices])],
             torch.device("cpu"),
             Path(folder),
             lambda *event: ends.append(time.perf_counter()),
