@@ -10,7 +10,7 @@ from helpers import ROOT, Command, environment, write_images
 
 PAGE = ROOT / "docs" / "your-own.md"
 QUICK = ("training.epochs=1", "teacher.training.epochs=1", "teacher.model.pretrained=false")
-QUICKER = ("teacher.training.fine_tuning.epochs=1", "teacher.model.upsample=1", "store=store")
+QUICKER = ("teacher.training.fine_tuning.epochs=1", "teacher.model.upsample=1")
 
 
 @pytest.mark.long
