@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,24 @@ class KdsweepError(Exception):
 
 class ConfigError(KdsweepError):
     """A composed config that cannot be run; the message lists everything wrong with it."""
+
+
+class Trials:
+    """What this process has tried, with the problem that each showed: nothing is tried twice."""
+
+    def __init__(self) -> None:
+        self._problems: dict[str, str | None] = {}
+
+    def once(self, key: str, attempt: Callable[[], None]) -> None:
+        """Raise the ConfigError that `attempt` raises, or raised when `key` was tried before."""
+        if key not in self._problems:
+            try:
+                attempt()
+                self._problems[key] = None
+            except ConfigError as error:
+                self._problems[key] = str(error)
+        if problem := self._problems[key]:
+            raise ConfigError(problem)
 
 
 class DataError(KdsweepError):

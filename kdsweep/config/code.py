@@ -1,5 +1,7 @@
-"""The code behind a `_target_`: of the user's own it belongs to the recipe, for an edited network is another
-one. What it takes is read without importing it, so that planning needs no torch."""
+"""The code behind a `_target_`. The user's own belongs to the recipe, since an edited network is another one.
+
+What a component takes is read without importing it, so that planning needs no torch.
+"""
 
 import ast
 import hashlib
@@ -15,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+SOURCE = "_source_"  # in a stage's description: the digest of a component's code, if it is the user's
 # by kdsweep to each network, optimizer and schedule
 GIVEN = ("num_classes", "in_channels", "image_size", "params", "lr", "optimizer", "last_epoch")
 
@@ -33,13 +36,13 @@ def import_component(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def source_digest(model: Mapping[str, Any]) -> str | None:
-    """The content of the files that define a user's own network, with all of theirs that these import.
+def source_digest(description: Mapping[str, Any]) -> str | None:
+    """The digest of the files that define a user's own component, and of the user's files that these import.
 
-    None for a network that is installed, which an environment pins by version. Nothing is imported but the
+    None for an installed component, which an environment pins by version. Nothing is imported except the
     packages above a module.
     """
-    files = own_files(model)
+    files = own_files(description)
     if not files:
         return None
     content = hashlib.sha256()
@@ -49,11 +52,11 @@ def source_digest(model: Mapping[str, Any]) -> str | None:
     return content.hexdigest()[:32]
 
 
-def own_files(model: Mapping[str, Any]) -> dict[str, Path]:
-    """The files that define a user's own network, with all of theirs that these import, by module."""
+def own_files(description: Mapping[str, Any]) -> dict[str, Path]:
+    """The files that define a user's own component, and the user's files that these import, by module."""
     import_from_here()
     files: dict[str, Path] = {}
-    waiting = list(_targets(model))
+    waiting = list(_targets(description))
     while waiting:
         for module, file in _files_of(waiting.pop()):
             if module not in files:
@@ -72,10 +75,10 @@ def copy_code(files: Mapping[str, Path], folder: Path) -> None:
 
 
 def default_options(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a component of kdsweep's or of the user's own leaves to its defaults, where the code
-    has plain values for them: left out or given, they are one. Nothing is imported for it.
+    """The options that a component leaves to plain defaults: given or left out, they are one recipe.
 
-    Only a class with an `__init__` or a function, at the top of its module, is looked into.
+    Nothing is imported. Only functions, and classes with an `__init__`, at the top of a module of kdsweep's or
+    of the user's own are read.
     """
     if {"_args_", "_partial_"} & description.keys():
         return {}
@@ -94,9 +97,9 @@ def default_options(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def takes(target: str) -> frozenset[str]:
-    """What a function, or the `forward` of a class, takes by name. Imported only if it is not to be read.
+    """What a function, or the `forward` of a class, takes by name; imported only if it cannot be read.
 
-    Raises whatever importing it raises.
+    Raises whatever the import raises.
     """
     call = _signature(target, "forward")
     if call is None:
@@ -145,7 +148,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _targets(value: Any) -> Iterator[str]:
-    """The import paths in a network's description, nested ones too."""
+    """The import paths in a description, nested ones too."""
     if isinstance(value, Mapping):
         if isinstance(value.get("_target_"), str):
             yield value["_target_"]

@@ -11,6 +11,7 @@ from kdsweep.config.code import takes
 from kdsweep.config.component import not_finite
 from kdsweep.config.network import Assistant
 from kdsweep.config.section import Section
+from kdsweep.system.foreign_errors import one_line
 
 TEMPERATURE, ALPHA, REST = "temperature", "alpha", "1 - alpha"
 WORDS = (TEMPERATURE, ALPHA, REST)  # that stand for the numbers at the top of a job
@@ -51,6 +52,15 @@ class Term(Section):
     """epoch (below 1: a share of them) from which the weight falls as half a cosine"""
     taps: Names | dict[Literal["student", "teacher"], Names] | None = None
     """where the term looks: embedding, map, stage2, stages, a module's path, or a list; null: logits"""
+
+    @field_validator("target")
+    @classmethod
+    def _is_there(cls, target: str) -> str:
+        try:
+            takes(target)
+        except Exception as error:  # importing runs any code, the user's too
+            raise PydanticCustomError("import", "{why}", {"why": one_line(error)}) from error
+        return target
 
     @field_validator("taps")
     @classmethod

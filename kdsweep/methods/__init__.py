@@ -15,22 +15,24 @@ is a batch's), `num_classes`, and `train_labels`, int64 [N], of all training ima
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-OF_EVERY_TERM = ("_target_", "_source_", "weight", "warmup", "decay", "taps")  # its options are the rest
+from kdsweep.config.code import SOURCE
+
+OF_EVERY_TERM = ("_target_", SOURCE, "weight", "warmup", "decay", "taps")  # its options are the rest
 STAGES = "stages"  # all of a network's, paired with the teacher's from the deepest on
 Taps = str | Sequence[str]
+Side = Literal["student", "teacher"]
 
 
-def taps_of(taps: Any) -> tuple[Taps | None, Taps | None]:
-    """What a term's `taps` come to for the student and for the teacher: a name, a list of names, or None."""
-    if isinstance(taps, Mapping):
-        return taps["student"], taps["teacher"]
-    return taps, taps
+def taps_of(taps: Any, side: Side) -> Taps | None:
+    """A term's taps of the student or of a teacher: a name, a list of names, or None."""
+    found: Taps | None = taps[side] if isinstance(taps, Mapping) else taps
+    return found
 
 
-def all_taps(objective: Mapping[str, Mapping[str, Any]], side: int) -> list[str]:
-    """The names of the taps that the terms of an objective look at: the student's, side 0, or a teacher's."""
-    wanted = [taps_of(term.get("taps"))[side] for term in objective.values()]
+def all_taps(objective: Mapping[str, Mapping[str, Any]], side: Side) -> list[str]:
+    """The names of the taps at which the terms of an objective look, each once."""
+    wanted = [taps_of(term.get("taps"), side) for term in objective.values()]
     names = [name for taps in wanted if taps for name in ([taps] if isinstance(taps, str) else taps)]
     return list(dict.fromkeys(names))

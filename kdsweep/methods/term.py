@@ -13,6 +13,7 @@ from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError
 from kdsweep.methods import OF_EVERY_TERM, STAGES, taps_of
 from kdsweep.stage import derive
+from kdsweep.system.foreign_errors import one_line
 
 Taken = Tensor | tuple[Tensor, ...]  # at one tap, or at several
 
@@ -93,10 +94,9 @@ class Term(nn.Module):
 
     def _taken(self, batch: Batch, teacher: int) -> dict[str, Taken]:
         """What the term looks at of the student and of one teacher."""
-        ours, theirs = taps_of(self.taps)
-        taken = {"student": _at(batch.student, ours)}
+        taken = {"student": _at(batch.student, taps_of(self.taps, "student"))}
         if "teacher" in self.takes:
-            taken["teacher"] = _at(batch.teachers[teacher], theirs)
+            taken["teacher"] = _at(batch.teachers[teacher], taps_of(self.taps, "teacher"))
         if self.taps == STAGES:  # the networks may have different numbers: the deepest answer each other
             fewest = min(map(len, taken.values()))
             taken = {side: values[len(values) - fewest :] for side, values in taken.items()}
@@ -118,6 +118,5 @@ def _shapes(taken: Taken) -> Size | tuple[Size, ...]:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ConfigError | ValueError) else f"{type(error).__name__}: {text[:300]}"
+    """What an error says, in a line; terms raise ValueError with words of their own."""
+    return " ".join(str(error).split()) if isinstance(error, ValueError) else one_line(error)

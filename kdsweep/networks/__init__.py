@@ -5,4 +5,3 @@ is (height, width); a config names it by import path in `model._target_`.
 """
 
 INIT = "_init_"  # in a stage's network: its initialization, if it is not the network's own
-SOURCE = "_source_"  # in a stage's optimizer or schedule: the digest of its code, if it is the user's

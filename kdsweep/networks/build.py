@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.code import import_from_here
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, Trials
 from kdsweep.networks import INIT
 from kdsweep.networks.weights import load_weights
+from kdsweep.system.foreign_errors import one_line
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-_problems: dict[tuple[Any, ...], str | None] = {}  # problems of the networks that this process has tried
+_trials = Trials()
 _counts: dict[str, int] = {}  # numbers of parameters
 
 
@@ -104,15 +105,8 @@ def check(
     Memory is laid out as in training, channels last, with which a network that uses `view` may fail. Each
     network is tried once per process.
     """
-    tried = (repr(model), num_classes, shape, weights, trained)
-    if tried not in _problems:
-        try:
-            _try(model, num_classes, shape, weights, trained)
-            _problems[tried] = None
-        except ConfigError as error:
-            _problems[tried] = str(error)
-    if problem := _problems[tried]:
-        raise ConfigError(problem)
+    tried = repr((model, num_classes, shape, weights, trained))
+    _trials.once(tried, lambda: _try(model, num_classes, shape, weights, trained))
 
 
 def _try(
@@ -165,8 +159,3 @@ def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int
             network = build(model, num_classes, shape)
         _counts[counted] = sum(parameter.numel() for parameter in network.parameters())
     return _counts[counted]
-
-
-def one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

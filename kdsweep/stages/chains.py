@@ -10,9 +10,9 @@ from math import log
 from typing import Any
 
 from kdsweep.config import Assistant, Augment, Chain, Config, Dataset, Method, Network, Training
-from kdsweep.config.code import default_options, source_digest, takes
+from kdsweep.config.code import SOURCE, default_options, source_digest, takes
 from kdsweep.errors import ConfigError
-from kdsweep.networks import INIT, SOURCE
+from kdsweep.networks import INIT
 from kdsweep.stage import Objective, Stage, derive
 from kdsweep.stages.graph import in_order
 

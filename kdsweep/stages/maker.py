@@ -169,7 +169,7 @@ class Maker:
         from kdsweep.networks.taps import Tapped
         from kdsweep.training.network import Inputs
 
-        taps = all_taps(stage.objective, 1)
+        taps = all_taps(stage.objective, "teacher")
         if not Augment.model_validate(stage.data["augment"]).random and set(taps) <= {EMBEDDING}:
             stored = [
                 [self._outputs(teacher, "train", name).to(self.device) for name in ("logits", *taps)]
@@ -182,10 +182,7 @@ class Maker:
 
             return look_up
         images = Inputs(self.dataset.train, self.dataset, self.device).first()
-        networks = [
-            Tapped(self._network(teacher).eval().requires_grad_(False), taps, images)
-            for teacher in stage.parents
-        ]
+        networks = [Tapped(self._network(teacher), taps, images) for teacher in stage.parents]
 
         def ask(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
             with torch.no_grad():
@@ -215,7 +212,7 @@ class Maker:
             from kdsweep.training.network import Inputs, over_split
 
             inputs = Inputs(self.dataset.split(split), self.dataset, self.device)
-            network = self._network(stage).eval()
+            network = self._network(stage)
             if what == "logits":
                 outputs = over_split(network, inputs)
             else:

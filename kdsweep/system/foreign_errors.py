@@ -9,6 +9,12 @@ def first_line(error: BaseException, otherwise: str = "") -> str:
     return lines[0][:200] if lines else otherwise or type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """An error's type and text, in a line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
 def system_error_number(error: BaseException) -> int | None:
     """The errno of a system error; safetensors raises such errors as its own type."""
     if found := re.search(r"\(os error (\d+)\)", str(error)):

@@ -5,10 +5,9 @@ from typing import Any
 
 from hydra.utils import UNSAFE_DISABLE_EXECUTION_CHECKS, instantiate
 
-from kdsweep.config.code import import_from_here
+from kdsweep.config.code import SOURCE, import_from_here
 from kdsweep.errors import ConfigError
-from kdsweep.networks import SOURCE
-from kdsweep.networks.build import one_line
+from kdsweep.system.foreign_errors import one_line
 
 Component = Mapping[str, Any]
 

@@ -1,9 +1,8 @@
 """The training loop: tensors in memory, on the device, one stage at a time."""
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,12 +56,12 @@ def fit(
     a number, ConfigError for terms or taps that do not fit.
     """
     recipe = stage.training
-    with _own_randomness(device):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stage.seed)
         classes, trained = len(dataset.classes), recipe.total_epochs > 0
         network = place(build_initial(stage.model, classes, dataset.shape, initial, trained), device)
         train, val = Inputs(dataset.train, dataset, device), Inputs(dataset.val, dataset, device)
-        student = Tapped(network, all_taps(stage.objective, 0), train.first())
+        student = Tapped(network, all_taps(stage.objective, "student"), train.first())
         loss = _loss(stage, student, train, teaching, classes)
         checkpoint = Checkpoint(unfinished, network, loss, device)
         progress = checkpoint.load()
@@ -139,13 +138,6 @@ def _learner(stage: Stage, phase: Phase, student: Tapped, train: Inputs, val: In
     front, rest = halves
     learned, checked = features(front, train), features(front, val)
     return _Learner(Tapped(rest), learned, checked) if learned and checked else _Learner(student, train, val)
-
-
-@contextlib.contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Restore the global generators at the end, for the code that used them before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 def _step(

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from kdsweep.config import EPOCHS, Phase, Training
-from kdsweep.errors import ConfigError
-from kdsweep.networks.build import one_line
+from kdsweep.errors import ConfigError, Trials
+from kdsweep.system.foreign_errors import one_line
 from kdsweep.system.hydra_errors import unknown_key
 from kdsweep.training.components import Component, located, options_of, wrong
 from kdsweep.training.optimizers import make_optimizer, make_schedule, optimizer_tensors
@@ -17,7 +17,7 @@ from kdsweep.training.optimizers import make_optimizer, make_schedule, optimizer
 SHAPES = ((2, 2, 2, 2), (2, 2), (2,))  # of the parameters that a trial steps
 MOST_STEPS = 1000  # of a schedule's trial
 
-_problems: dict[str, str | None] = {}  # of the recipes that this process has tried
+_trials = Trials()
 
 
 def recipe_problems(recipes: Mapping[str, Training]) -> dict[str, str]:
@@ -41,16 +41,13 @@ def check_recipe(recipe: Training) -> None:
     """
     phases = [phase for phase in recipe.phases if phase.epochs]
     tried = repr((recipe.optimizer, recipe.schedule, phases))
-    if tried not in _problems:
-        try:
-            _refuse_options(recipe)
-            for phase in phases:
-                _try(recipe, phase)
-            _problems[tried] = None
-        except ConfigError as error:
-            _problems[tried] = str(error)
-    if problem := _problems[tried]:
-        raise ConfigError(problem)
+
+    def attempt() -> None:
+        _refuse_options(recipe)
+        for phase in phases:
+            _try(recipe, phase)
+
+    _trials.once(tried, attempt)
 
 
 def _refuse_options(recipe: Training) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdsweep.config.code import import_component
-from kdsweep.errors import ConfigError
+from kdsweep.errors import ConfigError, Trials
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs, Setting, reason
@@ -12,7 +12,7 @@ from kdsweep.networks.build import build
 from kdsweep.networks.taps import Tapped, evaluating
 from kdsweep.stage import Objective, Stage
 
-_problems: dict[str, str | None] = {}  # of what this process has tried
+_trials = Trials()
 
 
 def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
@@ -22,23 +22,16 @@ def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> 
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
     tried = repr((stage.objective, networks, num_classes, shape))
-    if tried not in _problems:
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                _try(stage, num_classes, shape)
-            _problems[tried] = None
-        except ConfigError as error:
-            _problems[tried] = str(error)
-    if problem := _problems[tried]:
-        raise ConfigError(problem)
+    _trials.once(tried, lambda: _try(stage, num_classes, shape))
 
 
+@torch.random.fork_rng(devices=[])
 def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
     images = torch.rand(2, *shape).contiguous(memory_format=torch.channels_last)
     if _looks_at_networks(stage.objective):
-        student = _outputs(stage, all_taps(stage.objective, 0), "the student", num_classes, images)
-        taps = all_taps(stage.objective, 1)
+        student = _outputs(stage, all_taps(stage.objective, "student"), "the student", num_classes, images)
+        taps = all_taps(stage.objective, "teacher")
         teachers = [_outputs(parent, taps, "its teacher", num_classes, images) for parent in stage.parents]
     else:
         student, *teachers = (Outputs(torch.randn(2, num_classes)) for _ in (stage, *stage.parents))

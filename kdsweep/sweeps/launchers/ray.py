@@ -203,7 +203,7 @@ class RayLauncher(SweepLauncher):
                     i, job = running.pop(ref)
                     returns[i] = settled(job, _returned(job, ref, 1 + retries))
                     turns.end(turns.missing(i), returns[i].status == JobStatus.COMPLETED)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: jobs on other nodes would run on; it is raised again
             try:
                 _interrupt(list(running))
                 read(mail, folder)

@@ -80,7 +80,7 @@ class Queued:
                     if each.returned is None and each.job.done():
                         each.returned = each._return()
                 time.sleep(1)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: Slurm would run the jobs; it is raised again
             cancel(sorted({each.job.job_id.partition("_")[0] for each in self.siblings}), self.watcher)
             raise
         assert self.returned is not None

@@ -116,7 +116,7 @@ def _run(study: Study, worker: Worker) -> None:
         before = [trial.state for trial in study.get_trials(deepcopy=False)]
         try:
             returns = _launch(dataclasses.replace(worker, only_again=alone), alone)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: its trials would stay RUNNING; it is raised again
             search.give_up_own(study, blame=False)
             raise
         lost = search.give_up_own(study, blame=alone)
