@@ -77,8 +77,8 @@ def copy_code(files: Mapping[str, Path], folder: Path) -> None:
 def default_options(description: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a component leaves to plain defaults: given or left out, they are one recipe.
 
-    Nothing is imported. Only functions, and classes with an `__init__`, at the top of a module of kdsweep's or
-    of the user's own are read.
+    Nothing is imported. Only functions, and classes with an `__init__`, at the top of modules of kdsweep or
+    of the user are read.
     """
     if {"_args_", "_partial_"} & description.keys():
         return {}
