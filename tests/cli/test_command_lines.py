@@ -36,7 +36,7 @@ REFUSED = {
     "kdsweep tracking.uri=sqlite:///:memory:": "memory keeps no run; name a file",
     "kdsweep tracking.uri=sqlite:////tmp": "tracking.uri=sqlite:////tmp: /tmp: Is a directory",
     "kdsweep tracking.uri=sqlite:///FILE": "FILE: is no database",
-    "kdsweep student.model.hidden=[8,0]": "3.weight has no weights, since its layer has no width",
+    "kdsweep student.model.hidden=[8,0]": "hidden2.weight has no weights, since its layer has no width",
     "kdsweep method=ban chain_length=100000 plan=true": "chain_length=100000: must be less than",
     "kdsweep -m seed=range(1000000000) plan=true": "1,000,000,000 jobs",
     "kdsweep -m seed=range(1000000) plan=true": "1,000,000 jobs",
