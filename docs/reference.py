@@ -36,6 +36,7 @@ INTRODUCTIONS = {
     "teacher": "The network that teaches; its `model` has the keys of the [student](#student) of its name.",
     "student": "The network that is taught. [Your own](your-own.md#4-a-student-of-your-own).",
     "method": "The loss, a weighted sum of terms: [methods](methods.md).",
+    "method/terms": "Added to any method: `kdsweep method=kd +method/terms=crd`.",
     "chain": "What stands between teacher and student, and who teaches whom: [chains](methods.md#chains).",
     "training": "The student's recipe, and everyone's who says nothing else. Digits have their own.",
     "training/optimizer": "What steps: any callable by import path. [Your own]"
@@ -216,7 +217,8 @@ def _options(group: str) -> str:
         shown = "<br>".join(f"`{each}`" for each in commands)
         what = words + (f"; {own}" if (own := _sets(group, file)) else "")
         rows.append((f"[`{file.stem}`](../conf/{group}/{file.name})", what, shown))
-    return _table(rows, (f"`{group}=`", "what", "command"))
+    sign = "+" if group == "method/terms" else ""  # one more, where another group has one choice
+    return _table(rows, (f"`{sign}{group}=`", "what", "command"))
 
 
 def _comments(file: Path) -> tuple[list[str], str]:
@@ -234,6 +236,8 @@ def _comments(file: Path) -> tuple[list[str], str]:
 
 def _sets(group: str, file: Path) -> str:
     """The options of a component with their meaning, or what the choice sets."""
+    if group == "method/terms":
+        return _of_term(composed("method=scratch", f"+{group}={file.stem}")["method"]["terms"][file.stem])
     if group == "student" or "/" in group:  # whose options are a component's own
         text = file.read_text()
         nested = text.partition("\nmodel:\n")[2].replace("\n  ", "\n").removeprefix("  ")
@@ -248,7 +252,7 @@ def _sets(group: str, file: Path) -> str:
         return f"{owner} {', '.join(told)}" if told else ""
     if group == "method":
         terms = composed(f"method={file.stem}")["method"]["terms"]
-        return "; ".join(f"`{name}`: {_of_term(term)}" for name, term in terms.items())
+        return f"terms {', '.join(f'`{name}`' for name in terms)}"
     if group not in ("dataset", "chain", "training", "hardware"):
         return ""
     mine = dict(_flat(composed(f"{group}={file.stem}")[group]))

@@ -24,6 +24,7 @@ from kdsweep.config.parse import parse
 from kdsweep.data import Dataset
 from kdsweep.data.dataset import Split
 from kdsweep.errors import ConfigError
+from kdsweep.methods.term import Batch, Setting
 from kdsweep.stage import Objective, Stage
 from kdsweep.stages.chains import ALONE
 from kdsweep.tracking import Run, Tracker
@@ -110,6 +111,12 @@ def make_stage(
     data = {"fingerprint": "made", "augment": augment.effective()}
     training = RECIPE.model_copy(update=recipe)
     return Stage(data, model, training, objective or ALONE, seed, parents)
+
+
+def setting_of(batch: Batch, num_classes: int) -> Setting:
+    """What terms are made for where a batch is all that there is."""
+    size = len(batch.labels)
+    return Setting(len(batch.teachers), batch.labels, num_classes, size, lambda: batch, lambda: iter([batch]))
 
 
 def client(folder) -> MlflowClient:

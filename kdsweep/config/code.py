@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+MARKER = "of_whole_batch"  # the decorator of `kdsweep.methods`, which changes no signature
 SOURCE = "_source_"  # in a stage's description: the digest of a component's code, if it is the user's
 # by kdsweep to each network, optimizer and schedule
 GIVEN = ("num_classes", "in_channels", "image_size", "params", "lr", "optimizer", "last_epoch")
@@ -129,11 +130,17 @@ def _read_signature(file: Path, changed: int, name: str, method: str) -> ast.arg
     except SyntaxError:  # importing it will say so
         return None
     found = [statement for statement in body if name in _bound(statement)]
-    if len(found) == 1 and isinstance(found[0], ast.ClassDef) and not found[0].decorator_list:
+    if len(found) == 1 and isinstance(found[0], ast.ClassDef) and _is_plain(found[0]):
         found = [statement for statement in found[0].body if method in _bound(statement)]
-    if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or found[0].decorator_list:
+    if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or not _is_plain(found[0]):
         return None
     return found[0].args
+
+
+def _is_plain(statement: ast.ClassDef | ast.FunctionDef) -> bool:
+    """Whether no decorator may have put something else in its place."""
+    names = [each.id if isinstance(each, ast.Name) else None for each in statement.decorator_list]
+    return all(name == MARKER for name in names)
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

@@ -24,6 +24,8 @@ class Option(Section):
     """symbol, such as T or β"""
     axis: Literal["linear", "log"] = "linear"
     """axis of the pictures that sweep it"""
+    search: str | None = None
+    """what a search draws it from, as on the command line: interval(1, 32), choice(1, 2)"""
 
 
 def _is_weight(value: float | str) -> float | str:
@@ -52,6 +54,8 @@ class Term(Section):
     """epoch (below 1: a share of them) from which the weight falls as half a cosine"""
     taps: Names | dict[Literal["student", "teacher"], Names] | None = None
     """where the term looks: embedding, map, stage2, stages, a module's path, or a list; null: logits"""
+    standardize: bool = False
+    """whether each image's logits are brought to mean 0 and standard deviation 1 before the term"""
 
     @field_validator("target")
     @classmethod
@@ -76,8 +80,9 @@ class Term(Section):
         """The term for a temperature and an alpha, without the options that play no part."""
         numbers = {TEMPERATURE: temperature, ALPHA: alpha, REST: 1 - alpha}
         given = self.model_dump(by_alias=True, exclude_none=True)
-        if not given.get("warmup"):
-            given.pop("warmup", None)
+        for key in ("warmup", "standardize"):
+            if not given.get(key):
+                given.pop(key, None)
         return {key: _put_in(value, numbers) for key, value in given.items()}
 
     @property

@@ -7,22 +7,41 @@ A config names it by import path. It takes by name what it looks at, and what it
   [B, C, H, W]: a tensor for one tap, a tuple for several. Of several teachers each is asked alone, and the
   losses are averaged. A term without `teacher` needs none.
 - `labels`: int64 [B]. `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
+- `teacher_head`: the teacher's head, a function from its embeddings [B, D] to logits [B, C], which gradients
+  pass; `embedding` must be one of the teacher's taps.
 - `generator`: a torch.Generator on the CPU, seeded for this term and epoch.
 
 All else that a function takes, by keyword, are options, which the config gives. A module's options are those
-of its `__init__`, which may also take `student` and `teacher` as shapes in place of tensors (the first size
-is a batch's), `num_classes`, and `train_labels`, int64 [N], of all training images.
+of its `__init__`, which may also take:
+
+- `student`, `teacher`: shapes in place of tensors; the first size is a batch's. `num_classes`, `batch_size`.
+- `train_labels`: int64 [N], of all training images.
+- `teacher_outputs`: an iterator over batches of the training images, without augmentation: of each, what the
+  teacher gives at the taps, and the labels.
+
+A module may have `figures`, a mapping from names to scalars, which are reported for each epoch.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from kdsweep.config.code import SOURCE
 
-OF_EVERY_TERM = ("_target_", SOURCE, "weight", "warmup", "decay", "taps")  # its options are the rest
-STAGES = "stages"  # all of a network's, paired with the teacher's from the deepest on
+# of every term; its options are the rest
+OF_EVERY_TERM = ("_target_", SOURCE, "weight", "warmup", "decay", "taps", "standardize")
+EMBEDDING = "embedding"  # what the head takes
+STAGES = "stages"  # all of a network's
+LOGITS = "logits"  # beside taps, for terms that look at both
+PRE = ".pre"  # what the last activation of a stage takes
 Taps = str | Sequence[str]
 Side = Literal["student", "teacher"]
+Component = TypeVar("Component")
+
+
+def of_whole_batch(term: Component) -> Component:
+    """Mark a term whose loss for an image depends on the other images of its batch."""
+    term.of_whole_batch = True  # type: ignore[attr-defined]
+    return term
 
 
 def taps_of(taps: Any, side: Side) -> Taps | None:
@@ -35,4 +54,4 @@ def all_taps(objective: Mapping[str, Mapping[str, Any]], side: Side) -> list[str
     """The names of the taps at which the terms of an objective look, each once."""
     wanted = [taps_of(term.get("taps"), side) for term in objective.values()]
     names = [name for taps in wanted if taps for name in ([taps] if isinstance(taps, str) else taps)]
-    return list(dict.fromkeys(names))
+    return [name for name in dict.fromkeys(names) if name != LOGITS]

@@ -33,6 +33,14 @@ class Loss(nn.Module):
         first, *rest = [loss * weight for loss, weight in zip(losses.values(), weights, strict=True)]
         return {"loss": sum(rest, first), **losses}
 
+    def figures(self) -> dict[str, Tensor]:
+        """What the terms report beside their losses, as "term_name"."""
+        return {
+            f"{term}_{name}": value
+            for term, each in self.terms.items()
+            for name, value in each.figures().items()
+        }
+
     def begin(self, epoch: int) -> None:
         """Seed what the terms draw in an epoch."""
         for name, term in self.terms.items():

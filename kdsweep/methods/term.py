@@ -1,7 +1,7 @@
 """One term of a loss at work: it is given by name what it takes, for each teacher if it takes one."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,19 +11,23 @@ from torch import Size, Tensor, nn
 
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError
-from kdsweep.methods import OF_EVERY_TERM, STAGES, taps_of
+from kdsweep.methods import LOGITS, OF_EVERY_TERM, STAGES, Side, Taps, taps_of
+from kdsweep.methods.pairs import paired
 from kdsweep.stage import derive
 from kdsweep.system.foreign_errors import one_line
 
 Taken = Tensor | tuple[Tensor, ...]  # at one tap, or at several
+Head = Callable[[Tensor], Tensor]  # from embeddings [B, D] to logits [B, C]
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network gives for a batch, float32: logits [B, C], and what is at its taps, by their names."""
+    """What a network gives for a batch, float32: logits [B, C], and what is at its taps, by their names; and,
+    of a teacher whose head a term takes, that head."""
 
     logits: Tensor
     taps: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setting:
-    """What terms are made for: so many teachers, all training labels [N], and where one has adapters an
-    example of two images or more, for its shapes."""
+    """What terms are made for: so many teachers, all training labels [N], and the size of batches; for those
+    with adapters an example of two images, for its shapes, and batches of all training images."""
 
     teachers: int
     train_labels: Tensor
     num_classes: int
+    batch_size: int
     example: Callable[[], Batch]
+    training_images: Callable[[], Iterator[Batch]]
 
 
 class Term(nn.Module):
@@ -53,11 +59,14 @@ class Term(nn.Module):
     def __init__(self, name: str, description: Mapping[str, Any], setting: Setting, seed: int) -> None:
         super().__init__()
         options = {key: value for key, value in description.items() if key not in OF_EVERY_TERM}
-        self.taps = description.get("taps")
+        self.taps, self.standardize = description.get("taps"), description.get("standardize", False)
         self.generator = torch.Generator()
         try:
+            if self.standardize and self.taps:
+                raise ValueError("standardize is for terms of logits; this one has taps")
             component = import_component(description["_target_"])
             learns = inspect.isclass(component)
+            self.of_whole_batch = getattr(component, "of_whole_batch", False)
             self.takes = set(inspect.signature(component.forward if learns else component).parameters)
             self.number = setting.teachers if "teacher" in self.takes else 1
             self.adapters = nn.ModuleList()
@@ -71,13 +80,15 @@ class Term(nn.Module):
     def forward(self, batch: Batch, epoch: int) -> Tensor:
         losses = []
         for teacher in range(self.number):
-            known = {
+            known: dict[str, Any] = {
                 **self._taken(batch, teacher),
                 "labels": batch.labels,
                 "indices": batch.indices,
                 "epoch": epoch,
                 "generator": self.generator,
             }
+            if "teacher_head" in self.takes:
+                known["teacher_head"] = batch.teachers[teacher].head
             call: Callable[..., Tensor] = self.function or self.adapters[teacher]
             losses.append(call(**{key: value for key, value in known.items() if key in self.takes}))
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
@@ -86,31 +97,70 @@ class Term(nn.Module):
         """Seed what the term draws from now on."""
         self.generator.manual_seed(seed)
 
+    def figures(self) -> dict[str, Tensor]:
+        """What the term reports beside its loss; of several teachers the mean."""
+        found = [getattr(adapter, "figures", {}) for adapter in self.adapters]
+        return (
+            {name: torch.stack([each[name] for each in found]).mean() for name in found[0]} if found else {}
+        )
+
+    def pairs(self, batch: Batch) -> list[tuple[Any, ...]]:
+        """What the term sees of each: pairs of tensors, of the student and of the first teacher."""
+        return list(zip(*map(_several, self._taken(batch, 0).values()), strict=False))
+
     def _made_for(self, component: type[nn.Module], setting: Setting, teacher: int) -> dict[str, Any]:
-        shapes = {side: _shapes(taken) for side, taken in self._taken(setting.example(), teacher).items()}
-        known = {**shapes, "train_labels": setting.train_labels, "num_classes": setting.num_classes}
         asked = inspect.signature(component).parameters
+        shapes = {side: _shapes(taken) for side, taken in self._taken(setting.example(), teacher).items()}
+        known = {
+            **shapes,
+            "train_labels": setting.train_labels,
+            "num_classes": setting.num_classes,
+            "batch_size": setting.batch_size,
+            "teacher_outputs": self._teacher_outputs(setting, teacher),
+        }
         return {key: value for key, value in known.items() if key in asked}
+
+    def _teacher_outputs(self, setting: Setting, teacher: int) -> Iterator[tuple[Taken, Tensor]]:
+        for batch in setting.training_images():
+            yield self._taken(batch, teacher)["teacher"], batch.labels
 
     def _taken(self, batch: Batch, teacher: int) -> dict[str, Taken]:
         """What the term looks at of the student and of one teacher."""
-        taken = {"student": _at(batch.student, taps_of(self.taps, "student"))}
+        sides: dict[Side, Outputs] = {"student": batch.student}
         if "teacher" in self.takes:
-            taken["teacher"] = _at(batch.teachers[teacher], taps_of(self.taps, "teacher"))
-        if self.taps == STAGES:  # the networks may have different numbers: the deepest answer each other
-            fewest = min(map(len, taken.values()))
-            taken = {side: values[len(values) - fewest :] for side, values in taken.items()}
-        return taken
+            sides["teacher"] = batch.teachers[teacher]
+        if not self.taps:
+            return {
+                side: _standardized(outputs.logits) if self.standardize else outputs.logits
+                for side, outputs in sides.items()
+            }
+        found = {side: _at(outputs, taps_of(self.taps, side)) for side, outputs in sides.items()}
+        if "teacher" in found and len(found["student"]) == len(found["teacher"]):
+            pairs = [paired(ours, theirs) for ours, theirs in zip(*found.values(), strict=True)]
+            found = dict(zip(sides, map(list, zip(*pairs, strict=True)), strict=True))
+        return {side: _plain(values, taps_of(self.taps, side)) for side, values in found.items()}
 
 
-def _at(outputs: Outputs, taps: str | Sequence[str] | None) -> Taken:
-    if taps is None:
-        return outputs.logits
-    if taps == STAGES or not isinstance(taps, str):
-        names = [taps] if isinstance(taps, str) else taps
-        return tuple(value for name in names for value in outputs.taps[name])
-    (value,) = outputs.taps[taps]
-    return value
+def _at(outputs: Outputs, taps: Taps | None) -> list[tuple[Tensor, ...]]:
+    """The values at each tap; `stages` has several."""
+    values = {**outputs.taps, LOGITS: (outputs.logits,)}
+    return [values[name] for name in ([taps] if isinstance(taps, str) else taps or ())]
+
+
+def _plain(values: Sequence[tuple[Tensor, ...]], taps: Taps | None) -> Taken:
+    if isinstance(taps, str) and not taps.startswith(STAGES):
+        return values[0][0]
+    return tuple(value for group in values for value in group)
+
+
+def _standardized(logits: Tensor) -> Tensor:
+    """Z-scores of each image's logits (Sun et al. 2024, arXiv:2403.01427, equation 10)."""
+    deviation = logits.std(dim=-1, keepdim=True)  # with C - 1, as the authors' code
+    return (logits - logits.mean(dim=-1, keepdim=True)) / (deviation + 1e-7)
+
+
+def _several(taken: Taken) -> Sequence[Tensor]:
+    return (taken,) if isinstance(taken, Tensor) else taken
 
 
 def _shapes(taken: Taken) -> Size | tuple[Size, ...]:

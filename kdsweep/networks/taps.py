@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from kdsweep.errors import ConfigError
-from kdsweep.methods import STAGES
+from kdsweep.methods import EMBEDDING, PRE, STAGES
 from kdsweep.methods.term import Outputs
 from kdsweep.networks.backbone import NETWORK, Backbone
 from kdsweep.networks.parts import head_of, is_sequence, layers
 
 STAGE = re.compile(r"stage(\d+)")
-PRE, PREPROCESS = ".pre", "preprocess"  # the latter of a Backbone: images, no features
+PREPROCESS = "preprocess"  # of a Backbone: images, no features
 ACTIVATIONS = tuple(
     kind
     for kind in vars(nn.modules.activation).values()
@@ -46,6 +46,8 @@ class Tapped:
         """Find the taps by running the network on `images`. Raises ConfigError for one that it lacks."""
         self.network = network
         self.places = {} if images is None or not taps else Anatomy(network, images).places(taps)
+        head = self.places.get(EMBEDDING)
+        self.head = network.get_submodule(head[0].module) if head else None
 
     def __call__(self, images: Tensor) -> Outputs:
         """Raises ConfigError if what was at a tap was overwritten in place by a later module."""
@@ -59,7 +61,7 @@ class Tapped:
             name: tuple(_plain(seen[place][0], name, str(layout)) for place in places)
             for name, places in self.places.items()
         }
-        return Outputs(logits, taps)
+        return Outputs(logits, taps, self.head)
 
 
 class Anatomy:
@@ -90,9 +92,14 @@ class Anatomy:
 
     def _places(self, tap: str) -> list[Place]:
         modules = dict(self.network.named_modules())
-        if tap == STAGES and self.stages:
-            return [Place(name) for name in self.stages]
-        if tap == "embedding" and (head := self._head()):
+        if tap.removesuffix(PRE) == STAGES and self.stages:
+            suffix = tap.removeprefix(STAGES)
+            return [
+                place
+                for number in range(len(self.stages))
+                for place in self._places(f"stage{number + 1}{suffix}")
+            ]
+        if tap == EMBEDDING and (head := self._head()):
             return [Place(head, taken=True)]
         if tap == "map" and (maps := self._maps()):
             return [Place(maps[-1])]
@@ -108,7 +115,7 @@ class Anatomy:
 
     def _known(self) -> Iterator[str]:
         if self._head():
-            yield "embedding"
+            yield EMBEDDING
         if self._maps():
             yield "map"
         yield from (f"stage{number}" for number in range(1, len(self.stages) + 1))
@@ -241,7 +248,7 @@ def _overwritten(network: nn.Module, place: Place, images: Tensor) -> str:
 def _plain(value: Tensor, name: str, layout: str) -> Tensor:
     """float32 [B, D] of an embedding, else [B, C, H, W]; tokens are laid out as a square without prefix."""
     value = value.float()
-    if name == "embedding":
+    if name == EMBEDDING:
         return value.flatten(2).mean(2) if value.dim() > 2 else value
     if value.dim() == 3:
         side = isqrt(value.shape[1])

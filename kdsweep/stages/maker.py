@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep import __version__
 from kdsweep.config import Augment, Hardware
+from kdsweep.config.code import takes
 from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
+from kdsweep.methods import LOGITS
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import Emit, EpochEnded, StageFinished, Waiting
 from kdsweep.results.network import NetworkResult
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from kdsweep.training.fit import Teaching
 
 
-EMBEDDING = "embedding"  # the tap whose values are small enough to be stored
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
 MOST_BUILT = 2  # networks that stay in memory, which the training needs too
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
@@ -164,24 +165,32 @@ class Maker:
         those of the networks themselves, in eval mode and without gradients."""
         import torch
 
-        from kdsweep.methods import all_taps
+        from kdsweep.methods import EMBEDDING, all_taps
         from kdsweep.methods.term import Outputs
         from kdsweep.networks.taps import Tapped
         from kdsweep.training.network import Inputs
 
         taps = all_taps(stage.objective, "teacher")
+        images = Inputs(self.dataset.train, self.dataset, self.device).first()
         if not Augment.model_validate(stage.data["augment"]).random and set(taps) <= {EMBEDDING}:
             stored = [
-                [self._outputs(teacher, "train", name).to(self.device) for name in ("logits", *taps)]
+                [self._outputs(teacher, "train", name).to(self.device) for name in (LOGITS, *taps)]
+                for teacher in stage.parents
+            ]
+            asked = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
+            heads = [
+                Tapped(self._network(teacher), [EMBEDDING], images).head if asked else None
                 for teacher in stage.parents
             ]
 
             def look_up(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
                 rows = [[each.index_select(0, indices) for each in teacher] for teacher in stored]
-                return [Outputs(row[0], {EMBEDDING: (row[1],)} if taps else {}) for row in rows]
+                return [
+                    Outputs(row[0], {EMBEDDING: (row[1],)} if taps else {}, head)
+                    for row, head in zip(rows, heads, strict=True)
+                ]
 
             return look_up
-        images = Inputs(self.dataset.train, self.dataset, self.device).first()
         networks = [Tapped(self._network(teacher), taps, images) for teacher in stage.parents]
 
         def ask(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
@@ -201,7 +210,7 @@ class Maker:
         return logs.logsumexp(dim=0) - log(len(outputs))
 
     def _logits(self, stage: Stage, split: str) -> "Tensor":
-        return self._outputs(stage, split, "logits")
+        return self._outputs(stage, split, LOGITS)
 
     def _outputs(self, stage: Stage, split: str, what: str) -> "Tensor":
         """The trained stage's "logits" [N, classes] or "embedding" [N, D] over a split, on the CPU."""
@@ -213,7 +222,7 @@ class Maker:
 
             inputs = Inputs(self.dataset.split(split), self.dataset, self.device)
             network = self._network(stage)
-            if what == "logits":
+            if what == LOGITS:
                 outputs = over_split(network, inputs)
             else:
                 tapped = Tapped(network, [what], inputs.first())

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -118,7 +118,16 @@ def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, clas
         with evaluating(student.network):
             return Batch(student(images), teaching(indices, images), train.labels[indices], indices)
 
-    setting = Setting(len(stage.parents), train.labels.cpu(), classes, example)
+    @torch.no_grad()
+    def training_images() -> Iterator[Batch]:
+        everything = torch.arange(len(train.labels), device=train.labels.device)
+        for part in everything.split(train.evaluation_batch):
+            taught = teaching(part, train.batch(part))
+            yield Batch(taught[0], taught, train.labels[part], part)
+
+    setting = Setting(
+        len(stage.parents), train.labels.cpu(), classes, stage.training.batch_size, example, training_images
+    )
     return Loss(stage.objective, setting, stage.seed).to(train.labels.device)
 
 
@@ -175,6 +184,7 @@ def _step(
             "train/loss" if name == "loss" else f"train/loss_{name}": value.detach()
             for name, value in losses.items()
         }
+        figures |= {f"train/{name}": value.detach() for name, value in loss.figures().items()}
         figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(expected).float().mean()
         return {name: figure * len(batch) for name, figure in figures.items()}
 

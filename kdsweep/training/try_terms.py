@@ -1,7 +1,7 @@
 """Try the terms of a loss on two images before anything is trained."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError, Trials
@@ -37,8 +37,13 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
         student, *teachers = (Outputs(torch.randn(2, num_classes)) for _ in (stage, *stage.parents))
     labels = torch.arange(2) % num_classes
     batch = Batch(student, teachers, labels, torch.arange(2))
-    loss = Loss(stage.objective, Setting(len(teachers), labels, num_classes, lambda: batch), stage.seed)
-    for name, term in loss.terms.items():
+    size = stage.training.batch_size
+    setting = Setting(len(teachers), labels, num_classes, size, lambda: batch, lambda: iter([batch]))
+    for name, term in Loss(stage.objective, setting, stage.seed).terms.items():
+        if size == 1 and (term.of_whole_batch or _normalizes(term)):
+            raise ConfigError(
+                f"method.terms.{name}: compares the images of a batch, so training.batch_size=1 is too small"
+            )
         try:
             value: object = term(batch, epoch=1)
         except Exception as error:  # terms run any code, the user's too
@@ -46,6 +51,10 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
         if not isinstance(value, Tensor) or value.dim():
             given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ConfigError(f"method.terms.{name}: gives {given}, must be a tensor of one number")
+
+
+def _normalizes(term: nn.Module) -> bool:
+    return any(isinstance(part, nn.modules.batchnorm._NormBase) for part in term.modules())
 
 
 def _outputs(stage: Stage, taps: list[str], role: str, num_classes: int, images: Tensor) -> Outputs:

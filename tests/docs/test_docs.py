@@ -132,7 +132,7 @@ def without_flags(arguments: list[str]) -> Iterator[str]:
 def test_the_code_that_contributing_shows_is_the_code():
     shown = {text.partition("\n")[0]: text.partition("\n")[2] for _, text in blocks(DOCS / "contributing.md")}
     files = {first.removeprefix("# "): text for first, text in shown.items() if first.startswith("# ")}
-    assert len(files) == 4
+    assert len(files) == 5
     for file, text in files.items():
         assert text == (ROOT / file).read_text(), f"docs/contributing.md shows another {file}"
 

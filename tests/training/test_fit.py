@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from fitting import CPU, DATASET, assert_same, train
-from helpers import CNN, MLP, kd_objective, make_stage, optimizer, schedule
+from helpers import CNN, MLP, kd_objective, make_stage, optimizer, schedule, setting_of
 from safetensors.torch import load_file, save_file
 
 from kdsweep.config import Augment, Hardware
 from kdsweep.errors import TrainingError
 from kdsweep.methods.loss import Loss
-from kdsweep.methods.term import Batch, Outputs, Setting
+from kdsweep.methods.term import Batch, Outputs
 from kdsweep.results.network import Selection
 from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
@@ -375,7 +375,7 @@ def test_several_teachers_are_heard_together(tmp_path):
 
     def loss(heard: list[Outputs]) -> torch.Tensor:
         batch = Batch(Outputs(student), heard, labels, some)
-        return Loss(KD, Setting(len(heard), labels, 3, lambda: batch), seed=0)(batch)["loss"]
+        return Loss(KD, setting_of(batch, 3), seed=0)(batch)["loss"]
 
     student = torch.randn(3, 3)
     torch.testing.assert_close(loss(said), sum(loss([each]) for each in said) / 2)

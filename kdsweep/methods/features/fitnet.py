@@ -2,6 +2,8 @@
 
 from torch import Size, Tensor, nn
 
+from kdsweep.methods.shapes import need_maps
+
 
 class FitNet(nn.Module):
     """The mean squared difference of the teacher's map and the student's after a regressor, which learns.
@@ -14,8 +16,7 @@ class FitNet(nn.Module):
 
     def __init__(self, student: Size, teacher: Size, *, relu: bool = True) -> None:
         super().__init__()
-        if not len(student) == len(teacher) == 4:
-            raise ValueError("needs one tap that is a map, such as taps=stage2")
+        need_maps(student, teacher)
         parts = [_resize(student, teacher), nn.BatchNorm2d(teacher[1]), *([nn.ReLU()] if relu else [])]
         self.regressor = nn.Sequential(*parts)
 

@@ -4,9 +4,13 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.nn import functional as F
 
+from kdsweep.methods import of_whole_batch
+from kdsweep.methods.shapes import need_vectors
+
 EPSILON = 1e-7
 
 
+@of_whole_batch
 class CRD(nn.Module):
     """The noise-contrastive loss of embeddings [B, D] of both networks, projected to `width` numbers each.
 
@@ -38,8 +42,7 @@ class CRD(nn.Module):
         width: int = 128,
     ) -> None:
         super().__init__()
-        if not len(student) == len(teacher) == 2:
-            raise ValueError("needs one tap that is a vector per image, such as taps=embedding")
+        need_vectors(student, teacher)
         counts = train_labels.bincount(minlength=num_classes)
         if int(counts.max()) == len(train_labels):
             raise ValueError("needs training images of two classes or more")

@@ -1,0 +1,49 @@
+"""Each method of the zoo trains a small network by another."""
+
+import pytest
+import torch
+from fitting import CPU, DATASET, assert_same, train
+from helpers import make_stage
+from zoo_examples import METHODS, objective
+
+from kdsweep.methods import all_taps
+from kdsweep.networks.build import build
+from kdsweep.networks.taps import Tapped
+from kdsweep.training.network import Inputs, place
+
+RESNET = {"_target_": "kdsweep.networks.zoo.resnet.SmallResNet", "depth": 8}
+LARGE = {**RESNET, "width": 2}
+
+
+class Killed(Exception):
+    """What ends a training, as a kill does."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
+    terms = objective(name)
+    torch.manual_seed(1)
+    teacher = place(build(LARGE, 3, DATASET.shape), CPU).eval().requires_grad_(False)
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    tapped = Tapped(teacher, all_taps(terms, "teacher"), Inputs(DATASET.train, DATASET, CPU).first())
+    stage = make_stage(RESNET, terms, (make_stage(LARGE),), epochs=3, batch_size=20)
+
+    def teaching(indices, images):
+        with torch.no_grad():
+            return [tapped(images)]
+
+    def kill(epoch: int, *event: object) -> None:
+        if epoch == 2:
+            raise Killed
+
+    whole = train(stage, tmp_path / "whole", teaching=teaching)
+    with pytest.raises(Killed):
+        train(stage, tmp_path / "resumed", kill, teaching)
+    assert_same(whole, train(stage, tmp_path / "resumed", teaching=teaching))
+    after = teacher.state_dict()
+    assert not teacher.training and all(torch.equal(before[key], after[key]) for key in before)
+    alone = build(RESNET, 3, DATASET.shape).state_dict()
+    assert {key: value.shape for key, value in whole.weights.items()} == {
+        key: value.shape for key, value in alone.items()
+    }
