@@ -125,6 +125,6 @@ def test_weights_of_a_stage_and_of_a_run_begin_another_training(kdsweep: Command
     assert trained(tmp_path) == 1 + 1 + 2, "the given weights are one teacher, wherever they come from"
     done = kdsweep("teacher.weights=runs:/nothing/x", *taught, status=1)
     assert done.stderr.startswith(
-        "kdsweep: weights=runs:/nothing/x: tracking.uri=sqlite:///mlflow.db does not"
+        "kdsweep: weights=runs:/nothing/x: tracking.uri=sqlite:///mlflow.db cannot deliver it"
     )
     assert len(done.stderr.splitlines()) == 1
