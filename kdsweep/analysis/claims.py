@@ -53,6 +53,7 @@ class Claims:
     alone: Sequence[Difference | None]
     teacher: Sequence[Difference | None]
     best: Sequence[Difference | None]
+    reference: Sequence[Difference | None]
     luck: float | None
 
 
@@ -66,12 +67,19 @@ class _Pair:
     primary: bool = False
 
 
-def claims(group: Sequence[Recipe]) -> Claims:
-    """How the recipes of one data set compare; the first is the best by validation."""
+def claims(group: Sequence[Recipe], reference: int | None = None) -> Claims:
+    """How the recipes of one data set compare; the first is the best by validation.
+
+    Each is also compared with the recipe at the place of a `reference`.
+    """
     students = [recipe.test("student") for recipe in group]
     alone = [_pair(ours, recipe.test("scratch")) for ours, recipe in zip(students, group, strict=True)]
     teacher = [_pair(ours, recipe.test("teacher")) for ours, recipe in zip(students, group, strict=True)]
     best = [None, *(_pair(ours, students[0]) for ours in students[1:])]
+    to_reference = [
+        None if reference in (None, 0, place) else _pair(ours, students[reference or 0])
+        for place, ours in enumerate(students)
+    ]
     taught = [recipe for recipe in group if recipe.taught]
     spread = _lucky_spread(taught)
     primary = _primary(group, alone, best)
@@ -80,11 +88,13 @@ def claims(group: Sequence[Recipe]) -> Claims:
         deviation = (primary.found.estimate.variance or 0.0) ** 0.5
         pull = min((spread or 0.0) / deviation, MOST_PULL) if deviation else 0.0
         primary.p = primary.found.estimate.p(pull, len(taught))
-    rest = [pair for pair in (*alone, *best) if pair and pair is not primary]
+    rest = [pair for pair in (*alone, *best, *to_reference) if pair and pair is not primary]
     _adjust(primary, rest)
     luck = spread * largest_of(len(taught)) if spread is not None and group[0].taught else None
-    shown_of = [[_difference(pair) for pair in pairs] for pairs in (alone, teacher, best)]
-    return Claims(shown_of[0], shown_of[1], shown_of[2], luck)
+    if reference == 0:
+        to_reference = best  # the same comparisons
+    shown = [[_difference(pair) for pair in pairs] for pairs in (alone, teacher, best, to_reference)]
+    return Claims(shown[0], shown[1], shown[2], shown[3], luck)
 
 
 def _pair(ours: Mapping[int, Tested], theirs: Mapping[int, Tested]) -> _Pair | None:

@@ -5,12 +5,14 @@ A difference is called "above" or "below" only if it is more than the chance of 
 other difference is called "not distinguishable".
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from kdsweep.analysis.claims import LEVEL, Difference
 from kdsweep.analysis.leaderboard import Row, leaderboard
 from kdsweep.analysis.recipes import SEED, expected, recipes, seed_of
 from kdsweep.analysis.statistics import Interval, mcnemar
+from kdsweep.results.names import METHOD
 from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 
@@ -30,7 +32,42 @@ def answer(record: Record, rows: Sequence[Row]) -> list[str]:
     for name in datasets:
         of_name = [row for row in rows if row.dataset == name]
         sentences += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]), record)
+    if record.trials:
+        sentences = [_tuning(record), *sentences, *_versus_kd(rows)]
+    elif wanted := record.sweep.config.get("tune"):
+        sentences.insert(
+            0, f"These are the trials of tune={wanted}; run the same command to compare the best."
+        )
     return sentences + _confirmed(record, len(datasets) > 1) + _missing(record, bool(rows))
+
+
+def _tuning(record: Record) -> str:
+    """How the recipes that are compared were chosen."""
+    methods = {job.swept.get(METHOD) for job in record.trials}
+    counts = Counter((job.swept.get(METHOD), seed_of(job)) for job in record.trials).values()
+    trials = str(max(counts)) if len(set(counts)) == 1 else f"up to {max(counts)}"
+    return (
+        f"Each of {len(methods)} methods was tuned by {trials} trials in its own search space; "
+        "the first has its published defaults. The best by validation, and the defaults (rows without "
+        "numbers), were trained again with fresh seeds, which the following compares."
+    )
+
+
+def _versus_kd(rows: Sequence[Row]) -> list[str]:
+    """Which recipes are distinguishable from tuned kd."""
+    known = [row for row in rows if row.versus_kd]
+    claimed = [row for row in known if row.versus_kd and row.versus_kd.claimed]
+    above = [row for row in claimed if row.versus_kd and row.versus_kd.interval.mean > 0]
+    below = [row for row in claimed if row not in above]
+    sentences = [
+        f"{_listed([row.label for row in group])}: {where} tuned kd, by more than chance."
+        for group, where in ((above, "above"), (below, "below"))
+        if group
+    ]
+    ties = len(known) - len(claimed)
+    if ties:
+        sentences.append(f"{ties} of {len(known)} recipes are not distinguishable from tuned kd.")
+    return sentences
 
 
 def _confirmed(record: Record, named: bool) -> list[str]:
@@ -87,7 +124,7 @@ def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None, record: 
         }.get(of_seeds, f"only one of its {of_seeds} seeds finished")
         sentences.append(f"One seed cannot show whether a difference is chance{order}; {why}.")
         return sentences
-    luck = _luck(best, others, bool(record.confirmations))
+    luck = _luck(best, others, bool(record.confirmations or record.trials))
     return sentences + luck + (_among(best, others) if others else [])
 
 

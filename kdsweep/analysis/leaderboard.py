@@ -13,7 +13,7 @@ from kdsweep.analysis.claims import Difference, claims
 from kdsweep.analysis.measured import accuracy
 from kdsweep.analysis.recipes import Recipe, recipes
 from kdsweep.analysis.statistics import Interval, interval
-from kdsweep.results.names import written
+from kdsweep.results.names import METHOD, written
 from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult
 
@@ -24,7 +24,7 @@ class Row:
 
     `rank` is 1 for the best recipe of its data set; `dataset` is a name that no other data set of the report
     has. `versus_alone` is None without a baseline, `versus_teacher` without a teacher, `versus_best` for the
-    best itself; `teacher_cost` is empty without a teacher.
+    best itself, `versus_kd` but in a comparison of tuned methods; `teacher_cost` is empty without a teacher.
     """
 
     rank: int
@@ -46,6 +46,7 @@ class Row:
     versus_alone: Difference | None = None
     versus_teacher: Difference | None = None
     versus_best: Difference | None = None
+    versus_kd: Difference | None = None
     luck: float | None = None  # test accuracy that the best may owe to the choice
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,16 +71,22 @@ def leaderboard(record: Record) -> list[Row]:
     The best recipe has the highest mean validation accuracy over its seeds; ties go by validation
     cross-entropy. Several sweeps must be combined into one first (`combine.together`).
     """
-    return [row for name, group in _by_dataset(recipes(record)).items() for row in _rows(name, group)]
+    groups, tuned = _by_dataset(recipes(record)), bool(record.trials)
+    return [row for name, group in groups.items() for row in _rows(name, group, tuned)]
 
 
-def _rows(dataset: str, group: Sequence[Recipe]) -> Iterator[Row]:
-    compared = claims(group)
-    differences = zip(compared.alone, compared.teacher, compared.best, strict=True)
-    for rank, (recipe, (alone, teacher, best)) in enumerate(zip(group, differences, strict=True), start=1):
-        row = _row(dataset, rank, recipe)
-        luck = compared.luck if rank == 1 else None
-        yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, luck=luck)
+def _rows(dataset: str, group: Sequence[Recipe], tuned: bool) -> Iterator[Row]:
+    found = claims(group, _tuned_kd(group) if tuned else None)
+    differences = zip(found.alone, found.teacher, found.best, found.reference, strict=True)
+    for rank, (recipe, (alone, teacher, best, kd)) in enumerate(zip(group, differences, strict=True), 1):
+        row = replace(_row(dataset, rank, recipe), luck=found.luck if rank == 1 else None)
+        yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, versus_kd=kd)
+
+
+def _tuned_kd(group: Sequence[Recipe]) -> int | None:
+    """The place of the kd that other methods are compared with: its best trial, or else its defaults."""
+    places = [place for place, recipe in enumerate(group) if recipe.values.get(METHOD) == "kd"]
+    return max(places, key=lambda place: len(group[place].values), default=None)
 
 
 def best_job(row: Row) -> JobResult:

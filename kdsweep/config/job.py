@@ -60,6 +60,8 @@ class Config(Section):
     """also train the student alone, for comparison"""
     confirm: int | None = Field(ge=2, le=1000, json_schema_extra=OF_SWEEP)
     """afterwards train the chosen recipe and the student alone with this many fresh seeds; null: none"""
+    tune: int | None = Field(ge=1, le=1000, json_schema_extra=OF_SWEEP)
+    """trials of each method, drawn from its own search space; `confirm` then compares the best; null: none"""
     store: Annotated[str, AfterValidator(_is_plain_path)] = Field(min_length=1, json_schema_extra=APART)
     """folder of all trained networks; delete it to train them again"""
     store_budget: float | None = Field(gt=0, json_schema_extra=APART)

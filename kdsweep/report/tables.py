@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 
 from kdsweep.analysis.combine import together
-from kdsweep.analysis.conclusions import answer
+from kdsweep.analysis.conclusions import answer, percent
 from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
 from kdsweep.analysis.measured import tested_on
 from kdsweep.analysis.metric import Metric
@@ -18,6 +19,7 @@ from kdsweep.report.charts.chain import chain_chart, has_links
 from kdsweep.report.charts.curves import curves
 from kdsweep.report.charts.metric import metrics
 from kdsweep.report.charts.response import main_charts
+from kdsweep.report.note import short
 from kdsweep.report.pictures.draw import draw
 from kdsweep.results.names import link_name, written
 from kdsweep.results.record import Record
@@ -36,9 +38,10 @@ def show(record: Record) -> None:
     """Print the table of the finished jobs, the costs of the best one, and the sweep's answer."""
     screen = console()
     screen.print()
+    rows = leaderboard(record)
     if record.finished:
         screen.print(*_tables(record), "", sep="\n")
-    for sentence in answer(record, leaderboard(record)):
+    for sentence in answer(record, rows):
         screen.print(sentence, markup=False)
     screen.print()
 
@@ -73,7 +76,9 @@ def _write(files: Files, folder: Path) -> Iterator[Path]:
 
 
 def _csv(record: Record) -> Files:
-    return {"sweep.csv": partial(write_csv, [*record.results, *record.confirmations], record.sweep.keys)}
+    keys = record.sweep.keys
+    files: Files = {"sweep.csv": partial(write_csv, [*record.results, *record.confirmations], keys)}
+    return files | ({"trials.csv": partial(write_csv, record.trials, keys)} if record.trials else {})
 
 
 def _pictures(record: Record) -> Files:
@@ -110,11 +115,25 @@ def _write_tables(record: Record, file: Path) -> None:
 
 def _tables(record: Record) -> list[Fitting | str]:
     table = sweep_table(record.finished, record.sweep.keys)
+    if record.trials:  # compared by recipe; each job is in the CSV
+        table = _recipe_table(leaderboard(record))
     tables = [table, "", *costs(_best(record), record.sweep.latency)]
     for each in tables:
         if isinstance(each, Fitting):
             each.elsewhere = "sweep.txt"
     return tables
+
+
+def _recipe_table(rows: Sequence[Row]) -> Fitting:
+    """A row per recipe, best first by validation; a star marks what is more than chance."""
+    heads = ("seeds", "val %", "last epoch", "test %", "vs baseline", "vs tuned kd")
+    table = Fitting([Column("", right=False, wraps=True), *map(Column, heads)])
+    for row in rows:
+        last = fmean(job.student.history[-1]["val/accuracy"] for job in row.recipe.jobs)
+        accuracies = f"{100 * row.val.mean:.2f}", f"{100 * last:.2f}", percent(row.test)
+        versus = short(row.versus_alone), short(row.versus_kd)
+        table.add([row.label, str(len(row.seeds)), *accuracies, *versus], "bold" if row.rank == 1 else None)
+    return table
 
 
 def _best(record: Record) -> JobResult:

@@ -21,4 +21,5 @@ def sweep_line(result: JobResult, jobs: int) -> str:
         figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
     of = f"/{jobs}" if result.number < jobs else ""  # a search that retries lost trials exceeds its number
     which = "confirm" if result.confirms else f"{result.number + 1}{of}"
-    return f"[{which}] {result.name}  {figures}"
+    seed = f" seed={result.seed}" if result.confirms and "seed" not in result.swept else ""
+    return f"[{which}] {result.name}{seed}  {figures}"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from kdsweep.results.strict import STRICT
 
-CHAIN_LENGTH = "chain_length"
+CHAIN_LENGTH, METHOD = "chain_length", "method"
 LABELS = {CHAIN_LENGTH: "chain length (steps of distillation)"}
 
 

@@ -15,11 +15,17 @@ class Record:
     results: Sequence[JobResult]
     folder: Path | None = field(default=None, compare=False)  # the source of the record
     confirmations: Sequence[JobResult] = ()  # of jobs with fresh seeds, which choose nothing
+    trials: Sequence[JobResult] = ()  # of methods, which only chose what the results compare
 
     def __post_init__(self) -> None:
         confirming = [result for result in self.results if result.confirms]
-        if confirming:
-            rest = [result for result in self.results if not result.confirms]
+        if not confirming:
+            return
+        rest = [result for result in self.results if not result.confirms]
+        if self.sweep.config.get("tune"):
+            object.__setattr__(self, "trials", [*self.trials, *rest])
+            object.__setattr__(self, "results", [replace(each, confirms=False) for each in confirming])
+        else:
             object.__setattr__(self, "results", rest)
             object.__setattr__(self, "confirmations", [*self.confirmations, *confirming])
 

@@ -28,6 +28,7 @@ OWN_FILES = (
     "search/*",
     OPTIMUM,
     "sweep.csv",
+    "trials.csv",
     "sweep.txt",
     "report.html",
     *PICTURES,

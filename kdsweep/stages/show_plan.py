@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdsweep.config import Hardware
-from kdsweep.results.names import link_name, written
+from kdsweep.results.names import METHOD, link_name, written
 from kdsweep.stage import Stage
 from kdsweep.stages.estimate import Need, makespan, needs
 from kdsweep.store.store import Store
@@ -33,6 +33,7 @@ def show_plan(
     at_once: int | None,
     trials: int | None = None,
     confirm: int | None = None,
+    tuned: bool = False,
 ) -> None:
     """Print the plan; of a search with so many `trials`, what is known before it begins.
 
@@ -52,7 +53,7 @@ def show_plan(
         needed = {key: need for key, need in needed.items() if key in known}
         parts = [_stage_table(needed), _search_sum(jobs, needed, of_trials, trials)]
     if confirm:
-        parts += [_confirm_sum(jobs, every, confirm)]
+        parts += [_confirm_sum(jobs, every, confirm, tuned)]
     for part in parts:
         if isinstance(part, str) or part.rows:
             screen.print("", part, sep="\n", markup=False)
@@ -100,13 +101,14 @@ def _job_table(jobs: Sequence[Planned], needed: Mapping[str, Need]) -> Fitting:
     roles = list(dict.fromkeys(role for job in jobs for role in job.links))
     roles.sort(key=lambda role: (role == "student", role == "scratch"))
     links = [Column(link_name(role), right=False, worth=worth) for worth, role in enumerate(roles)]
-    table = Fitting([Column("job"), *map(Column, jobs[0].swept), *links, Column("time")])
+    keys = list(dict.fromkeys(key for job in jobs for key in job.swept))
+    table = Fitting([Column("job"), *map(Column, keys), *links, Column("time")])
     for number, job in enumerate(jobs):
         own = [need for need in _of(job, needed) if need.jobs[0] == number and not need.there]
         cells = [_cell(needed[job.links[role].key], number) if role in job.links else "" for role in roles]
         known = [need.seconds for need in own if need.seconds is not None]
         time = seconds(sum(known)) if len(known) == len(own) else "?"
-        swept = [written(value) for value in job.swept.values()]
+        swept = [written(job.swept.get(key, "")) for key in keys]
         table.add([str(number + 1), *swept, *cells, time if own else ""], None if own else "dim")
     return table
 
@@ -175,18 +177,21 @@ def _search_sum(
     return "\n".join([*lines, *_reservations(wanted)])
 
 
-def _confirm_sum(jobs: Sequence[Planned], needed: Mapping[str, Need], confirm: int) -> str:
+def _confirm_sum(jobs: Sequence[Planned], needed: Mapping[str, Need], confirm: int, tuned: bool) -> str:
     """The recipe is still unknown: count the longest, of whose stages a fresh seed shares none."""
     taught = [_of(job, needed) for job in jobs if "teacher" in job.links]
     if not taught:
         return f"confirm={confirm}: nothing to confirm, because no student has a teacher"
-    line = (
-        f"then confirm={confirm}: at most {confirm * max(map(len, taught))} networks of {confirm} fresh seeds"
-    )
+    # of tuned methods each has its best trial and its published defaults, but the other links are shared
+    of_methods = Counter(job.swept.get(METHOD) for job in jobs if "teacher" in job.links)
+    students = sum(min(count, 2) for count in of_methods.values()) if tuned else 1
+    most = confirm * (max(map(len, taught)) - 1 + students)
+    line = f"then confirm={confirm}: at most {most} networks of {confirm} fresh seeds"
     if any(need.seconds_from_the_start is None for needs_of in taught for need in needs_of):
         return line
-    dearest = max(sum(need.seconds_from_the_start or 0 for need in needs_of) for needs_of in taught)
-    return f"{line}, about {seconds(confirm * dearest)} of training"
+    dearest = max(taught, key=lambda needs_of: sum(need.seconds_from_the_start or 0 for need in needs_of))
+    *others, student = [need.seconds_from_the_start or 0 for need in dearest]
+    return f"{line}, about {seconds(confirm * (sum(others) + students * student))} of training"
 
 
 def _never_trained(unknown: Sequence[Need]) -> str:

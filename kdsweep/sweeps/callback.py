@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -42,6 +41,7 @@ from kdsweep.sweeps.confirm import check_confirm
 from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
 from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once, shares_store
 from kdsweep.sweeps.overrides import combinations, count, key_of, read_overrides, swept_values
+from kdsweep.sweeps.tune import check_tune, drawn_keys, with_trials
 from kdsweep.system.terminal import say
 from kdsweep.tracking.database import begin_database
 
@@ -80,7 +80,7 @@ class SweepCallback(Callback):
             if config.get("plan"):
                 job = check_jobs(config, [list(config.hydra.overrides.task)])[0]
                 alone = replace(job, config=job.config.alone())
-                _show_plan([alone], [], [], f"one job: {_subject(job.config)}", 1)
+                _show_plan([alone], [()], [], f"one job: {_subject(job.config)}", 1)
                 raise SystemExit(0)
             if uri := _uri(config):
                 check_database(uri)
@@ -119,8 +119,13 @@ class SweepCallback(Callback):
         every = prod(map(count, overrides))
         if grid:
             check_number(every, bool(config.get("plan")))
-        whole = grid and (config.get("plan") or not shares_store(config))  # turns need every job's stages
+        check_tune(config, keys)
+        # turns need every job's stages
+        whole = grid and (config.get("plan") or config.get("tune") or not shares_store(config))
         jobs = combinations(overrides, every if whole else JOBS_CHECKED)
+        if config.get("tune"):
+            jobs = with_trials(config, jobs)
+            keys, every = drawn_keys(jobs, keys), len(jobs)
         prepared = check_jobs(config, jobs)
         refuse_unused(config, [job.config for job in prepared])
         first = prepared[0].config
@@ -133,7 +138,7 @@ class SweepCallback(Callback):
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
             chosen = None if trials is None or (all_known and every <= trials) else trials
             title, at_once = f"{jobs_count}: {_subject(first)}", jobs_at_once(config)
-            _show_plan(prepared, jobs, overrides, title, at_once, chosen, first.confirm)
+            _show_plan(prepared, jobs, keys, title, at_once, chosen, first.confirm, bool(first.tune))
             raise SystemExit(0)
 
         check_database(first.tracking.uri)
@@ -249,17 +254,17 @@ def _subject(first: "Config") -> str:
 def _show_plan(
     prepared: "Sequence[Job]",
     jobs: Sequence[Sequence[str]],
-    overrides: Sequence[Override],
+    keys: Sequence[str],
     title: str,
     at_once: int | None,
     trials: int | None = None,
     confirm: int | None = None,
+    tuned: bool = False,
 ) -> None:
     from kdsweep.stages.show_plan import Planned, show_plan
 
-    keys = [key_of(each) for each in overrides if each.is_sweep_override()]
     planned = [
         Planned(swept_values(lines, keys), job.plan.links())
-        for job, lines in zip(prepared, jobs or [()], strict=True)
+        for job, lines in zip(prepared, jobs, strict=True)
     ]
-    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials, confirm)
+    show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials, confirm, tuned)

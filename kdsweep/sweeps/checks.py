@@ -40,6 +40,8 @@ def check_job_alone(config: DictConfig) -> None:
         raise ConfigError(f"search={chosen}: needs -m, as in kdsweep -m search={chosen}")
     if wanted := config.get("confirm"):
         raise ConfigError(f"confirm={wanted}: needs -m, as in kdsweep -m temperature=1,4 confirm={wanted}")
+    if wanted := config.get("tune"):
+        raise ConfigError(f"tune={wanted}: needs -m, as in kdsweep -m method=kd,dkd tune={wanted} confirm=3")
     refuse_launcher(config.hydra)
 
 

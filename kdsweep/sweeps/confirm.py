@@ -1,20 +1,26 @@
 """confirm=K: train the recipe that a sweep chose, and the baseline, again with K fresh seeds.
 
 A sweep chooses by the networks that it also judges, so the chosen recipe tends to have had lucky seeds. Fresh
-seeds had no part in the choice.
+seeds had no part in the choice. After tune=N, what was chosen is each method's best trial, which is compared
+with its published defaults.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 
 from kdsweep.errors import ConfigError
+from kdsweep.results.names import METHOD
 from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.overrides import key_of
+
+if TYPE_CHECKING:
+    from kdsweep.analysis.leaderboard import Row
 
 Launch = Callable[[list[list[str]], int], Sequence[JobReturn]]
 
@@ -28,33 +34,51 @@ def check_confirm(wanted: int | None, keys: Sequence[str]) -> None:
 def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]], launch: Launch) -> None:
     """Launch the jobs that confirm the sweep in `folder`; `overrides` gives a job's overrides by its number.
 
-    They confirm the best distilled recipe by validation, on each data set. Raises what a job raised.
+    Raises what a job raised.
     """
-    from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
+    from kdsweep.analysis.leaderboard import best_job, leaderboard
     from kdsweep.analysis.recipes import seed_of
     from kdsweep.results.record import Record
 
     sweep, results = SweepInfo.load(folder), JobResult.load_all(folder)
-    chosen: dict[str, Row] = {}
-    for row in leaderboard(Record(sweep, results)):
-        if row.recipe.taught:
-            chosen.setdefault(row.dataset, row)
+    rows, tuned = leaderboard(Record(sweep, results)), bool(sweep.config.get("tune"))
+    chosen = _best_of_each_method(rows) if tuned else _best_distilled(rows)
     if not chosen:
         print(f"confirm={wanted}: no distilled student has finished, so there is nothing to confirm")
         return
     used = {seed_of(result) for result in results}
     fresh = list(itertools.islice((seed for seed in itertools.count() if seed not in used), wanted))
-    names = "; ".join(row.label for row in chosen.values())
+    names = "; ".join(row.label for row in chosen)
     print(f"\nconfirm: {names}, and the student alone, with seeds {', '.join(map(str, fresh))}", flush=True)
     jobs = [
         [*without_seed(overrides(best_job(row).number)), f"seed={seed}", "baseline=true"]
-        for row in chosen.values()
+        for row in chosen
         for seed in fresh
     ]
     first = max(result.number for result in results) + 1
-    replace(sweep, confirm_from=first).save(folder)
+    replace(sweep, confirm_from=first, jobs=len(jobs) if tuned else sweep.jobs).save(folder)
     for each in launch(jobs, first):
         _ = each.return_value  # raises what the job raised
+
+
+def _best_distilled(rows: "Sequence[Row]") -> "list[Row]":
+    """The best distilled recipe by validation, on each data set."""
+    chosen: dict[str, Row] = {}
+    for row in rows:
+        if row.recipe.taught:
+            chosen.setdefault(row.dataset, row)
+    return list(chosen.values())
+
+
+def _best_of_each_method(rows: "Sequence[Row]") -> "list[Row]":
+    """Each method's best trial by validation, and its published defaults, on each data set."""
+    chosen: dict[tuple[str, Any, bool], Row] = {}
+    for row in rows:
+        method, published = row.values.get(METHOD), not row.values.keys() - {METHOD}
+        chosen.setdefault((row.dataset, method, False), row)
+        if published:
+            chosen[row.dataset, method, True] = row
+    return list({id(row): row for row in chosen.values()}.values())
 
 
 def without_seed(overrides: Sequence[str]) -> list[str]:

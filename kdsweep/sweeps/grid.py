@@ -20,6 +20,7 @@ from kdsweep.results.result import SWEEP
 from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import confirm
 from kdsweep.sweeps.overrides import combinations, count, read_overrides
+from kdsweep.sweeps.tune import with_trials
 
 
 class GridSweeper(Sweeper):
@@ -47,7 +48,7 @@ class GridSweeper(Sweeper):
             raise ConfigError("hydra.callbacks.sweep: must stay as it is: it checks the sweep and records it")
         OmegaConf.save(config, folder / "multirun.yaml")
         overrides = read_overrides(config)
-        jobs = combinations(overrides, prod(map(count, overrides)))
+        jobs = with_trials(config, combinations(overrides, prod(map(count, overrides))))
         size, returns = self.max_batch_size or len(jobs), []
         for first in range(0, len(jobs), size):
             returns.append(launcher.launch(jobs[first : first + size], initial_job_idx=first))

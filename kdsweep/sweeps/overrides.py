@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values of the swept keys in a job's overrides."""
     parsed = {key_of(each): each.value() for each in map(_parsed, overrides)}
-    values = {key: parsed.get(key) for key in keys}
+    values = {key: parsed[key] for key in keys if key in parsed}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
 
 

@@ -53,8 +53,10 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     columns += [
         ("test %", _interval("test accuracy", several), [_percent(row.test) for row in rows]),
         ("vs baseline", _versus("the baseline", several), alone),
+        ("vs tuned kd", _versus("tuned kd", several), [_difference(row.versus_kd) for row in rows]),
         ("vs teacher", _versus("the teacher", several), teacher),
         ("val %", _mean("validation accuracy", several), [_mean_percent(row.val) for row in rows]),
+        ("last", _mean("validation accuracy of the last epoch", several), _last_epochs(rows)),
         *_costs(rows),
         ("training", "of the student, per seed", [_time(row.seconds, row.reused) for row in rows]),
         ("seeds", "that finished", [Cell(str(len(row.seeds)), len(row.seeds), _lost(row)) for row in rows]),
@@ -62,6 +64,15 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     columns = [column for column in columns if any(cell.text for cell in column[2])]
     heads = [(head, remark) for head, remark, _ in columns]
     return Table(heads, list(zip(*(cells for *_, cells in columns), strict=True)))
+
+
+def _last_epochs(rows: Sequence[Row]) -> list[Cell]:
+    """Empty if all recipes keep their last epoch, so that "val %" shows it."""
+    of_rows = [[job.student for job in row.recipe.jobs] for row in rows]
+    if all(each.best_epoch == len(each.history) for students in of_rows for each in students):
+        return [Cell("") for _ in rows]
+    found = ([each.history[-1]["val/accuracy"] for each in students] for students in of_rows)
+    return [_mean_percent(interval(each)) for each in found]
 
 
 def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:

@@ -47,7 +47,9 @@ def test_a_process_that_dies_takes_no_other_job_with_it(kdsweep: Command, networ
     deaths = re.findall(r"a job's process died( by .*)?; unfinished jobs run again", done.stderr)
     assert len(deaths) in (1, 2), done.stderr
     assert re.search(r"^\[2/3\] student.model.width=9  failed", done.stdout, re.M)
-    assert "job 1 (student.model.width=9) failed: a job's process died by SIGKILL(-9), even alone" in done.stderr
+    assert (
+        "job 1 (student.model.width=9) failed: a job's process died by SIGKILL(-9), even alone" in done.stderr
+    )
     assert "Traceback" not in done.stderr
     well, failed, again = results(network)
     assert [result["error"] for result in (well, again)] == [None, None]
