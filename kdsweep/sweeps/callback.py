@@ -262,9 +262,11 @@ def _show_plan(
     tuned: bool = False,
 ) -> None:
     from kdsweep.stages.show_plan import Planned, show_plan
+    from kdsweep.stages.show_taps import show_taps
 
     planned = [
         Planned(swept_values(lines, keys), job.plan.links())
         for job, lines in zip(prepared, jobs, strict=True)
     ]
     show_plan(planned, title, prepared[0].store, prepared[0].config.hardware, at_once, trials, confirm, tuned)
+    show_taps(prepared)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError, Trials
-from kdsweep.methods import all_taps
+from kdsweep.methods import EMBEDDING, Side, all_taps
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs, Setting, reason
 from kdsweep.networks.build import build
@@ -26,21 +26,25 @@ def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> 
 
 
 @torch.random.fork_rng(devices=[])
+def tap_pairs(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> dict[str, list[str]]:
+    """What each term with taps compares of the student and its first teacher, for terms that have a teacher:
+    "stage2 32×4×4 ↔ layer2 64×8×8"."""
+    if not all_taps(stage.objective, "student"):
+        return {}
+    batch, places = _example(stage, num_classes, shape)
+    found = {}
+    for name, term in _loss(stage, batch, num_classes).terms.items():
+        if term.taps and "teacher" in term.takes:
+            pairs = term.pairs(batch)
+            found[name] = [" ↔ ".join(_described(value, places) for value in pair) for pair in pairs]
+    return found
+
+
+@torch.random.fork_rng(devices=[])
 def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
-    torch.manual_seed(0)
-    images = torch.rand(2, *shape).contiguous(memory_format=torch.channels_last)
-    if _looks_at_networks(stage.objective):
-        student = _outputs(stage, all_taps(stage.objective, "student"), "the student", num_classes, images)
-        taps = all_taps(stage.objective, "teacher")
-        teachers = [_outputs(parent, taps, "its teacher", num_classes, images) for parent in stage.parents]
-    else:
-        student, *teachers = (Outputs(torch.randn(2, num_classes)) for _ in (stage, *stage.parents))
-    labels = torch.arange(2) % num_classes
-    batch = Batch(student, teachers, labels, torch.arange(2))
-    size = stage.training.batch_size
-    setting = Setting(len(teachers), labels, num_classes, size, lambda: batch, lambda: iter([batch]))
-    for name, term in Loss(stage.objective, setting, stage.seed).terms.items():
-        if size == 1 and (term.of_whole_batch or _normalizes(term)):
+    batch, _ = _example(stage, num_classes, shape)
+    for name, term in _loss(stage, batch, num_classes).terms.items():
+        if stage.training.batch_size == 1 and (term.of_whole_batch or _normalizes(term)):
             raise ConfigError(
                 f"method.terms.{name}: compares the images of a batch, so training.batch_size=1 is too small"
             )
@@ -53,18 +57,55 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
             raise ConfigError(f"method.terms.{name}: gives {given}, must be a tensor of one number")
 
 
+Places = dict[int, str]  # the modules that gave values, by the values' identities
+
+
+def _example(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> tuple[Batch, Places]:
+    """What student and teachers, untrained, give for two images."""
+    torch.manual_seed(0)
+    places: Places = {}
+    images = torch.rand(2, *shape).contiguous(memory_format=torch.channels_last)
+    if _looks_at_networks(stage.objective):
+        student = _outputs(stage, "student", stage.objective, num_classes, images, places)
+        teachers = [
+            _outputs(parent, "teacher", stage.objective, num_classes, images, places)
+            for parent in stage.parents
+        ]
+    else:
+        student, *teachers = (Outputs(torch.randn(2, num_classes)) for _ in (stage, *stage.parents))
+    return Batch(student, teachers, torch.arange(2) % num_classes, torch.arange(2)), places
+
+
+def _loss(stage: Stage, batch: Batch, num_classes: int) -> Loss:
+    size, teachers = stage.training.batch_size, len(batch.teachers)
+    setting = Setting(teachers, batch.labels, num_classes, size, lambda: batch, lambda: iter([batch]))
+    return Loss(stage.objective, setting, stage.seed)
+
+
+def _described(value: Tensor, places: Places) -> str:
+    return f"{places.get(id(value), 'logits')} {'×'.join(map(str, value.shape[1:]))}"
+
+
 def _normalizes(term: nn.Module) -> bool:
     return any(isinstance(part, nn.modules.batchnorm._NormBase) for part in term.modules())
 
 
-def _outputs(stage: Stage, taps: list[str], role: str, num_classes: int, images: Tensor) -> Outputs:
+def _outputs(
+    stage: Stage, side: Side, objective: Objective, num_classes: int, images: Tensor, places: Places
+) -> Outputs:
     channels, height, width = images.shape[1:]
     network = build(stage.model, num_classes, (channels, height, width))
     try:
         with evaluating(network):
-            return Tapped(network, taps, images)(images)
+            tapped = Tapped(network, all_taps(objective, side), images)
+            outputs = tapped(images)
     except ConfigError as error:
+        role = "the student" if side == "student" else "its teacher"
         raise ConfigError(f"method.terms: of {role} {stage.name}, {error}") from error
+    for tap, values in outputs.taps.items():
+        names = [tap] if tap == EMBEDDING else [place.module for place in tapped.places[tap]]
+        places |= dict(zip(map(id, values), names, strict=True))
+    return outputs
 
 
 def _looks_at_networks(objective: Objective) -> bool:
