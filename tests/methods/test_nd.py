@@ -1,12 +1,17 @@
 """ND's term against its formula, image by image, and the class means that it is made from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from helpers import setting_of
 from hypothesis import given
 from hypothesis import strategies as st
+from zoo_examples import batch, objective
 
 from kdsweep.methods.features.nd import ND
+from kdsweep.methods.loss import Loss
 
 CLASSES = 3
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 2, 0])
@@ -71,6 +76,26 @@ def test_dead_embeddings_and_a_class_without_images_give_1():
 
 def test_the_class_means_are_in_checkpoints():
     assert "directions" in term(embeddings(0, 8, 4)).state_dict()
+
+
+def test_the_teachers_tap_may_have_another_name():
+    """In the pass over the training images there is no student."""
+    example = batch()
+    (teacher,) = example.teachers
+    renamed = replace(teacher, taps={"pooled": teacher.taps["embedding"]})
+    seen = replace(example, teachers=[renamed])
+    passed = replace(seen, student=renamed)
+    described = objective("nd")
+    described["nd"] = {**described["nd"], "taps": {"student": "embedding", "teacher": "pooled"}}
+    setting = replace(setting_of(seen, 5), training_images=lambda: iter([passed]))
+    losses = [
+        Loss(of, made_for, seed=0).double()(given)["nd"]
+        for of, made_for, given in (
+            (described, setting, seen),
+            (objective("nd"), setting_of(example, 5), example),
+        )
+    ]
+    torch.testing.assert_close(*losses)
 
 
 def test_maps_are_refused():
