@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -121,8 +121,9 @@ class Term(nn.Module):
         return {key: value for key, value in known.items() if key in asked}
 
     def _teacher_outputs(self, setting: Setting, teacher: int) -> Iterator[tuple[Taken, Tensor]]:
+        student = setting.example().student  # with which a teacher's stages are paired
         for batch in setting.training_images():
-            yield self._taken(batch, teacher)["teacher"], batch.labels
+            yield self._taken(replace(batch, student=student), teacher)["teacher"], batch.labels
 
     def _taken(self, batch: Batch, teacher: int) -> dict[str, Taken]:
         """What the term looks at of the student and of one teacher."""
