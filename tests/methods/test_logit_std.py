@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from formulas import kl, random_batch, softmax
-from helpers import setting_of
+from helpers import composed, setting_of
 from hypothesis import given
 from hypothesis import strategies as st
 from zoo_examples import batch, objective
@@ -44,6 +44,22 @@ def test_logit_std_is_its_formula(seed, temperature):
 def test_logit_std_weighs_as_published():
     described = objective("logit_std", temperature=2.0)
     assert {name: term["weight"] for name, term in described.items()} == {"labels": 0.1, "kd": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "temperature", "alpha"),
+    [
+        (["method=logit_std"], 2.0, 0.5),
+        (["method=nkd"], 1.0, 0.5),
+        (["method=normkd"], 2.0, 0.1),
+        (["method=ctkd"], 4.0, 0.1),
+        (["method=normkd", "temperature=3", "alpha=0.2"], 3.0, 0.2),
+        (["method=normkd", "experiment=cifar10_resnet"], 7.0, 0.3),
+    ],
+)
+def test_published_temperatures_and_alphas_are_a_methods_defaults(overrides, temperature, alpha):
+    config = composed(*overrides)
+    assert (config.temperature, config.alpha) == (temperature, alpha)
 
 
 @given(seeds, scales, scales)

@@ -14,9 +14,9 @@ def nkd(
     temperature: float | Tensor,
     gamma: float | Tensor,
 ) -> Tensor:
-    """− p_y · log q_y − gamma · T² · Σ p̂_T · log q̂_T of logits [B, C], averaged over the batch.
+    """− q_y · log p_y − gamma · T² · Σ q̂_T · log p̂_T of logits [B, C], averaged over the batch.
 
-    p and q are the teacher's and the student's probabilities at T = 1; p̂_T and q̂_T those of the classes which
+    p and q are the student's and the teacher's probabilities at T = 1; p̂_T and q̂_T those of the classes which
     are not the label, normalized among themselves, at T. Both sums are cross-entropies: for equal networks
     the loss is not 0, and neither is the gradient of its first part.
     """

@@ -14,7 +14,7 @@ def ttm(student: Tensor, teacher: Tensor, *, gamma: float | Tensor) -> Tensor:
 
 
 def wttm(student: Tensor, teacher: Tensor, *, gamma: float | Tensor) -> Tensor:
-    """ttm with the weight Σ_c p_c^gamma for each image, where p is the teacher's softmax(t).
+    """ttm with the weight Σ_c q_c^gamma for each image, where q is the teacher's softmax(t).
 
     The weight lies between 1, of a sure teacher, and C^(1 - gamma), of one that knows nothing.
     """

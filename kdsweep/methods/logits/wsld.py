@@ -8,9 +8,9 @@ EPSILON = 1e-7  # so that a sure teacher's cross-entropy can be divided by
 
 
 def wsld(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float | Tensor) -> Tensor:
-    """T² · w · (− Σ p_T · log q_T) of logits [B, C], averaged over the batch.
+    """T² · w · (− Σ q_T · log p_T) of logits [B, C], averaged over the batch.
 
-    p_T and q_T are the teacher's and the student's probabilities at T. An image's weight
+    p_T and q_T are the student's and the teacher's probabilities at T. An image's weight
     w = 1 - exp(− CE(s, y) / CE(t, y)), of cross-entropies at T = 1, is small where the student knows the
     label better than the teacher; it has no gradient.
     """
