@@ -9,7 +9,7 @@ from zoo_examples import CLASSES, METHODS, batch, loss_of, objective, tensors
 
 from kdsweep.methods.term import Batch, Outputs
 
-NOT_SMOOTH: set[str] = set()  # gradients that are not the loss's, on purpose
+NOT_SMOOTH = {"wsld"}  # gradients that are not the loss's, on purpose
 
 
 def changed(outputs: Outputs, change) -> Outputs:

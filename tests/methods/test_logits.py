@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from formulas import kl, random_batch, softmax
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,23 +14,6 @@ from kdsweep.methods.logits.logit_mse import logit_mse
 
 temperatures = st.floats(0.5, 64)
 seeds = st.integers(0, 2**31 - 1)
-
-
-def random_batch(
-    seed: int, rows: int = 7, classes: int = 5
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    student, teacher = 4 * torch.randn(2, rows, classes, generator=generator, dtype=torch.float64)
-    return student, teacher, torch.randint(0, classes, (rows,), generator=generator)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
-def kl(p: np.ndarray, q: np.ndarray) -> float:
-    return float(sum(a * (np.log(a) - np.log(b)) for a, b in zip(p, q, strict=True) if a > 0))
 
 
 @given(seeds, temperatures, st.booleans())

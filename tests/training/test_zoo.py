@@ -3,6 +3,7 @@
 import pytest
 import torch
 from fitting import CPU, DATASET, assert_same, train
+from fitting import teaching as same_teaching
 from helpers import make_stage
 from zoo_examples import METHODS, objective
 
@@ -47,3 +48,17 @@ def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, mon
     assert {key: value.shape for key, value in whole.weights.items()} == {
         key: value.shape for key, value in alone.items()
     }
+
+
+def test_a_temperature_that_learns_is_reported_for_each_epoch(tmp_path):
+    """θ = 1 is T = 1 + 20 · σ(1); an epoch's figure is the mean over its batches."""
+    stage = make_stage(
+        RESNET, objective("ctkd", alpha=0.1), (make_stage(LARGE),), epochs=3, learning_rate=0.01
+    )
+    history = train(stage, tmp_path, teaching=same_teaching).history
+    temperatures = [metrics["train/ctkd_temperature"] for metrics in history]
+    assert temperatures[0] == pytest.approx(15.62, abs=0.5)
+    assert all(1 < each < 21 for each in temperatures) and len(set(temperatures)) == 3
+    for metrics in history:
+        sums = 0.1 * metrics["train/loss_labels"] + 0.9 * metrics["train/loss_ctkd"]
+        assert metrics["train/loss"] == pytest.approx(sums, rel=1e-5)

@@ -21,15 +21,15 @@ def dkd(
     """
     # as in kd, T² would multiply the rounding of a float32 sum
     of_label = F.one_hot(labels, student.shape[-1]).bool()
-    binary_student, others_student = _decoupled(student.double() / temperature, of_label)
-    binary_teacher, others_teacher = _decoupled(teacher.double() / temperature, of_label)
-    target = _divergence(binary_teacher, binary_student)
-    others = _divergence(others_teacher, others_student)
+    binary_student, others_student = decoupled(student.double() / temperature, of_label)
+    binary_teacher, others_teacher = decoupled(teacher.double() / temperature, of_label)
+    target = divergence(binary_teacher, binary_student)
+    others = divergence(others_teacher, others_student)
     loss = (alpha * target + beta * others).mean() * temperature**2
     return loss.to(student.dtype)
 
 
-def _decoupled(logits: Tensor, of_label: Tensor) -> tuple[Tensor, Tensor]:
+def decoupled(logits: Tensor, of_label: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of label and rest, [B, 2], and of the other classes among themselves, [B, C].
 
     The label's place has -inf there. 1 - p comes from the others' logits: subtracting p would round it to 0.
@@ -39,7 +39,7 @@ def _decoupled(logits: Tensor, of_label: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack((label - every, rest - every), dim=-1), others - rest[..., None]
 
 
-def _divergence(target: Tensor, softened: Tensor) -> Tensor:
+def divergence(target: Tensor, softened: Tensor) -> Tensor:
     """KL [B] of log-probabilities; a class that both rule out adds nothing."""
     ruled_out = target.isneginf()
     return (target.exp() * (target - softened).masked_fill(ruled_out, 0)).sum(-1)
