@@ -18,9 +18,10 @@ def describe(result: JobResult, config: Config) -> None:
         "student": config.student.name,
         "method": config.method.name,
     }
+    numbers = {key: value for key in result.options if (value := _at(values, key)) is not None}
     if config.method.has_teacher:
-        taught = {key: value for key in result.options if (value := _at(values, key)) is not None}
-        result.recipe |= {"teacher": config.teacher.name, **taught, CHAIN_LENGTH: config.chain_length}
+        numbers = {"teacher": config.teacher.name, **numbers, CHAIN_LENGTH: config.chain_length}
+    result.recipe |= numbers
 
 
 def _without_passwords(values: Any) -> Any:

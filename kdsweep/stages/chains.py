@@ -97,7 +97,9 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
     scratch = stage(config.student, config.training, ALONE, config.seed)
     if not config.method.has_teacher:
         objective = _objective(config.method, config.temperature, config.alpha)
-        return Plan({"student": stage(config.student, config.training, objective, config.seed)}, None, {}, {})
+        student = stage(config.student, config.training, objective, config.seed)
+        is_baseline = student.key == scratch.key  # or learns from labels in another way
+        return Plan({"student": student}, scratch if config.baseline and not is_baseline else None, {}, {})
 
     chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
     teachers: dict[str, tuple[Stage, ...]] = {}
