@@ -43,7 +43,7 @@ def nearest(value: np.ndarray, size: int) -> np.ndarray:
 
 
 def context(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The mean squared difference, and those of averages over 4×4, 2×2, 1×1 parts, at half the weight each."""
+    """The mean squared difference, and those of averages over 4×4, 2×2, 1×1, at half the weight each."""
     total, weights, weight = np.mean((ours - theirs) ** 2), 1.0, 1.0
     for size in (4, 2, 1):
         if size < ours.shape[2]:
