@@ -13,6 +13,10 @@ ZOO = "kdsweep.networks.zoo."
 RESNET = {"_target_": f"{ZOO}resnet.SmallResNet", "depth": 8}
 WRN = {"_target_": f"{ZOO}wrn.WideResNet", "depth": 10}
 VGG = {"_target_": f"{ZOO}vgg.VGG", "depth": 8}
+RESNET50 = {"_target_": f"{ZOO}resnet50.ResNet50"}
+SHUFFLENET_V1 = {"_target_": f"{ZOO}shufflenet_v1.ShuffleNetV1"}
+SHUFFLENET_V2 = {"_target_": f"{ZOO}shufflenet_v2.ShuffleNetV2"}
+MOBILENET_V2 = {"_target_": f"{ZOO}mobilenet_v2.MobileNetV2"}
 RESNET18 = {"_target_": f"{ZOO}resnet18.ResNet18"}
 LAYERS = {
     "_target_": f"{ZOO}layers.Layers",
@@ -38,10 +42,25 @@ def shapes(model: dict, taps: list[str], size: int = 32) -> dict[str, list[tuple
         (WRN, [(16, 32, 32), (32, 16, 16), (64, 8, 8)], 64),
         (VGG, [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4)], 512),
         (RESNET18, [(64, 8, 8), (128, 4, 4), (256, 2, 2), (512, 1, 1)], 512),
+        (RESNET50, [(256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4)], 2048),
+        (SHUFFLENET_V1, [(240, 16, 16), (480, 8, 8), (960, 4, 4)], 960),
+        (SHUFFLENET_V2, [(116, 16, 16), (232, 8, 8), (464, 4, 4)], 1024),
+        (MOBILENET_V2, [(12, 16, 16), (16, 8, 8), (48, 4, 4), (160, 2, 2)], 1280),
         (CNN, [(32, 32, 32), (64, 32, 32)], 128),
         (LAYERS, [(4, 32, 32), (6, 16, 16)], 6),
     ],
-    ids=["resnet", "wrn", "vgg", "resnet18", "mnist_cnn", "layers"],
+    ids=[
+        "resnet",
+        "wrn",
+        "vgg",
+        "resnet18",
+        "resnet50",
+        "shufflenet_v1",
+        "shufflenet_v2",
+        "mobilenet_v2",
+        "mnist_cnn",
+        "layers",
+    ],
 )
 def test_the_zoo(model, stages, embedding):
     found = shapes(model, ["stages", "embedding", *(f"stage{n + 1}" for n in range(len(stages)))])
