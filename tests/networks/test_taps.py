@@ -103,13 +103,27 @@ def test_tokens_are_laid_out_as_the_patches_of_the_image():
     assert torch.equal(tapped[1, :, 3, 5], seen[0][1, 1 + 3 * 14 + 5])
 
 
-@pytest.mark.parametrize("model", [RESNET, RESNET18], ids=["resnet", "resnet18"])
+@pytest.mark.parametrize(
+    "model",
+    [RESNET, RESNET18, RESNET50, SHUFFLENET_V1, SHUFFLENET_V2],
+    ids=["resnet", "resnet18", "resnet50", "shufflenet_v1", "shufflenet_v2"],
+)
 def test_before_the_last_activation_of_a_stage(model):
     network = build(model, 5, (3, 32, 32)).eval()
     given = Tapped(network, ["stage2", "stage2.pre"], images(32))(images(32)).taps
     (after,), (before,) = given["stage2"], given["stage2.pre"]
     assert before.lt(0).any()
     assert torch.equal(after, before.relu())
+
+
+def test_a_wide_resnet_normalizes_a_stage_in_the_next_one():
+    """What overhaul and review distillation compare; its ReLU is not in place."""
+    network = build(WRN, 5, (3, 32, 32)).eval()
+    places = ["stage2.0.activate.0", "stage3.0.activate.0", "norm.0"]
+    given = Tapped(network, ["stages", *places], images(32))(images(32)).taps
+    for stage, place in zip(given["stages"], places, strict=True):
+        (normalized,) = given[place]
+        assert torch.equal(normalized, network.get_submodule(place)(stage)) and normalized.lt(0).any()
 
 
 def test_a_modules_path_is_a_tap_of_any_network():
