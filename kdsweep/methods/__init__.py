@@ -4,8 +4,9 @@ A term is a function, or an `nn.Module` if it learns or remembers, that gives it
 A config names it by import path. It takes by name what it looks at, and what it takes says what it needs:
 
 - `student`, `teacher`: float32 logits [B, C]; with `taps`, what the networks give there, each [B, D] or
-  [B, C, H, W]: a tensor for one tap, a tuple for several. Of several teachers each is asked alone, and the
-  losses are averaged. A term without `teacher` needs none.
+  [B, C, H, W]: a tensor for one tap, a tuple for several; of `stages` as many of both networks, unless the
+  term is `unpaired`. Of several teachers each is asked alone, and the losses are averaged. A term without
+  `teacher` needs none.
 - `labels`: int64 [B]. `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
 - `teacher_head`: the teacher's head, a function from its embeddings [B, D] to logits [B, C], which gradients
   pass; `embedding` must be one of the teacher's taps.
@@ -41,6 +42,12 @@ Component = TypeVar("Component")
 def of_whole_batch(term: Component) -> Component:
     """Mark a term whose loss for an image depends on the other images of its batch."""
     term.of_whole_batch = True  # type: ignore[attr-defined]
+    return term
+
+
+def unpaired(term: Component) -> Component:
+    """Mark a term that takes all stages that each network has, not as many of both."""
+    term.unpaired = True  # type: ignore[attr-defined]
     return term
 
 

@@ -67,6 +67,7 @@ class Term(nn.Module):
             component = import_component(description["_target_"])
             learns = inspect.isclass(component)
             self.of_whole_batch = getattr(component, "of_whole_batch", False)
+            self.paired = not getattr(component, "unpaired", False)
             self.takes = set(inspect.signature(component.forward if learns else component).parameters)
             self.number = setting.teachers if "teacher" in self.takes else 1
             self.adapters = nn.ModuleList()
@@ -136,7 +137,7 @@ class Term(nn.Module):
                 for side, outputs in sides.items()
             }
         found = {side: _at(outputs, taps_of(self.taps, side)) for side, outputs in sides.items()}
-        if "teacher" in found and len(found["student"]) == len(found["teacher"]):
+        if self.paired and "teacher" in found and len(found["student"]) == len(found["teacher"]):
             pairs = [paired(ours, theirs) for ours, theirs in zip(*found.values(), strict=True)]
             found = dict(zip(sides, map(list, zip(*pairs, strict=True)), strict=True))
         return {side: _plain(values, taps_of(self.taps, side)) for side, values in found.items()}

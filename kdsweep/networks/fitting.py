@@ -38,6 +38,7 @@ class _Fit:
     lacking: Sequence[str]  # by the network's names
     left: Sequence[str]  # names in the file, under the prefix, that the network does not have
     beside: Sequence[str]  # names beside the prefix
+    own_names: bool  # whether the file has names of the network's, not of its library's
 
     @property
     def words(self) -> list[str]:
@@ -51,6 +52,11 @@ class _Fit:
     def rank(self) -> list[int]:
         """The order of preference, by the prefix's words from the outermost."""
         return [WORDS.index(word) if word in WORDS else len(WORDS) for word in self.words]
+
+    @property
+    def distance(self) -> tuple[bool, int, str]:
+        """From fitting: a prefix that is no wrapper's, such as a layer's, is farther than any other."""
+        return len(WORDS) in self.rank, len(self.lacking) + len(self.left), self.prefix
 
 
 def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, trained: bool = True) -> None:
@@ -67,7 +73,7 @@ def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, tr
     fits = [_fit(network, clean, prefix, trained) for prefix in _prefixes(network, clean)]
     whole = sorted((fit for fit in fits if fit.is_whole), key=lambda fit: fit.rank)
     if not whole:
-        nearest = min(fits, key=lambda fit: len(fit.lacking) + len(fit.left))
+        nearest = min(fits, key=lambda fit: fit.distance)
         raise ConfigError(f"weights={file}: {_why_not(network, nearest, next(iter(tensors)), trained)}")
     chosen = whole[0]
     if len(whole) > 1 and whole[1].rank == chosen.rank:
@@ -78,7 +84,7 @@ def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, tr
     own = network.state_dict()
     for name, tensor in chosen.given.items():
         if problem := _why_no_weights(tensor, own.get(name)):
-            raise ConfigError(f"weights={file}: {_original(network, name)} {problem}")
+            raise ConfigError(f"weights={file}: {_called(network, chosen, name)} {problem}")
     fitting = {n: tensor for n, tensor in chosen.given.items() if n in own and tensor.shape == own[n].shape}
     network.load_state_dict(fitting, strict=False)
     wrappers = "".join(dict.fromkeys(wrapper for name in tensors for wrapper in WRAPPED.findall(name)))
@@ -130,7 +136,7 @@ def _fit(network: nn.Module, given: Mapping[str, Tensor], prefix: str, trained: 
         name for name in inside if (ours := names.get(name, name)) not in own and not ours.startswith(heads)
     ]
     beside = [name.removeprefix(part) for name in here if not name.startswith(prefix)]
-    return _Fit(prefix, renamed, lacking, left, beside)
+    return _Fit(prefix, renamed, lacking, left, beside, own_names=any(name in own for name in inside))
 
 
 def _needed(network: nn.Module) -> list[str]:
@@ -150,6 +156,11 @@ def _original(network: nn.Module, name: str) -> str:
     return next((original for original, own in names.items() if own == name), name)
 
 
+def _called(network: nn.Module, fit: _Fit, name: str) -> str:
+    """A tensor's name in the file."""
+    return name if fit.own_names else _original(network, name)
+
+
 def _why_not(network: nn.Module, fit: _Fit, first: str, trained: bool) -> str:
     """Why the tensors do not fit, and what to do."""
     own, heads = network.state_dict(), _heads(network)
@@ -161,7 +172,7 @@ def _why_not(network: nn.Module, fit: _Fit, first: str, trained: bool) -> str:
             f"over ({shown}); is it another architecture? otherwise save only the network's state_dict()"
         )
     name = fit.lacking[0]
-    called, expected, tensor = _original(network, name), tuple(own[name].shape), fit.given.get(name)
+    called, expected, tensor = _called(network, fit, name), tuple(own[name].shape), fit.given.get(name)
     if tensor is None:
         what = f"it has no {called}; its first is {first}"
     else:

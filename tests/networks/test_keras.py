@@ -22,7 +22,7 @@ from kdsweep.store.store import Store
 from kdsweep.training.network import selection_metrics
 from kdsweep.training.optimizers import make_optimizer
 
-OWN = {  # every network of kdsweep's, and the images that it is built for
+OWN = {  # networks of kdsweep's, and the images that they are built for
     "mlp": ("student/mlp.yaml", (1, 28, 28)),
     "mnist_cnn": ("teacher/mnist_cnn.yaml", (1, 28, 28)),
     "cifar10_cnn": ("student/cifar10_cnn.yaml", (3, 32, 32)),
@@ -31,6 +31,9 @@ OWN = {  # every network of kdsweep's, and the images that it is built for
     "resnet": ("student/resnet.yaml", (3, 32, 32)),
     "resnet18": ("student/resnet18.yaml", (3, 32, 32)),
     "vgg": ("student/vgg.yaml", (3, 32, 32)),
+    "shufflenet_v1": ("student/shufflenet_v1.yaml", (3, 32, 32)),
+    "shufflenet_v2": ("student/shufflenet_v2.yaml", (3, 32, 32)),
+    "mobilenet_v2": ("student/mobilenet_v2.yaml", (3, 32, 32)),
 }
 BACKBONE = {
     "_target_": "kdsweep.networks.library.torchvision",

@@ -13,6 +13,10 @@ ZOO = "kdsweep.networks.zoo."
 RESNET = {"_target_": f"{ZOO}resnet.SmallResNet", "depth": 8}
 WRN = {"_target_": f"{ZOO}wrn.WideResNet", "depth": 10}
 VGG = {"_target_": f"{ZOO}vgg.VGG", "depth": 8}
+RESNET50 = {"_target_": f"{ZOO}resnet50.ResNet50"}
+SHUFFLENET_V1 = {"_target_": f"{ZOO}shufflenet_v1.ShuffleNetV1"}
+SHUFFLENET_V2 = {"_target_": f"{ZOO}shufflenet_v2.ShuffleNetV2"}
+MOBILENET_V2 = {"_target_": f"{ZOO}mobilenet_v2.MobileNetV2"}
 RESNET18 = {"_target_": f"{ZOO}resnet18.ResNet18"}
 LAYERS = {
     "_target_": f"{ZOO}layers.Layers",
@@ -38,10 +42,25 @@ def shapes(model: dict, taps: list[str], size: int = 32) -> dict[str, list[tuple
         (WRN, [(16, 32, 32), (32, 16, 16), (64, 8, 8)], 64),
         (VGG, [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4)], 512),
         (RESNET18, [(64, 8, 8), (128, 4, 4), (256, 2, 2), (512, 1, 1)], 512),
+        (RESNET50, [(256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4)], 2048),
+        (SHUFFLENET_V1, [(240, 16, 16), (480, 8, 8), (960, 4, 4)], 960),
+        (SHUFFLENET_V2, [(116, 16, 16), (232, 8, 8), (464, 4, 4)], 1024),
+        (MOBILENET_V2, [(12, 16, 16), (16, 8, 8), (48, 4, 4), (160, 2, 2)], 1280),
         (CNN, [(32, 32, 32), (64, 32, 32)], 128),
         (LAYERS, [(4, 32, 32), (6, 16, 16)], 6),
     ],
-    ids=["resnet", "wrn", "vgg", "resnet18", "mnist_cnn", "layers"],
+    ids=[
+        "resnet",
+        "wrn",
+        "vgg",
+        "resnet18",
+        "resnet50",
+        "shufflenet_v1",
+        "shufflenet_v2",
+        "mobilenet_v2",
+        "mnist_cnn",
+        "layers",
+    ],
 )
 def test_the_zoo(model, stages, embedding):
     found = shapes(model, ["stages", "embedding", *(f"stage{n + 1}" for n in range(len(stages)))])
@@ -84,13 +103,27 @@ def test_tokens_are_laid_out_as_the_patches_of_the_image():
     assert torch.equal(tapped[1, :, 3, 5], seen[0][1, 1 + 3 * 14 + 5])
 
 
-@pytest.mark.parametrize("model", [RESNET, RESNET18], ids=["resnet", "resnet18"])
+@pytest.mark.parametrize(
+    "model",
+    [RESNET, RESNET18, RESNET50, SHUFFLENET_V1, SHUFFLENET_V2],
+    ids=["resnet", "resnet18", "resnet50", "shufflenet_v1", "shufflenet_v2"],
+)
 def test_before_the_last_activation_of_a_stage(model):
     network = build(model, 5, (3, 32, 32)).eval()
     given = Tapped(network, ["stage2", "stage2.pre"], images(32))(images(32)).taps
     (after,), (before,) = given["stage2"], given["stage2.pre"]
     assert before.lt(0).any()
     assert torch.equal(after, before.relu())
+
+
+def test_a_wide_resnet_normalizes_a_stage_in_the_next_one():
+    """What overhaul and review distillation compare; its ReLU is not in place."""
+    network = build(WRN, 5, (3, 32, 32)).eval()
+    places = ["stage2.0.activate.0", "stage3.0.activate.0", "norm.0"]
+    given = Tapped(network, ["stages", *places], images(32))(images(32)).taps
+    for stage, place in zip(given["stages"], places, strict=True):
+        (normalized,) = given[place]
+        assert torch.equal(normalized, network.get_submodule(place)(stage)) and normalized.lt(0).any()
 
 
 def test_a_modules_path_is_a_tap_of_any_network():

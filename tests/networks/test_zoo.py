@@ -13,8 +13,12 @@ from torch import nn
 from kdsweep.errors import ConfigError
 from kdsweep.networks.build import build
 from kdsweep.networks.zoo.layers import Layers, SameConv2d, SameMaxPool2d
+from kdsweep.networks.zoo.mobilenet_v2 import InvertedResidual, MobileNetV2
 from kdsweep.networks.zoo.resnet import BasicBlock, SmallResNet
 from kdsweep.networks.zoo.resnet18 import ResNet18
+from kdsweep.networks.zoo.resnet50 import Bottleneck, ResNet50
+from kdsweep.networks.zoo.shufflenet_v1 import Shuffle, ShuffleNetV1
+from kdsweep.networks.zoo.shufflenet_v2 import ShuffleNetV2, SplitBlock
 from kdsweep.networks.zoo.vgg import VGG
 from kdsweep.networks.zoo.wrn import WideBlock, WideResNet
 
@@ -115,6 +119,27 @@ def test_vggs(depth, expected, size, left):
     assert shape_of(before_pooling(network), 3, size, size) == (2, 512, left, left)
 
 
+@pytest.mark.parametrize(
+    ("network", "options", "expected", "last"),
+    [
+        (ShuffleNetV1, {}, 949_258, (960, 4)),
+        (ShuffleNetV2, {"width": 0.5}, 443_716, (1024, 4)),
+        (ShuffleNetV2, {}, 1_355_528, (1024, 4)),
+        (ShuffleNetV2, {"width": 1.5}, 2_580_548, (1024, 4)),
+        (MobileNetV2, {}, 812_836, (1280, 2)),
+        (MobileNetV2, {"width": 1.0}, 2_353_060, (1280, 2)),
+        (MobileNetV2, {"width": 1.4}, 4_470_904, (1792, 2)),
+        (ResNet50, {}, 23_705_252, (2048, 4)),
+    ],
+)
+def test_students_and_teachers_of_other_families(network, options, expected, last):
+    """As large as RepDistiller's networks of their names."""
+    built = on_meta(network, 100, 3, (32, 32), **options)
+    channels, size = last
+    assert parameters(built) == expected
+    assert shape_of(before_pooling(built), 3, 32, 32) == (2, channels, size, size)
+
+
 def test_resnet18_is_as_large_as_the_ordinary_one():
     from torchvision.models import resnet18
 
@@ -141,6 +166,10 @@ def composed(*overrides: str):
         ("wrn", ["depth=16", "width=2"], "wrn-16-2", 703_284),
         ("resnet", ["depth=8", "width=4"], "resnet8x4", 1_233_540),
         ("vgg", ["depth=13"], "vgg13", 9_462_180),
+        ("shufflenet_v1", [], "shufflenet_v1", 949_258),
+        ("shufflenet_v2", ["width=1.5"], "shufflenet_v2x1.5", 2_580_548),
+        ("mobilenet_v2", [], "mobilenet_v2x0.5", 812_836),
+        ("resnet50", [], "resnet50", 23_705_252),
     ],
 )
 @pytest.mark.parametrize("role", ["teacher", "student"])
@@ -171,6 +200,10 @@ SMALL = {
     SmallResNet: {"depth": 8},
     VGG: {"depth": 8},
     ResNet18: {"upsample": 2},
+    ResNet50: {},
+    ShuffleNetV1: {},
+    ShuffleNetV2: {"width": 0.5},
+    MobileNetV2: {"width": 0.25},
     Layers: {"layers": MIXED},
 }
 
@@ -183,12 +216,14 @@ def test_networks_adapt_to_classes_channels_and_size(network, classes, channels,
     assert shape_of(built, channels, height, width) == (2, classes)
 
 
-@pytest.mark.parametrize("network", [WideResNet, SmallResNet, Layers])
+@pytest.mark.parametrize(
+    "network", [WideResNet, SmallResNet, ShuffleNetV1, ShuffleNetV2, MobileNetV2, Layers]
+)
 def test_networks_train(network):
     """In memory as in training, channels last: each weight has a gradient, and logits start out sane."""
     torch.manual_seed(0)
-    built = network(3, 2, (9, 11), **SMALL[network]).to(memory_format=torch.channels_last)
-    logits = built(torch.rand(4, 2, 9, 11).contiguous(memory_format=torch.channels_last))
+    built = network(3, 2, (33, 39), **SMALL[network]).to(memory_format=torch.channels_last)
+    logits = built(torch.rand(4, 2, 33, 39).contiguous(memory_format=torch.channels_last))
     nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
     assert all(weight.grad.isfinite().all() for weight in built.parameters())
     assert 0.01 < logits.std() < 10
@@ -210,6 +245,36 @@ def test_shortcuts():
     assert torch.equal(same(images), images)
     assert torch.equal(wider(images), wider.projection(wider.activate(images)))
     assert torch.equal(ordinary(images), images.relu())
+
+
+def test_a_bottleneck_without_its_residual_is_its_shortcut():
+    images = torch.randn(2, 8, 5, 5)
+    same, wider = Bottleneck(8, 8, 1).eval(), Bottleneck(8, 16, 2).eval()
+    for block in (same, wider):
+        nn.init.zeros_(block.residual[-2].weight)
+    assert torch.equal(same(images), images.relu())
+    assert torch.equal(wider(images), wider.shortcut(images).relu())
+
+
+def test_an_inverted_residual_is_linear_at_its_end():
+    images = torch.randn(2, 4, 5, 5)
+    same, wider = InvertedResidual(4, 4, 6, 1).eval(), InvertedResidual(4, 8, 6, 1).eval()
+    for block in (same, wider):
+        nn.init.zeros_(block.residual[-2].weight)
+    assert torch.equal(same(images), images)
+    assert wider(images).count_nonzero() == 0
+
+
+def test_channels_are_shuffled_between_groups():
+    assert Shuffle(2)(torch.arange(6.0).reshape(1, 6, 1, 1)).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    assert Shuffle(3)(torch.arange(6.0).reshape(1, 6, 1, 1)).flatten().tolist() == [0, 2, 4, 1, 3, 5]
+
+
+def test_a_split_block_keeps_a_half():
+    """And its places alternate with those of the other half."""
+    images = torch.rand(2, 4, 5, 5)
+    out = SplitBlock(4).eval()(images)
+    assert torch.equal(out[:, ::2], images[:, :2]) and not torch.equal(out[:, 1::2], images[:, 2:])
 
 
 def test_he_initialization():
@@ -315,6 +380,8 @@ def test_a_layer_in_a_config_is_told_by_its_number():
         (VGG, {"depth": 12}, "depth=12; allowed: 8, 11, 13, 16, 19"),
         (VGG, {}, "images must be 8×8 pixels or larger"),
         (ResNet18, {"upsample": 0}, "upsample=0; allowed: 1"),
+        (ShuffleNetV2, {"width": 2}, "width=2; allowed: 0.5, 1, 1.5"),
+        (MobileNetV2, {"width": 0.05}, "width=0.05; allowed: 0.0625 or more"),
     ],
 )
 def test_networks_say_what_they_allow(network, options, message):

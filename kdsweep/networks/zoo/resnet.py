@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdsweep.networks.zoo.named import Named, numbered
+from kdsweep.networks.zoo.named import STEM, Named, in_blocks, numbered
 
 
 class SmallResNet(Named):
@@ -14,6 +15,13 @@ class SmallResNet(Named):
     As in the distillation papers (Tian et al. 2020): `width` 1 has stages of 16, 32 and 64 channels and is
     their resnet8 … resnet110; `width` 4 has stages of 64, 128 and 256, their resnet8x4 and resnet32x4.
     """
+
+    repdistiller: ClassVar = {
+        **STEM,
+        **in_blocks("residual", "conv1 bn1 - conv2 bn2"),
+        **in_blocks("shortcut", "downsample.0 downsample.1"),
+        "head": "fc",
+    }
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: tuple[int, int], depth: int = 20, width: int = 1

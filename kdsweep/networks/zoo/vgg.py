@@ -1,5 +1,7 @@
 """VGG networks with batch normalization for small images."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from kdsweep.networks.zoo.named import Named
@@ -23,6 +25,11 @@ class VGG(Named):
     parameters for 100 classes: 2×2 pooling after the first three blocks, after the fourth only for images of
     64×64 or more, and an average over the rest after the fifth.
     """
+
+    repdistiller: ClassVar = {
+        **{rf"stage{number}\.(\d+)": rf"block{number - 1}.\1" for number in range(1, 6)},
+        "head": "classifier",
+    }
 
     def __init__(
         self, num_classes: int, in_channels: int, image_size: tuple[int, int], depth: int = 8

@@ -1,10 +1,11 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016, arXiv:1605.07146)."""
 
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from kdsweep.networks.zoo.named import Named, numbered
+from kdsweep.networks.zoo.named import Named, in_blocks, numbered
 from kdsweep.networks.zoo.resnet import he_initialize
 
 
@@ -14,6 +15,15 @@ class WideResNet(Named):
     Three stages have (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels; `dropout` is between
     the convolutions of a block.
     """
+
+    repdistiller: ClassVar = {
+        "stem": "conv1",
+        **in_blocks("activate", "bn1", r"block\1.layer.\2"),
+        **in_blocks("residual", "conv1 bn2 - - conv2", r"block\1.layer.\2"),
+        r"stage(\d)\.(\d+)\.projection": r"block\1.layer.\2.convShortcut",
+        r"norm\.0": "bn1",
+        "head": "fc",
+    }
 
     def __init__(
         self,
@@ -54,7 +64,8 @@ class WideBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
         super().__init__()
-        self.activate = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True))
+        # not in place, because methods look at what the first block of a stage has normalized
+        self.activate = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
         self.residual = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
