@@ -259,4 +259,4 @@ def test_fields_that_shape_no_job_are_marked():
     assert Config.marked(APART) == [
         "store", "store_budget", "plan", "debug", "register", "tracking", "hardware", "search",
     ]  # fmt: skip
-    assert Config.marked(OF_SWEEP) == ["objective", "baseline", "confirm", "dataset.root"]
+    assert Config.marked(OF_SWEEP) == ["objective", "baseline", "confirm", "tune", "dataset.root"]
