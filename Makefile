@@ -45,6 +45,7 @@ benchmark: $(VENV)/installed ## print the speed ratios
 	$(BIN)/python benchmarks/frozen.py
 	$(BIN)/python benchmarks/chain.py
 	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/methods.py
 
 clean: ## remove .venv and caches; the store, the runs and mlflow.db stay
 	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

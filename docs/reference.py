@@ -1,17 +1,23 @@
-"""Writes docs/reference.md from the schema (kdsweep/config/) and conf/: `python docs/reference.py`."""
+"""Writes docs/reference.md from the schema (kdsweep/config/) and conf/: `python docs/reference.py`.
+
+Into each card of docs/methods.md it writes what the method's code needs.
+"""
 
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from kdsweep.config import Config
+from kdsweep.config.code import import_component
 from kdsweep.config.parse import PATTERNS
+from kdsweep.methods import taps_of
 from kdsweep.networks.zoo.layers import Layers
 
 Schema = Mapping[str, Any]
@@ -30,6 +36,16 @@ A group is chosen by `group=option` (`student=wrn`), a key changed by `key=value
 With `-m` several are swept: `student=mlp,wrn`. `--cfg job` after any arguments shows what they compose to.
 `--config-dir my_conf` adds a folder of your own options, laid out as `conf/` is: `my_conf/student/mine.yaml`.
 """
+
+NEEDS = {  # what a term may take beside outputs
+    "labels": "labels",
+    "indices": "indices of the images",
+    "train_labels": "all training labels",
+    "teacher_outputs": "one pass of the teacher over the training images",
+    "teacher_head": "the teacher's head",
+    "epoch": "the epoch",
+    "generator": "random numbers",
+}
 
 INTRODUCTIONS = {
     "dataset": "Which images. Of your own: [your own images](your-own.md).",
@@ -50,6 +66,60 @@ INTRODUCTIONS = {
 
 def main() -> None:
     (DOCS / "reference.md").write_text(reference())
+    (DOCS / "methods.md").write_text(with_needs((DOCS / "methods.md").read_text()))
+
+
+def with_needs(page: str) -> str:
+    """The page of methods, in whose cards the line of needs is what the code has."""
+    with initialize_config_module("kdsweep.conf"):
+        return "\n### ".join(map(_with_needs, page.split("\n### ")))
+
+
+def _with_needs(card: str) -> str:
+    """A card, which begins with the name of its method, or the page before the first."""
+    method = card.partition("\n")[0].split(",")[0]
+    if card.startswith("#"):
+        return card
+    text, *after = re.split(r"(?=\n## )", card, maxsplit=1)
+    line = "\n".join(wrap(f"- **Needs**: {_needs(method)}.", 120, subsequent_indent="  "))
+    text = re.sub(r"(?m)^- \*\*Needs\*\*: .*\n(  .*\n)*", "", text)
+    return re.sub(r"(?m)^(?=- )", f"{line}\n", text, count=1) + "".join(after)
+
+
+def _needs(method: str) -> str:
+    """What the terms of a method take, beyond the labels of `labels`, and whether they learn or remember."""
+    terms: dict[str, Any] = composed(f"method={method}")["method"]["terms"]
+    own = [term for name, term in terms.items() if name != "labels"] or list(terms.values())
+    found: dict[str, None] = {}
+    for term in own:
+        component = import_component(term["_target_"])
+        is_class = inspect.isclass(component)
+        takes = set(inspect.signature(component.forward if is_class else component).parameters)
+        made_from = set(inspect.signature(component).parameters) if is_class else set()
+        found |= dict.fromkeys(_looks_at(term, "teacher" in takes))
+        found |= {words: None for name, words in NEEDS.items() if name in takes | made_from}
+        if getattr(component, "of_whole_batch", False):
+            found["the whole batch"] = None
+        if is_class:
+            found["adapters or memories of its own"] = None
+        if "teacher" not in takes:
+            found["no teacher"] = None
+    return ", ".join(found)
+
+
+def _looks_at(term: Mapping[str, Any], has_teacher: bool) -> Iterator[str]:
+    ours, theirs = (taps_of(term.get("taps"), side) for side in ("student", "teacher"))
+    if ours is None:
+        yield "standardized logits" if term.get("standardize") else "logits"
+    elif ours == theirs or not has_teacher:
+        yield _tapped(ours) + (" of both" if has_teacher else "")
+    else:
+        yield f"the student's {_tapped(ours)}"
+        yield f"the teacher's {_tapped(theirs)}"
+
+
+def _tapped(taps: Any) -> str:
+    return " and ".join(f"`{tap}`" for tap in ([taps] if isinstance(taps, str) else taps))
 
 
 def reference() -> str:

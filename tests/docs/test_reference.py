@@ -5,6 +5,7 @@ import runpy
 from collections.abc import Iterator
 
 from helpers import CONF
+from zoo_examples import METHODS
 
 from kdsweep.config import Config
 
@@ -14,6 +15,14 @@ DOCS = CONF.parent / "docs"
 def test_the_page_is_current():
     made = runpy.run_path(str(DOCS / "reference.py"))["reference"]()
     assert made == (DOCS / "reference.md").read_text(), "python docs/reference.py makes it anew"
+
+
+def test_the_cards_of_methods_say_what_their_code_needs():
+    page = (DOCS / "methods.md").read_text()
+    assert runpy.run_path(str(DOCS / "reference.py"))["with_needs"](page) == page, "python docs/reference.py"
+    cards = {name for heading in re.findall(r"(?m)^### (.+)$", page) for name in heading.split(", ")}
+    assert cards == set(METHODS) - {"scratch"}
+    assert page.count("- **Needs**: ") == len(re.findall(r"(?m)^### ", page))
 
 
 def test_every_key_says_what_it_means():
