@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from helpers import ROOT, TINY, Command, sweep_folder
+from zoo_examples import METHODS, method
 
 from kdsweep.system.terminal import SIGNS, any_signs
 
@@ -29,7 +30,11 @@ def test_the_signs_of_the_package_have_others_for_them():
     package = ROOT / "kdsweep"
     text = "".join(file.read_text("utf-8") for file in package.rglob("*.py"))
     shown = set(re.findall(r"[^\x00-\x7f]", re.sub(r'"""[\s\S]*?"""|#.*', "", text)))
+    shown |= {sign for name in METHODS for option in method(name).options.values() for sign in option.sign}
+    shown = {sign for sign in shown if not sign.isascii()}
     assert {sign for sign in shown if sign not in SIGNS and not sign.isalpha()} <= set("⌈⌉")
+    letters = {sign for sign in shown if "\u0370" <= sign <= "\u03ff"}
+    assert letters <= SIGNS.keys(), "a Greek letter by its name"
 
 
 @pytest.mark.long
