@@ -33,7 +33,7 @@ def answer(record: Record, rows: Sequence[Row]) -> list[str]:
         of_name = [row for row in rows if row.dataset == name]
         sentences += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]), record)
     if record.trials:
-        sentences = [_tuning(record), *sentences, *_versus_kd(rows)]
+        sentences += [_tuning(record), *_versus_kd(rows)]
     elif wanted := record.sweep.config.get("tune"):
         sentences.insert(
             0, f"These are the trials of tune={wanted}; run the same command to compare the best."
@@ -49,7 +49,7 @@ def _tuning(record: Record) -> str:
     return (
         f"Each of {len(methods)} methods was tuned by {trials} trials in its own search space; "
         "the first has its published defaults. The best by validation, and the defaults (rows without "
-        "numbers), were trained again with fresh seeds, which the following compares."
+        "numbers), were trained again with fresh seeds and are compared here."
     )
 
 
