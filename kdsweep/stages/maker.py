@@ -171,17 +171,18 @@ class Maker:
         from kdsweep.training.network import Inputs
 
         taps = all_taps(stage.objective, "teacher")
-        images = Inputs(self.dataset.train, self.dataset, self.device).first()
+
+        def tapped(taps: Sequence[str]) -> list[Tapped]:
+            images = Inputs(self.dataset.train, self.dataset, self.device).first()
+            return [Tapped(self._network(teacher), taps, images) for teacher in stage.parents]
+
         if not Augment.model_validate(stage.data["augment"]).random and set(taps) <= {EMBEDDING}:
             stored = [
                 [self._outputs(teacher, "train", name).to(self.device) for name in (LOGITS, *taps)]
                 for teacher in stage.parents
             ]
             asked = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
-            heads = [
-                Tapped(self._network(teacher), [EMBEDDING], images).head if asked else None
-                for teacher in stage.parents
-            ]
+            heads = [each.head for each in tapped([EMBEDDING])] if asked else [None] * len(stored)
 
             def look_up(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
                 rows = [[each.index_select(0, indices) for each in teacher] for teacher in stored]
@@ -191,7 +192,7 @@ class Maker:
                 ]
 
             return look_up
-        networks = [Tapped(self._network(teacher), taps, images) for teacher in stage.parents]
+        networks = tapped(taps)
 
         def ask(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
             with torch.no_grad():
