@@ -88,7 +88,8 @@ def _with_needs(card: str) -> str:
 
 def _needs(method: str) -> str:
     """What the terms of a method take, beyond the labels of `labels`, and whether they learn or remember."""
-    terms: dict[str, Any] = composed(f"method={method}")["method"]["terms"]
+    described: dict[str, Any] = composed(f"method={method}")["method"]
+    terms: dict[str, Any] = described["terms"]
     own = [term for name, term in terms.items() if name != "labels"] or list(terms.values())
     found: dict[str, None] = {}
     for term in own:
@@ -104,6 +105,8 @@ def _needs(method: str) -> str:
             found["adapters or memories of its own"] = None
         if "teacher" not in takes:
             found["no teacher"] = None
+    if described.get("network"):
+        found["a network of both in the student's place"] = None
     return ", ".join(found)
 
 

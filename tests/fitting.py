@@ -16,9 +16,13 @@ CPU = torch.device("cpu")
 
 
 def train(
-    stage: Stage, folder: Path, on_epoch=lambda *event: None, teaching=lambda indices, inputs: []
+    stage: Stage,
+    folder: Path,
+    on_epoch=lambda *event: None,
+    teaching=lambda indices, inputs: [],
+    teacher=None,
 ) -> Fitted:
-    return fit(stage, DATASET, teaching, CPU, folder, on_epoch)
+    return fit(stage, DATASET, teaching, CPU, folder, on_epoch, teacher=teacher)
 
 
 def assert_same(first: Fitted, second: Fitted) -> None:

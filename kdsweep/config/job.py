@@ -146,6 +146,22 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _parts_that_learn_are_there(self) -> Self:
+        if self.method.network is None or not self.method.has_teacher:
+            return self
+        for key, _, training in self._networks:
+            parts = [phase.trainable for phase in training.phases if phase.epochs]
+            frozen = next((part for part in parts if part != "all"), None)
+            if key != "teacher" and frozen:
+                recipe = "training" if key == "student" else f"{key}.training"
+                raise PydanticCustomError(
+                    "head",
+                    f"{recipe}.trainable={frozen}: must be all with method={self.method.name}, whose network "
+                    "ends in its teacher's head",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _nodes_reach_mlflow(self) -> Self:
         if not self.hardware.shared_store and self.tracking.uri.startswith(("sqlite:", "file:", "/", ".")):
             raise PydanticCustomError(

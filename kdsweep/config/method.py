@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.code import takes
-from kdsweep.config.component import not_finite
+from kdsweep.config.component import component, not_finite
 from kdsweep.config.network import Assistant
 from kdsweep.config.section import Section
 from kdsweep.system.foreign_errors import one_line
@@ -96,6 +96,9 @@ class Term(Section):
         return "teacher" in takes(self.target)
 
 
+EXAMPLE = "kdsweep.networks.reuse.TeachersHead"
+
+
 class Method(Section):
     """The loss of a step: a weighted sum of terms."""
 
@@ -105,6 +108,8 @@ class Method(Section):
     """the terms, by the names of their figures"""
     options: dict[str, Option]
     """how to write the numbers that it takes, by their keys"""
+    network: Annotated[dict[str, Any], AfterValidator(component(EXAMPLE))] | None = None
+    """the network that a taught student becomes, made of its own and its teacher's; null: its own"""
 
     @field_validator("terms")
     @classmethod

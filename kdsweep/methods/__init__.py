@@ -31,6 +31,7 @@ from kdsweep.config.code import SOURCE
 # of every term; its options are the rest
 OF_EVERY_TERM = ("_target_", SOURCE, "weight", "warmup", "decay", "taps", "standardize")
 EMBEDDING = "embedding"  # what the head takes
+MAP = "map"  # the last one before pooling
 STAGES = "stages"  # all of a network's
 LOGITS = "logits"  # beside taps, for terms that look at both
 PRE = ".pre"  # what the last activation of a stage takes

@@ -105,9 +105,11 @@ class Term(nn.Module):
             {name: torch.stack([each[name] for each in found]).mean() for name in found[0]} if found else {}
         )
 
-    def pairs(self, batch: Batch) -> list[tuple[Any, ...]]:
-        """What the term sees of each: pairs of tensors, of the student and of the first teacher."""
-        return list(zip(*map(_several, self._taken(batch, 0).values()), strict=False))
+    def pairs(self, batch: Batch) -> list[list[Sequence[Tensor]]]:
+        """What of the student the term compares with what of the first teacher, one by one if it can."""
+        sides = [_several(taken) for taken in self._taken(batch, 0).values()]
+        one_by_one = self.paired and len({len(side) for side in sides}) == 1
+        return [[[value] for value in pair] for pair in zip(*sides, strict=True)] if one_by_one else [sides]
 
     def _made_for(self, component: type[nn.Module], setting: Setting, teacher: int) -> dict[str, Any]:
         asked = inspect.signature(component).parameters

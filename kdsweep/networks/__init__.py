@@ -5,3 +5,4 @@ is (height, width); a config names it by import path in `model._target_`.
 """
 
 INIT = "_init_"  # in a stage's network: its initialization, if it is not the network's own
+STUDENT, TEACHER = "student", "teacher"  # in the description of a method's own network: those that it joins

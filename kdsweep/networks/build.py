@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.code import import_from_here
 from kdsweep.errors import ConfigError, Trials
-from kdsweep.networks import INIT
+from kdsweep.networks import INIT, STUDENT
 from kdsweep.networks.weights import load_weights
 from kdsweep.system.foreign_errors import one_line
 
@@ -44,7 +44,11 @@ def build_initial(
         from kdsweep.networks.fitting import begin_with
 
         network = build(model, num_classes, shape)
-        begin_with(network, load_weights(weights), weights, trained)
+        if STUDENT in model:  # the file is for the network around which the method put its own
+            inner = build_initial(model[STUDENT], num_classes, shape, weights, trained)
+            network.begin_from(inner)  # type: ignore[operator]
+        else:
+            begin_with(network, load_weights(weights), weights, trained)
         return network
     return _instantiate(model, num_classes, shape)
 
@@ -68,7 +72,7 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
             _execution_whitelist_=UNSAFE_DISABLE_EXECUTION_CHECKS,
         )
     except Exception as error:  # the network may be any code
-        cause = error.__cause__ or error
+        cause = error if isinstance(error, ConfigError) else error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from None
         raise ConfigError(f"model._target_={model['_target_']}: {one_line(cause)}") from error

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsweep.errors import ConfigError
-from kdsweep.methods import EMBEDDING, PRE, STAGES
+from kdsweep.methods import EMBEDDING, MAP, PRE, STAGES
 from kdsweep.methods.term import Outputs
 from kdsweep.networks.backbone import NETWORK, Backbone
 from kdsweep.networks.parts import head_of, is_sequence, layers
@@ -56,9 +56,9 @@ class Tapped:
         for place, (value, version) in seen.items():
             if value._version != version:
                 raise ConfigError(_overwritten(self.network, place, images))
-        layout = getattr(getattr(self.network, "network", None), "output_fmt", None)
+        layout = layout_of(self.network)
         taps = {
-            name: tuple(_plain(seen[place][0], name, str(layout)) for place in places)
+            name: tuple(plain(seen[place][0], name, layout) for place in places)
             for name, places in self.places.items()
         }
         return Outputs(logits, taps, self.head)
@@ -101,7 +101,7 @@ class Anatomy:
             ]
         if tap == EMBEDDING and (head := self._head()):
             return [Place(head, taken=True)]
-        if tap == "map" and (maps := self._maps()):
+        if tap == MAP and (maps := self._maps()):
             return [Place(maps[-1])]
         if (found := STAGE.fullmatch(tap.removesuffix(PRE))) and 0 < int(found[1]) <= len(self.stages):
             stage = self.stages[int(found[1]) - 1]
@@ -117,7 +117,7 @@ class Anatomy:
         if self._head():
             yield EMBEDDING
         if self._maps():
-            yield "map"
+            yield MAP
         yield from (f"stage{number}" for number in range(1, len(self.stages) + 1))
         if self.stages:
             yield STAGES
@@ -242,11 +242,19 @@ def _overwritten(network: nn.Module, place: Place, images: Tensor) -> str:
         network(images)
     what = f"what {place.module} takes" if place.taken else f"the output of {place.module}"
     by = culprit[0] if culprit and culprit[0] else "a later operation"
-    return f"{what} is overwritten in place by {by}; take another tap, or make that one not in place"
+    return f"has {what} overwritten in place by {by}; take another tap, or make that one not in place"
 
 
-def _plain(value: Tensor, name: str, layout: str) -> Tensor:
-    """float32 [B, D] of an embedding, else [B, C, H, W]; tokens are laid out as a square without prefix."""
+def layout_of(network: nn.Module) -> str:
+    """The order of the dimensions of a network's maps, such as timm's NHWC, where it declares one."""
+    return str(getattr(getattr(network, NETWORK.rstrip("."), None), "output_fmt", None))
+
+
+def plain(value: Tensor, name: str, layout: str) -> Tensor:
+    """What is at a tap, float32: an embedding [B, D], else a map [B, C, H, W].
+
+    Tokens are laid out as a square, without their prefix.
+    """
     value = value.float()
     if name == EMBEDDING:
         return value.flatten(2).mean(2) if value.dim() > 2 else value

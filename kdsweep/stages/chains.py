@@ -12,7 +12,7 @@ from typing import Any
 from kdsweep.config import Assistant, Augment, Chain, Config, Dataset, Method, Network, Training
 from kdsweep.config.code import SOURCE, default_options, source_digest, takes
 from kdsweep.errors import ConfigError
-from kdsweep.networks import INIT
+from kdsweep.networks import INIT, STUDENT, TEACHER
 from kdsweep.stage import Objective, Stage, derive
 from kdsweep.stages.graph import in_order
 
@@ -88,6 +88,9 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         )
         if network.init != "own":
             model[INIT] = network.init
+        if parents and config.method.network:
+            model = _joined(config.method.network, {**defaults, **model}, parents[-1])
+            source, defaults = source_digest(model), {}
         if training.total_epochs == 0:  # the weights stay as in their file, so no teacher matters
             still = {**data, "augment": Augment().effective()}
             return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, network.name)
@@ -110,6 +113,13 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         parents = teachers[step.role] if _is_taught(objective) else ()
         chain[step.role] = stage(step.network, step.training, objective, step.seed, parents)
     return Plan(chain, scratch if config.baseline else None, _members(config.chain, chain), teachers)
+
+
+def _joined(network: Mapping[str, Any], student: Mapping[str, Any], teacher: Stage) -> dict[str, Any]:
+    """The description of a method's own network, made of those of a student and its nearest teacher."""
+    pretrained = {key: value for key, value in student.items() if key == "pretrained"}
+    parts = {STUDENT: dict(student), TEACHER: teacher.describe()["model"], **pretrained}
+    return {**default_options({**network, **parts}), **network, **parts, "_recursive_": False}
 
 
 def _steps(config: Config, known: Known) -> Iterator[_Step]:

@@ -22,6 +22,7 @@ from kdsweep.config.code import takes
 from kdsweep.data import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.methods import LOGITS
+from kdsweep.networks import TEACHER
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import Emit, EpochEnded, StageFinished, Waiting
 from kdsweep.results.network import NetworkResult
@@ -145,8 +146,9 @@ class Maker:
 
         unfinished, teaching = self.store.unfinished(stage.key), self._teaching(stage)
         initial = self.initial[stage.initial] if stage.initial else None
+        teacher = (lambda: self._network(stage.parents[-1])) if TEACHER in stage.model else None
         try:
-            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial)
+            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial, teacher)
         except TrainingError as error:
             raise TrainingError(f"{role}: {error}") from error
         save_file(fitted.weights, folder / WEIGHTS, metadata(self.dataset.classes))

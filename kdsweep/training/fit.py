@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdsweep.config import Augment, Phase
 from kdsweep.data import Dataset
@@ -47,8 +47,11 @@ def fit(
     unfinished: Path,
     on_epoch: Callable[[int, dict[str, float], float], None],
     initial: Path | None = None,
+    teacher: Callable[[], nn.Module] | None = None,
 ) -> Fitted:
     """Train `stage`, resuming from the checkpoint in `unfinished` if there is one.
+
+    `teacher` gives the trained network whose head the stage's takes, if it takes one.
 
     The seed determines the initial weights, unless the file `initial` has them, and, derived for each epoch,
     batch order, augmentation, dropout and what terms draw; on one machine, with one number of threads, the
@@ -59,7 +62,10 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stage.seed)
         classes, trained = len(dataset.classes), recipe.total_epochs > 0
-        network = place(build_initial(stage.model, classes, dataset.shape, initial, trained), device)
+        network = build_initial(stage.model, classes, dataset.shape, initial, trained)
+        if teacher:
+            network.take_head(teacher())  # type: ignore[operator]
+        network = place(network, device)
         train, val = Inputs(dataset.train, dataset, device), Inputs(dataset.val, dataset, device)
         student = Tapped(network, all_taps(stage.objective, "student"), train.first())
         loss = _loss(stage, student, train, teaching, classes)

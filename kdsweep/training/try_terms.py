@@ -35,8 +35,10 @@ def tap_pairs(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> di
     found = {}
     for name, term in _loss(stage, batch, num_classes).terms.items():
         if term.taps and "teacher" in term.takes:
-            pairs = term.pairs(batch)
-            found[name] = [" ↔ ".join(_described(value, places) for value in pair) for pair in pairs]
+            found[name] = [
+                " ↔ ".join(", ".join(_described(value, places) for value in side) for side in pair)
+                for pair in term.pairs(batch)
+            ]
     return found
 
 
@@ -95,13 +97,15 @@ def _outputs(
 ) -> Outputs:
     channels, height, width = images.shape[1:]
     network = build(stage.model, num_classes, (channels, height, width))
-    try:
-        with evaluating(network):
-            tapped = Tapped(network, all_taps(objective, side), images)
-            outputs = tapped(images)
-    except ConfigError as error:
-        role = "the student" if side == "student" else "its teacher"
-        raise ConfigError(f"method.terms: of {role} {stage.name}, {error}") from error
+    with evaluating(network):
+        for name, term in objective.items():
+            try:
+                Tapped(network, all_taps({name: term}, side), images)(images)
+            except ConfigError as error:
+                role = "the student" if side == "student" else "its teacher"
+                raise ConfigError(f"method.terms.{name}: {role} {stage.name} {error}") from error
+        tapped = Tapped(network, all_taps(objective, side), images)
+        outputs = tapped(images)
     for tap, values in outputs.taps.items():
         names = [tap] if tap == EMBEDDING else [place.module for place in tapped.places[tap]]
         places |= dict(zip(map(id, values), names, strict=True))

@@ -125,6 +125,7 @@ def test_ctrl_c_at_a_question_is_status_2(store, tmp_path):
     assert "Traceback" not in told and store.root.joinpath("a" * 32).is_dir()
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_ends_nothing(tmp_path):
     command = shlex.join([COMMAND, "-m", "temperature=1,4", *TINY])
     done = subprocess.run(

@@ -184,6 +184,7 @@ def test_parallel_jobs_train_a_shared_stage_once(kdsweep: Command, tmp_path):
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.long
 def test_without_baseline_and_alone(kdsweep: Command, tmp_path):
     shown = kdsweep("baseline=false", *TINY).stdout
     assert "scratch" not in shown
@@ -193,11 +194,13 @@ def test_without_baseline_and_alone(kdsweep: Command, tmp_path):
     assert "temperature" not in alone.data.params
 
 
+@pytest.mark.long
 def test_the_scratch_baseline_is_the_scratch_method(kdsweep: Command, tmp_path):
     kdsweep(*TINY)
     assert re.search(r"student +reused", kdsweep("method=scratch", *TINY).stdout)
 
 
+@pytest.mark.long
 def test_a_network_of_ones_own(kdsweep: Command, tmp_path):
     (tmp_path / "my_net.py").write_text(
         "from torch import nn\n\n"
@@ -306,12 +309,14 @@ def test_a_failing_job_leaves_the_others(kdsweep: Command, tmp_path):
     assert "the loss is no longer finite" in children[0].data.tags["kdsweep.error"]
 
 
+@pytest.mark.long
 def test_debug_shows_where_a_job_of_a_sweep_failed(kdsweep: Command):
     done = kdsweep("-m", "training.learning_rate=1e30", "method=scratch", "debug=true", *TINY, status=1)
     assert "TrainingError: student: the loss is no longer finite" in done.stderr
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.long
 def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp_path):
     kdsweep("-m", "hydra.sweep.dir=out", "seed=1,2,4", "method=scratch", *TINY)
     kdsweep("-m", "hydra.sweep.dir=out", "training.batch_size=32,64", "method=scratch", *TINY)
@@ -322,6 +327,7 @@ def test_a_sweep_folder_used_again_forgets_its_first_sweep(kdsweep: Command, tmp
     assert len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 
+@pytest.mark.long
 def test_a_damaged_stage_is_trained_again_with_a_warning(kdsweep: Command, tmp_path):
     kdsweep("method=scratch", *TINY)
     (weights,) = tmp_path.glob("kdsweep-store/*/weights.safetensors")

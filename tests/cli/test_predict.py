@@ -53,6 +53,7 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_the_whole_test_split_gets_the_classes_that_pytorch_gives(shipped, predict):
     import torch
 

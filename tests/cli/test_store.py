@@ -106,6 +106,7 @@ def test_results_keep_what_they_need_where_mlflow_does_not_know_them(kdsweep, st
     assert len(kept) == 2 and len(unused) == 1
 
 
+@pytest.mark.long
 def test_without_its_runs_nothing_is_taken_for_unused(kdsweep, store_tool, tmp_path):
     kdsweep("method=scratch", *TINY)
     (tmp_path / "mlflow.db").rename(tmp_path / "elsewhere.db")
@@ -200,6 +201,7 @@ def test_what_a_damaged_result_needs_is_not_known(tmp_path, content):
         read_uses([], [tmp_path])
 
 
+@pytest.mark.long
 def test_a_damaged_result_removes_nothing(store_tool, tmp_path):
     _described(Store(tmp_path / "kdsweep-store"))
     MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").create_experiment("kdsweep")
@@ -242,6 +244,7 @@ def test_the_store_is_listed_though_the_tracking_uri_is_none(store_tool, tmp_pat
     assert "Traceback" not in told
 
 
+@pytest.mark.long
 def test_a_job_fails_before_it_trains_where_the_store_has_outgrown_its_budget(kdsweep, tmp_path):
     kdsweep("method=scratch", "store_budget=1", *TINY)
     told = kdsweep("method=scratch", "seed=1", "store_budget=0.00001", *TINY, status=1).stderr

@@ -208,6 +208,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_trains(recipe, tmp_path, database, monkeypatch):
     monkeypatch.chdir(tmp_path)

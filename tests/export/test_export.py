@@ -117,6 +117,7 @@ def test_the_best_student_in_every_format(swept, out, tool):
     assert len(re.findall(r"by at most [\de.-]+ and [\de.-]+ in a batch of 1 and a batch of 64", shown)) == 3
 
 
+@pytest.mark.long
 def test_the_card_tells_what_a_hub_and_a_person_want_to_know(swept, out):
     exported(swept, out, "onnx", quantize="dynamic")
     _, head, body = (out / "README.md").read_text().split("---\n", 2)

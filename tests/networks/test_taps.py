@@ -164,7 +164,7 @@ def test_what_was_overwritten_in_place_is_an_error_that_names_both(gradients):
     tapped = Tapped(network, ["wide"], images(8))
     with (
         torch.set_grad_enabled(gradients),
-        pytest.raises(ConfigError, match="output of wide is overwritten in place by act"),
+        pytest.raises(ConfigError, match="has the output of wide overwritten in place by act"),
     ):
         tapped(images(8))
     assert Tapped(network, ["act"], images(8))(images(8)).taps["act"][0].ge(0).all()

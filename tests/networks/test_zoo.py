@@ -208,6 +208,7 @@ SMALL = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", SMALL)
 @settings(max_examples=12, deadline=None)
 @given(st.integers(2, 7), st.integers(1, 4), st.integers(8, 70), st.integers(8, 70))

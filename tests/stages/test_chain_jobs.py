@@ -62,6 +62,7 @@ def test_a_sweep_of_chains_trains_no_more_than_the_longest(kdsweep: Command, tmp
     )
 
 
+@pytest.mark.long
 def test_a_job_tells_every_link(kdsweep: Command, tmp_path):
     shown = kdsweep("chain_length=3", *CHAIN, "baseline=true").stdout
     assert "generation 2" in shown and "ensemble" in shown

@@ -45,6 +45,7 @@ def test_a_plan_then_its_sweep_then_the_plan_again(kdsweep: Command, tmp_path):
     assert "nothing to train" in kdsweep(*TINY, "plan=true", "method=ban", "alpha=0").stdout
 
 
+@pytest.mark.long
 def test_a_hundred_jobs_are_planned_at_once(kdsweep: Command, tmp_path):
     start = time.perf_counter()
     shown = kdsweep("-m", "temperature=range(1,21)", "alpha=0.1,0.3,0.5,0.7,0.9", "plan=true").stdout

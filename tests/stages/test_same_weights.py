@@ -349,6 +349,7 @@ def test_a_left_out_option_and_its_default_are_one_key(tmp_path):
     assert_same_weights(*fitted)
 
 
+@pytest.mark.long
 def test_a_sweep_to_alpha_1_trains_one_student_for_all_of_it(kdsweep: Command, tmp_path):
     shown = kdsweep("-m", "alpha=0,1", "temperature=1,4", *TINY).stdout
     assert len(list((tmp_path / "kdsweep-store").glob("*/stage.json"))) == 4, "teacher, alone, two taught"

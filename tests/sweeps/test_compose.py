@@ -64,6 +64,7 @@ def described(make) -> object:
     return OmegaConf.to_container(config, resolve=False), OmegaConf.to_yaml(config), resolved, flags
 
 
+@pytest.mark.long
 @settings(max_examples=20)
 @given(st.lists(st.lists(overrides, max_size=4), min_size=1, max_size=3))
 def test_a_sweep_is_composed_as_by_hydra(loader, jobs):
@@ -80,6 +81,7 @@ def test_a_sweep_is_composed_as_by_hydra(loader, jobs):
             assert str(values) == str(theirs[2]), job
 
 
+@pytest.mark.long
 @settings(max_examples=8)
 @given(st.lists(st.lists(overrides | st.just("hydra.job.name=other"), max_size=4), min_size=1, max_size=3))
 def test_launchers_compose_a_job_as_hydra_does(loader, jobs):

@@ -19,6 +19,7 @@ def only(folder: Path) -> Path:
     return found
 
 
+@pytest.mark.long
 def test_the_chosen_recipe_and_the_student_alone_run_again(kdsweep: Command, tmp_path):
     shown = kdsweep("-m", "temperature=1,4", "seed=0,2", "confirm=2", "baseline=false", *SHORT).stdout
     record = read(str(only(tmp_path)), "")[0]
@@ -71,17 +72,20 @@ def test_a_search_is_confirmed_too(kdsweep: Command, tmp_path):
     assert "resuming: 3 of 4 trials" in further and "With 2 fresh seeds" in further
 
 
+@pytest.mark.long
 def test_what_there_is_nothing_to_confirm_of(kdsweep: Command, tmp_path):
     shown = kdsweep("-m", "method=scratch", "seed=0,1", "confirm=2", *SHORT).stdout
     assert "confirm=2: no distilled student has finished, so there is nothing to confirm" in shown
     assert not read(str(only(tmp_path)), "")[0].confirmations
 
 
+@pytest.mark.long
 def test_a_plan_counts_the_fresh_seeds(kdsweep: Command):
     shown = kdsweep("-m", "temperature=1,4", "confirm=3", "plan=true", *SHORT).stdout
     assert "then confirm=3: at most 9 networks of 3 fresh seeds" in shown
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

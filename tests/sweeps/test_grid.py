@@ -1,11 +1,13 @@
 """The sweep of every combination runs the jobs that it has planned."""
 
+import pytest
 from helpers import TINY, Command
 from omegaconf import OmegaConf
 
 from kdsweep.results.result import JobResult, SweepInfo
 
 
+@pytest.mark.long
 def test_jobs_are_those_that_sweep_json_plans(kdsweep: Command, tmp_path):
     sweeper = ("++hydra.sweeper.params={alpha: '0.5,0'}", "hydra.sweeper.max_batch_size=3")
     where = "tracking.experiment=${oc.env:EXPERIMENT}"  # each job's own machine says

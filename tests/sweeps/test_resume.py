@@ -63,6 +63,7 @@ def test_killed_sweep_trains_only_what_is_missing(tmp_path):
     assert {run.info.status for run in runs(tmp_path)} == {"KILLED", "FINISHED"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("arguments", [(), ("-m", "seed=0,1")])
 def test_interrupted_runs_are_killed_not_running(tmp_path, sign, arguments):

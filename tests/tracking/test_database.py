@@ -114,6 +114,7 @@ def test_the_first_line_comes_once_and_only_where_jobs_begin(kdsweep: Command):
     assert not re.search(r"^checking", kdsweep("-m", "temperature=-1", status=1).stderr, re.M)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", ["DROP TABLE runs", "DELETE FROM alembic_version"])
 def test_one_that_a_killed_maker_left_is_set_aside(kdsweep: Command, tmp_path, damage):
     """Such as `mlflow ui` of the same moment."""
@@ -128,6 +129,7 @@ def test_one_that_a_killed_maker_left_is_set_aside(kdsweep: Command, tmp_path, d
     assert "mlflow.db" not in kdsweep("method=scratch", *TINY).stderr
 
 
+@pytest.mark.long
 def test_one_with_runs_is_never_set_aside(kdsweep: Command, tmp_path):
     """An older MLflow's: the line says which command upgrades it."""
     kdsweep("method=scratch", *TINY)

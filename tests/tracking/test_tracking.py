@@ -167,6 +167,7 @@ def test_an_end_that_was_half_told_leaves_no_run_running(tracker, half):
     assert not list(tracker.locks.glob("run-*"))
 
 
+@pytest.mark.long
 def test_a_run_that_ends_meanwhile_keeps_its_end(tracker, monkeypatch):
     run = begin(tracker)
     search = tracker.client.search_runs

@@ -50,6 +50,35 @@ def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, mon
     }
 
 
+def test_a_student_with_its_teachers_head_resumes_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
+    teacher = place(build(LARGE, 3, DATASET.shape), CPU).eval().requires_grad_(False)
+    tapped = Tapped(teacher, ["map"], Inputs(DATASET.train, DATASET, CPU).first())
+    joined = {
+        "_target_": "kdsweep.networks.reuse.TeachersHead",
+        "_recursive_": False,
+        "student": RESNET,
+        "teacher": LARGE,
+    }
+    stage = make_stage(joined, objective("simkd"), (make_stage(LARGE),), epochs=3, batch_size=20)
+
+    def teaching(indices, images):
+        with torch.no_grad():
+            return [tapped(images)]
+
+    def kill(epoch: int, *event: object) -> None:
+        if epoch == 2:
+            raise Killed
+
+    whole = train(stage, tmp_path / "whole", teaching=teaching, teacher=lambda: teacher)
+    with pytest.raises(Killed):
+        train(stage, tmp_path / "resumed", kill, teaching, teacher=lambda: teacher)
+    assert_same(whole, train(stage, tmp_path / "resumed", teaching=teaching, teacher=lambda: teacher))
+    assert torch.equal(whole.weights["head.weight"], teacher.head.weight)
+    losses = [metrics["train/loss"] for metrics in whole.history]
+    assert losses[-1] < losses[0]
+
+
 def test_a_temperature_that_learns_is_reported_for_each_epoch(tmp_path):
     """θ = 1 is T = 1 + 20 · σ(1); an epoch's figure is the mean over its batches."""
     stage = make_stage(

@@ -26,6 +26,7 @@ def test_jobs_that_fail_leave_the_others(kdsweep: Command, network, parallel):
     assert sorted(run.info.status for run in runs(network)) == ["FAILED", "FAILED", "FAILED", "FINISHED"]
 
 
+@pytest.mark.long
 def test_memory_that_is_not_enough_is_told(kdsweep: Command, network):
     for width, does in ((9, "fill the memory"), (10, "fill a GPU"), (11, "raise MemoryError")):
         (network / f"do-{width}").write_text(does)

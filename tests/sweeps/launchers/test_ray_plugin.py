@@ -25,6 +25,7 @@ from kdsweep.tracking import Run, Tracker
 SWEEP = ("-m", "temperature=1,2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

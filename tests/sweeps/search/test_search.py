@@ -187,6 +187,7 @@ def test_equals_are_told_apart_as_in_the_report(tmp_path):
     assert best_trial(study, study.trials, results[:2]).number == 1
 
 
+@pytest.mark.long
 def test_a_pruned_trial_stops_at_once_and_is_no_failure(kdsweep: Command, tmp_path):
     kdsweep(
         *SEARCH, "search.n_trials=5", "search.pruner=successive_halving", "training.epochs=8",
@@ -210,6 +211,7 @@ def test_a_pruned_trial_stops_at_once_and_is_no_failure(kdsweep: Command, tmp_pa
     assert logged == {trial.value for trial in pruned}  # of the epoch after which it was stopped
 
 
+@pytest.mark.long
 def test_failed_trials_have_a_reason_and_the_search_goes_on(kdsweep: Command, moody):
     space = ("+student.model.mood=fine,broken", "hydra/sweeper/sampler=grid", "seed=range(1,3)")
     done = kdsweep(*MOODY, *space, "search.n_trials=4", "search.max_failure_rate=0.5")
@@ -315,6 +317,7 @@ def test_a_search_over_chains(kdsweep: Command, tmp_path):
     assert {each["chain_length"] for each in params(tmp_path)} <= {1, 2, 3, 4}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
