@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from math import isqrt
 from typing import Any
 
@@ -175,11 +176,23 @@ class Anatomy:
         return all(is_sequence(self.network.get_submodule(above)) for above in around)
 
     def _last_activation(self, stage: str, modules: Mapping[str, nn.Module]) -> str | None:
-        """The activation that gives what the stage gives: the last to run in it, of its output's shape."""
-        inside = [name for name in self.shapes if name.startswith(f"{stage}.") or name == stage]
-        fitting = [name for name in inside if isinstance(modules[name], ACTIVATIONS)]
-        last = fitting[-1] if fitting else None
-        return last if last and self.shapes[last] == self.shapes[stage] else None
+        """The activation that gives what the stage gives; of a stage that ends before its activation, that
+        which takes it. Only layers that leave channels and pixels apart may be in between."""
+        end = list(self.shapes).index(stage) + 1
+        layers = {name: place for place, name in enumerate(self.shapes) if not any(modules[name].children())}
+        inside = [name for name in layers if f"{name}.".startswith(f"{stage}.")]
+        after = [name for name, place in layers.items() if place >= end]
+        for nearest in (reversed(inside), after):
+            apart = takewhile(lambda name: not _mixes(modules[name]), nearest)
+            found = next((name for name in apart if isinstance(modules[name], ACTIVATIONS)), None)
+            if found and self.shapes[found] == self.shapes[stage]:
+                return found
+        return None
+
+
+def _mixes(layer: nn.Module) -> bool:
+    """Whether a layer computes numbers from several channels or pixels, as a convolution does."""
+    return any(weights.dim() > 1 for weights in layer.parameters(recurse=False))
 
 
 @contextmanager

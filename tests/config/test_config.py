@@ -209,6 +209,10 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line
             "student.assistants or chain.assistants",
         ),
         (
+            ["method=simkd", "training.fine_tuning.epochs=1", "training.fine_tuning.trainable=2"],
+            "training.trainable=2: must be all with method=simkd, whose network ends in its teacher's head",
+        ),
+        (
             ["teacher=timm", "dataset.normalize=standard"],
             "dataset.normalize=standard: must be unit, teacher=tf_efficientnet_lite0 has its own",
         ),

@@ -120,10 +120,26 @@ def test_a_wide_resnet_normalizes_a_stage_in_the_next_one():
     """What overhaul and review distillation compare; its ReLU is not in place."""
     network = build(WRN, 5, (3, 32, 32)).eval()
     places = ["stage2.0.activate.0", "stage3.0.activate.0", "norm.0"]
-    given = Tapped(network, ["stages", *places], images(32))(images(32)).taps
-    for stage, place in zip(given["stages"], places, strict=True):
-        (normalized,) = given[place]
-        assert torch.equal(normalized, network.get_submodule(place)(stage)) and normalized.lt(0).any()
+    given = Tapped(network, ["stages", "stages.pre"], images(32))(images(32)).taps
+    for stage, before, place in zip(given["stages"], given["stages.pre"], places, strict=True):
+        assert torch.equal(before, network.get_submodule(place)(stage)) and before.lt(0).any()
+
+
+def test_timms_preactivation_resnet_does_too():
+    model = {"_target_": TIMM, "architecture": "resnetv2_50", "pretrained": False}
+    network = build(model, 5, (3, 32, 32)).eval()
+    places = Anatomy(network, images(32)).places(["stage2.pre", "stage5.pre"])
+    assert [place.module for found in places.values() for place in found] == [
+        "network.stages.1.blocks.0.norm1.act",
+        "network.norm.act",
+    ]
+
+
+def test_a_stage_without_an_activation_has_none_to_look_before():
+    """MobileNetV2's end in a linear layer, and the next layer makes another width of it."""
+    network = build(MOBILENET_V2, 5, (3, 32, 32)).eval()
+    with pytest.raises(ConfigError, match=r"has no tap stage2\.pre"):
+        Tapped(network, ["stage2.pre"], images(32))
 
 
 def test_a_modules_path_is_a_tap_of_any_network():
