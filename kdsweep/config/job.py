@@ -150,15 +150,14 @@ class Config(Section):
         if self.method.network is None or not self.method.has_teacher:
             return self
         for key, _, training in self._networks:
-            parts = [phase.trainable for phase in training.phases if phase.epochs]
-            frozen = next((part for part in parts if part != "all"), None)
-            if key != "teacher" and frozen:
-                recipe = "training" if key == "student" else f"{key}.training"
-                raise PydanticCustomError(
-                    "head",
-                    f"{recipe}.trainable={frozen}: must be all with method={self.method.name}, whose network "
-                    "ends in its teacher's head",
-                )
+            recipe = "training" if key == "student" else f"{key}.training"
+            for part, phase in zip((recipe, f"{recipe}.fine_tuning"), training.phases, strict=True):
+                if key != "teacher" and phase.epochs and phase.trainable != "all":
+                    raise PydanticCustomError(
+                        "head",
+                        f"{part}.trainable={phase.trainable}: must be all with method={self.method.name}, "
+                        "whose network ends in its teacher's head",
+                    )
         return self
 
     @model_validator(mode="after")
