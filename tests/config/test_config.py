@@ -210,7 +210,8 @@ def test_a_mistake_is_one_line_with_key_value_and_what_is_allowed(override, line
         ),
         (
             ["method=simkd", "training.fine_tuning.epochs=1", "training.fine_tuning.trainable=2"],
-            "training.fine_tuning.trainable=2: must be all with method=simkd, whose network ends in its teacher's head",
+            "training.fine_tuning.trainable=2: must be all with method=simkd, whose network ends in its "
+            "teacher's head",
         ),
         (
             ["teacher=timm", "dataset.normalize=standard"],
