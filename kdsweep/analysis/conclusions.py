@@ -76,15 +76,14 @@ def _versus(rows: Sequence[Row], of: Callable[[Row], Difference | None], other: 
 
 def _without_validation(rows: Sequence[Row], named: bool, beside: bool, record: Record) -> list[str]:
     """How recipes compare of which none may be called the best; `beside` others that validation ranked."""
-    labels, where = _listed([row.label for row in rows]), f"On {rows[0].dataset}, n" if named else "N"
-    none = f"{where}o image was held back for validation"
-    sentences = [f"{none}, so nothing was selected: {_kept(rows)}."]
+    none = f"{f'On {rows[0].dataset}, n' if named else 'N'}o image was held back for validation"
+    flatters = ", and choosing a recipe by its test accuracy would flatter it" if len(rows) > 1 else ""
+    sentences = [f"{none}, so nothing was selected: {_kept(rows)}{flatters}."]
     if beside:
-        sentences = [f"{none} for {labels}: not ranked, never chosen, and compared with the baseline only."]
-    elif len(rows) > 1:
+        labels = _listed([row.label for row in rows])
         sentences = [
-            f"{none}, so nothing was selected: {_kept(rows)}, and choosing a recipe by its test accuracy "
-            "would flatter it."
+            f"{labels}: no image was held back for validation, so this was not ranked and never chosen; it is "
+            "compared with the baseline only."
         ]
     one_seed = all(len(row.seeds) == 1 for row in rows)
     if len(rows) <= NAMED:
