@@ -82,8 +82,8 @@ def _without_validation(rows: Sequence[Row], named: bool, beside: bool, record: 
     if beside:
         labels = _listed([row.label for row in rows])
         sentences = [
-            f"{labels}: no image was held back for validation, so this was not ranked and never chosen; it is "
-            "compared with the baseline only."
+            f"{labels}: no image was held back for validation, so this was not ranked and never chosen, and "
+            "is compared with the baseline only."
         ]
     one_seed = all(len(row.seeds) == 1 for row in rows)
     if len(rows) <= NAMED:
