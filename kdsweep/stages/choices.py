@@ -23,8 +23,8 @@ def _of_epochs(config: Config, stages: Mapping[str, Stage]) -> Iterator[str]:
     recipes = {_key(config, role, stage): stage.training.effective() for role, stage in stages.items()}
     choosing = {key: used for key, used in recipes.items() if used.get("monitor") in MONITORS}
     for option, what, instead in (
-        ("keep", "chooses an epoch", "last"),
-        ("patience", "ends training", "null"),
+        ("keep", "would choose an epoch", "last"),
+        ("patience", "would end training", "null"),
     ):
         keys = [key for key, used in choosing.items() if used[option] not in (None, "last")]
         if keys:
