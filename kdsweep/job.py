@@ -100,9 +100,16 @@ def _obtain_and_evaluate(
     if members := job.plan.ensemble:
         results["ensemble"] = maker.ensemble(members, [job.plan.chain["teacher"]], results)
     result.networks, result.chain = results, list(job.plan.chain)
-    wanted, cost = job.config.objective, result.student.cost.known()
-    numbers = result.val.metrics() | {f"cost/{name}": value for name, value in cost.items()}
-    result.objective = numbers[wanted] if isinstance(wanted, str) else [numbers[name] for name in wanted]
+    result.objective = _objective(job.config.objective, result)
+
+
+def _objective(wanted: str | list[str], result: JobResult) -> float | list[float] | None:
+    """The number for the sweeper; None if it is a validation figure and no image was held back for those."""
+    numbers = {f"cost/{name}": value for name, value in result.student.cost.known().items()}
+    numbers |= result.val.metrics() if result.val else {}
+    if isinstance(wanted, str):
+        return numbers.get(wanted)
+    return [numbers[name] for name in wanted] if numbers.keys() >= set(wanted) else None
 
 
 def _log_files(job: Job, tracked: Run, result: JobResult, files: Sequence[Path]) -> None:

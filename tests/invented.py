@@ -45,6 +45,27 @@ def sweep(
     return Record(made, results)
 
 
+def unvalidated(record: Record) -> Record:
+    """The same sweep as if it had held back no image for validation."""
+    return replace(record, results=[_unvalidated(result) for result in record.results])
+
+
+def _unvalidated(result: JobResult) -> JobResult:
+    networks = {
+        role: replace(
+            network,
+            val=None,
+            history=[
+                {name: value for name, value in epoch.items() if not name.startswith("val/")}
+                for epoch in network.history
+            ],
+        )
+        for role, network in result.networks.items()
+    }
+    images = {name: count for name, count in result.dataset.get("images", {}).items() if name != "val"}
+    return replace(result, networks=networks, dataset={**result.dataset, "images": images})
+
+
 def trials(count: int) -> Record:
     """A search: temperature and alpha drawn for each trial."""
     draw = random.Random(0)

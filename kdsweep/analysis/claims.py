@@ -3,7 +3,8 @@
 One comparison is primary: the recipe chosen by validation against its baseline. It gets nearly all of the 5 %
 of reports that may contain a false claim. The other comparisons share the rest, after Holm, or the whole 5 %
 once the primary one is claimed, so that all of them together keep to 5 % (the fallback procedure, Wiens 2003,
-Pharmaceutical Statistics 2(3)).
+Pharmaceutical Statistics 2(3)). Where no image was held back for validation, nothing is chosen: no comparison
+is primary, and all share the 5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,31 +69,38 @@ class _Pair:
 
 
 def claims(group: Sequence[Recipe], reference: int | None = None) -> Claims:
-    """How the recipes of one data set compare; the first is the best by validation.
+    """How the recipes of one data set compare, those that validation ranked first: the best one leads.
 
     Each is also compared with the recipe at the place of a `reference`.
     """
+    ranked = [recipe for recipe in group if recipe.validated]
     students = [recipe.test("student") for recipe in group]
-    alone = [_pair(ours, recipe.test("scratch")) for ours, recipe in zip(students, group, strict=True)]
-    teacher = [_pair(ours, recipe.test("teacher")) for ours, recipe in zip(students, group, strict=True)]
-    best = [None, *(_pair(ours, students[0]) for ours in students[1:])]
-    to_reference = [
-        None if reference in (None, 0, place) else _pair(ours, students[reference or 0])
-        for place, ours in enumerate(students)
+    alone = [
+        _pair(ours, recipe.test("scratch") or ({} if ranked else _trained_alone(recipe, group)))
+        for ours, recipe in zip(students, group, strict=True)
     ]
-    taught = [recipe for recipe in group if recipe.taught]
+    teacher = [_pair(ours, recipe.test("teacher")) for ours, recipe in zip(students, group, strict=True)]
+    best = [
+        _pair(ours, students[0]) if 0 < place < len(ranked) else None for place, ours in enumerate(students)
+    ]
+    if reference == 0 and ranked:
+        to_reference = best  # the same comparisons
+    else:
+        to_reference = [
+            None if reference in (None, place) else _pair(ours, students[reference or 0])
+            for place, ours in enumerate(students)
+        ]
+    taught = [recipe for recipe in ranked if recipe.taught]
     spread = _lucky_spread(taught)
-    primary = _primary(group, alone, best)
+    primary = _primary(ranked, alone[: len(ranked)], best[: len(ranked)]) if ranked else None
     if primary:
         primary.primary, primary.among = True, len(taught)
         deviation = (primary.found.estimate.variance or 0.0) ** 0.5
         pull = min((spread or 0.0) / deviation, MOST_PULL) if deviation else 0.0
         primary.p = primary.found.estimate.p(pull, len(taught))
-    rest = [pair for pair in (*alone, *best, *to_reference) if pair and pair is not primary]
-    _adjust(primary, rest)
+    others = (*alone, *best, *(to_reference if to_reference is not best else ()))
+    _adjust(primary, [pair for pair in others if pair and pair is not primary])
     luck = spread * largest_of(len(taught)) if spread is not None and group[0].taught else None
-    if reference == 0:
-        to_reference = best  # the same comparisons
     shown = [[_difference(pair) for pair in pairs] for pairs in (alone, teacher, best, to_reference)]
     return Claims(shown[0], shown[1], shown[2], shown[3], luck)
 
@@ -100,6 +108,12 @@ def claims(group: Sequence[Recipe], reference: int | None = None) -> Claims:
 def _pair(ours: Mapping[int, Tested], theirs: Mapping[int, Tested]) -> _Pair | None:
     found = compared(ours, theirs)
     return _Pair(found) if found else None
+
+
+def _trained_alone(recipe: Recipe, group: Sequence[Recipe]) -> Mapping[int, Tested]:
+    """What the student of a taught recipe reached in a recipe without teacher; empty if there is none."""
+    alone = (each for each in group if recipe.taught and not each.taught and each.same_student(recipe))
+    return next((each.test("student") for each in alone), {})
 
 
 def _primary(

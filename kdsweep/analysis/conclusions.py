@@ -6,7 +6,7 @@ other difference is called "not distinguishable".
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kdsweep.analysis.claims import LEVEL, Difference
 from kdsweep.analysis.leaderboard import Row, leaderboard
@@ -30,10 +30,14 @@ def answer(record: Record, rows: Sequence[Row]) -> list[str]:
     sentences: list[str] = []
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     for name in datasets:
-        of_name = [row for row in rows if row.dataset == name]
-        sentences += _of_dataset(of_name, len(datasets) > 1, _seeds_of(record, of_name[0]), record)
+        of_name, named = [row for row in rows if row.dataset == name], len(datasets) > 1
+        ranked, unranked = ([row for row in of_name if bool(row.rank) == each] for each in (True, False))
+        if ranked:
+            sentences += _of_dataset(ranked, named, _seeds_of(record, ranked[0]), record)
+        if unranked:
+            sentences += _without_validation(unranked, named, bool(ranked), record)
     if record.trials:
-        sentences += [_tuning(record), *_versus_kd(rows)]
+        sentences += [_tuning(record), *_versus(rows, lambda row: row.versus_kd, "tuned kd")]
     elif wanted := record.sweep.config.get("tune"):
         sentences.insert(
             0, f"These are the trials of tune={wanted}; run the same command to compare the best."
@@ -53,21 +57,54 @@ def _tuning(record: Record) -> str:
     )
 
 
-def _versus_kd(rows: Sequence[Row]) -> list[str]:
-    """Which recipes are distinguishable from tuned kd."""
-    known = [row for row in rows if row.versus_kd]
-    claimed = [row for row in known if row.versus_kd and row.versus_kd.claimed]
-    above = [row for row in claimed if row.versus_kd and row.versus_kd.interval.mean > 0]
-    below = [row for row in claimed if row not in above]
+def _versus(rows: Sequence[Row], of: Callable[[Row], Difference | None], other: str) -> list[str]:
+    """Which recipes are distinguishable from another one, such as tuned kd; `of` is a row's difference."""
+    known = [(row.label, difference) for row in rows if (difference := of(row))]
+    claimed = [(label, difference.interval.mean > 0) for label, difference in known if difference.claimed]
     sentences = [
-        f"{_listed([row.label for row in group])}: {where} tuned kd, by more than chance."
-        for group, where in ((above, "above"), (below, "below"))
-        if group
+        f"{_listed(labels)}: {where} {other}, by more than chance."
+        for is_above, where in ((True, "above"), (False, "below"))
+        if (labels := [label for label, above in claimed if above == is_above])
     ]
     ties = len(known) - len(claimed)
-    if ties:
-        sentences.append(f"{ties} of {len(known)} recipes are not distinguishable from tuned kd.")
+    if ties and len(known) == 1:
+        sentences.append(f"{known[0][0]} is not distinguishable from {other}.")
+    elif ties:
+        sentences.append(f"{ties} of {len(known)} recipes are not distinguishable from {other}.")
     return sentences
+
+
+def _without_validation(rows: Sequence[Row], named: bool, beside: bool, record: Record) -> list[str]:
+    """How recipes compare of which none may be called the best; `beside` others that validation ranked."""
+    none = f"{f'On {rows[0].dataset}, n' if named else 'N'}o image was held back for validation"
+    flatters = ", and choosing a recipe by its test accuracy would flatter it" if len(rows) > 1 else ""
+    sentences = [f"{none}, so nothing was selected: {_kept(rows)}{flatters}."]
+    if beside:
+        labels = _listed([row.label for row in rows])
+        sentences = [
+            f"{labels}: no image was held back for validation, so this was not ranked and never chosen, and "
+            "is compared with the baseline only."
+        ]
+    one_seed = all(len(row.seeds) == 1 for row in rows)
+    if len(rows) <= NAMED:
+        sentences += [f"{row.label} reaches {_reached(row)}." for row in rows]
+    elif not one_seed:
+        sentences += _versus(rows, lambda row: row.versus_alone, BASELINE)
+    if not one_seed:
+        sentences += _versus(rows, lambda row: row.versus_kd, "kd")
+    if not any(row.versus_alone for row in rows):
+        sentences.append("No baseline was trained, so this sweep cannot show whether distillation helps.")
+    if one_seed:
+        why = _why_one_seed(_seeds_of(record, rows[0]), record)
+        sentences.append(f"One seed cannot show whether a difference is chance; {why}.")
+    return sentences
+
+
+def _kept(rows: Sequence[Row]) -> str:
+    """Which weights are compared."""
+    by_loss = any(job.student.training.get("keep") == "best" for row in rows for job in row.recipe.jobs)
+    which = "the epoch with the lowest training loss" if by_loss else "the last epoch"
+    return f"the weights of {which} are {'compared' if len(rows) > 1 else 'tested'}"
 
 
 def _confirmed(record: Record, named: bool) -> list[str]:
@@ -104,28 +141,35 @@ def _of_dataset(rows: Sequence[Row], named: bool, of_seeds: int | None, record: 
     best, others = rows[0], rows[1:]
     one, several = f"the recipe {best.label}", f"the best of {len(rows)} recipes by validation, {best.label},"
     subject = (f"on {best.dataset}, " if named else "") + (several if others else one)
-    over = _seeds(len(best.seeds))
-    if len(best.seeds) == 1 and best.test.over_images:
-        over += f" (± {points(best.test.over_images)} over test images)"
-    reached = f"{percent(best.test)} % on the test split over {over}"
-    first = f"{subject[0].upper()}{subject[1:]} reaches {reached}"
-    if best.versus_alone:
-        first += f": {compared(best.versus_alone, BASELINE, len(best.seeds))}"
-    sentences = [f"{first}.", *_narrowed_by(best)]
+    sentences = [f"{subject[0].upper()}{subject[1:]} reaches {_reached(best)}.", *_narrowed_by(best)]
     if best.versus_teacher:
         cost = _cheaper(best)
         sentences.append(f"{_against_teacher(best)}{f', with {cost}' if cost else ''}.")
     sentences += _without_baseline(best, others)
     if len(best.seeds) == 1:
         order = ", not even the order of the recipes" if others else ""
-        why = {
-            None: "only one of its seeds finished",
-            1: _again(record),
-        }.get(of_seeds, f"only one of its {of_seeds} seeds finished")
+        why = _why_one_seed(of_seeds, record)
         sentences.append(f"One seed cannot show whether a difference is chance{order}; {why}.")
         return sentences
     luck = _luck(best, others, bool(record.confirmations or record.trials))
     return sentences + luck + (_among(best, others) if others else [])
+
+
+def _reached(row: Row) -> str:
+    """A recipe's test accuracy and how it compares with its baseline."""
+    over = _seeds(len(row.seeds))
+    if len(row.seeds) == 1 and row.test.over_images:
+        over += f" (± {points(row.test.over_images)} over test images)"
+    reached = f"{percent(row.test)} % on the test split over {over}"
+    if row.versus_alone:
+        reached += f": {compared(row.versus_alone, BASELINE, len(row.seeds))}"
+    return reached
+
+
+def _why_one_seed(of_seeds: int | None, record: Record) -> str:
+    """Why a recipe has one seed: only one was wanted, or only one finished."""
+    reasons = {None: "only one of its seeds finished", 1: _again(record)}
+    return reasons.get(of_seeds, f"only one of its {of_seeds} seeds finished")
 
 
 def _narrowed_by(best: Row) -> list[str]:

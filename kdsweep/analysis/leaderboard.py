@@ -1,11 +1,13 @@
 """The leaderboard: a row per recipe, best first by validation, each compared on the test split.
 
-Recipes are chosen by validation accuracy alone; the test split only measures the choice.
+Recipes are chosen by validation accuracy alone; the test split only measures the choice. Recipes for which no
+image was held back cannot be chosen: they come last, in the order of the sweep.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf
 from statistics import fmean
 from typing import Any
 
@@ -22,18 +24,20 @@ from kdsweep.results.result import JobResult
 class Row:
     """A recipe of the leaderboard. Accuracies are 0 to 1; costs and times are means over the seeds.
 
-    `rank` is 1 for the best recipe of its data set; `dataset` is a name that no other data set of the report
-    has. `versus_alone` is None without a baseline, `versus_teacher` without a teacher, `versus_best` for the
-    best itself, `versus_kd` but in a comparison of tuned methods; `teacher_cost` is empty without a teacher.
+    `rank` is 1 for the best recipe of its data set; it and `val` are None if no image was held back for
+    validation. `dataset` is a name that no other data set of the report has. `versus_alone` is None without a
+    baseline, `versus_teacher` without a teacher, `versus_best` for the best itself and without a rank,
+    `versus_kd` but in a comparison of tuned methods or of methods without a rank; `teacher_cost` is empty
+    without a teacher.
     """
 
-    rank: int
+    rank: int | None
     recipe: Recipe
     dataset: str
     label: str  # T=4 α=0.1
     values: dict[str, Any]  # swept key to value, without the seed
     seeds: tuple[int, ...]
-    val: Interval
+    val: Interval | None
     test: Interval
     alone: Interval | None
     teacher_test: Interval | None
@@ -69,17 +73,19 @@ def leaderboard(record: Record) -> list[Row]:
     """The rows of a sweep's finished recipes, data set by data set, best first.
 
     The best recipe has the highest mean validation accuracy over its seeds; ties go by validation
-    cross-entropy. Several sweeps must be combined into one first (`combine.together`).
+    cross-entropy. Recipes without validation follow in the order of their first jobs. Several sweeps must be
+    combined into one first (`combine.together`).
     """
     groups, tuned = _by_dataset(recipes(record)), bool(record.trials)
     return [row for name, group in groups.items() for row in _rows(name, group, tuned)]
 
 
 def _rows(dataset: str, group: Sequence[Recipe], tuned: bool) -> Iterator[Row]:
-    found = claims(group, _tuned_kd(group) if tuned else None)
+    found = claims(group, _tuned_kd(group) if tuned else _kd_of_unranked(group))
     differences = zip(found.alone, found.teacher, found.best, found.reference, strict=True)
     for rank, (recipe, (alone, teacher, best, kd)) in enumerate(zip(group, differences, strict=True), 1):
-        row = replace(_row(dataset, rank, recipe), luck=found.luck if rank == 1 else None)
+        row = _row(dataset, rank if recipe.validated else None, recipe)
+        row = replace(row, luck=found.luck if rank == 1 else None)
         yield replace(row, versus_alone=alone, versus_teacher=teacher, versus_best=best, versus_kd=kd)
 
 
@@ -89,9 +95,31 @@ def _tuned_kd(group: Sequence[Recipe]) -> int | None:
     return max(places, key=lambda place: len(group[place].values), default=None)
 
 
-def best_job(row: Row) -> JobResult:
-    """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy."""
-    return min(row.recipe.jobs, key=JobResult.order)
+def _kd_of_unranked(group: Sequence[Recipe]) -> int | None:
+    """The place of kd where no recipe can be the best to compare with; None if there are several kd."""
+    places = [place for place, recipe in enumerate(group) if recipe.values.get(METHOD) == "kd"]
+    return places[0] if len(places) == 1 and not any(recipe.validated for recipe in group) else None
+
+
+def best_job(row: Row) -> JobResult | None:
+    """Of a recipe the job of the highest validation accuracy, equals by lower cross-entropy; None without
+    validation."""
+    return min(row.recipe.jobs, key=JobResult.order) if row.rank else None
+
+
+def best_jobs(rows: Sequence[Row]) -> dict[str, JobResult]:
+    """The best recipe's best job, by data set. One without validation has none, unless its job is the only
+    one, so that there is nothing to choose."""
+    jobs: dict[str, list[JobResult]] = {}
+    for row in rows:
+        jobs.setdefault(row.dataset, []).extend(row.recipe.jobs)
+    best = {row.dataset: job for row in rows if row.rank == 1 and (job := best_job(row))}
+    return best | {name: only[0] for name, only in jobs.items() if len(only) == 1}
+
+
+def shown_job(rows: Sequence[Row]) -> JobResult:
+    """The job whose costs and curves stand for a sweep's: the best one, or the first if none is the best."""
+    return best_job(rows[0]) or rows[0].recipe.jobs[0]
 
 
 def _by_dataset(found: Sequence[Recipe]) -> dict[str, list[Recipe]]:
@@ -159,11 +187,13 @@ def _apart(groups: Sequence[Sequence[Recipe]]) -> list[str]:
 
 
 def _order(recipe: Recipe) -> tuple[float, float]:
+    if not recipe.validated:
+        return inf, inf
     entropy = fmean(recipe.val("student", "cross_entropy").values())
     return -fmean(recipe.val("student").values()), entropy
 
 
-def _row(dataset: str, rank: int, recipe: Recipe) -> Row:
+def _row(dataset: str, rank: int | None, recipe: Recipe) -> Row:
     students = [job.student for job in recipe.jobs]
     return Row(
         rank=rank,
@@ -172,7 +202,7 @@ def _row(dataset: str, rank: int, recipe: Recipe) -> Row:
         label=recipe.label,
         values=recipe.values,
         seeds=tuple(recipe.seeds),
-        val=interval(list(recipe.val("student").values())),
+        val=interval(list(recipe.val("student").values())) if recipe.validated else None,
         test=accuracy(recipe.test("student")).interval(),
         alone=_interval(recipe, "scratch"),
         teacher_test=_interval(recipe, "teacher"),

@@ -19,7 +19,8 @@ class Metric:
 
     def of(self, result: JobResult, role: str) -> float | None:
         if self.figure == "val/accuracy":
-            value = result.networks[role].val.accuracy if role in result.networks else None
+            val = result.networks[role].val if role in result.networks else None
+            value = val.accuracy if val else None
         else:
             value = result.test(role, self._figure([result], role))
         return None if value is None else value * self._unit

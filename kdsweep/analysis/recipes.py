@@ -75,9 +75,14 @@ class Recipe:
         return tested(self.jobs, role)
 
     def val(self, role: str, figure: str = "accuracy") -> dict[int, float]:
-        """A figure of the networks of a role on the validation split, by seed."""
-        networks = {job.seed: job.networks[role] for job in self.jobs if role in job.networks}
-        return {seed: getattr(network.val, figure) for seed, network in networks.items()}
+        """A figure of the networks of a role on the validation split, by seed; empty without such a split."""
+        found = {job.seed: job.networks[role].val for job in self.jobs if role in job.networks}
+        return {seed: getattr(val, figure) for seed, val in found.items() if val}
+
+    @property
+    def validated(self) -> bool:
+        """Whether images were held back for validation; only such a recipe may be chosen."""
+        return all(job.val for job in self.jobs)
 
     def cost(self, role: str) -> dict[str, float]:
         """The costs of the networks of a role, means over the seeds; empty if no job has one."""

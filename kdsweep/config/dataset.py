@@ -96,8 +96,8 @@ class _Dataset(Section):
     """use the first N training images, before the validation split; null: all"""
     test_limit: int | None = Field(ge=1)
     """use the first N test images; null: all"""
-    val_fraction: float = Field(gt=0, lt=1)
-    """share of the training images, per class, held back to select; never trained on"""
+    val_fraction: float = Field(ge=0, lt=1)
+    """share of the training images, per class, held back to select; 0: all train, and nothing is selected"""
     split_seed: int = Field(ge=0, lt=2**32)
     """seed of the splits, apart from `seed`, so that seeds stay comparable"""
     positive_class: Name | None

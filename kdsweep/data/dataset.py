@@ -28,10 +28,11 @@ CHUNK = 2**26  # bytes of images that are read at a time
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits of one data set. Selection uses only `val`; `test` is for the report."""
+    """The splits of one data set. Selection uses only `val`, which is None if no image was held back for it;
+    `test` is for the report."""
 
     train: Split
-    val: Split
+    val: Split | None
     test: Split
     classes: tuple[str, ...]
     mean: NDArray[np.float32]  # [C], of pixels in [0, 1]
@@ -39,7 +40,7 @@ class Dataset:
     fingerprint: str  # of the training images and labels, before limits and before val is drawn from them
     test_fingerprint: str
     positive: int | None = None  # the positive class, where there are two
-    draws_val: bool = True  # whether val was drawn from the training images
+    draws_val: bool = True  # whether val_fraction decides on val: the files have no such split
     available: int = 0  # training images before limits, and before val was drawn from them
     entries: tuple[str, ...] = ()  # keys of what the store holds of it
     deep_range: tuple[int, int] | None = None  # what became 0 and 255 of image files with 16 bits, if any
@@ -49,9 +50,11 @@ class Dataset:
         """Channels, height, width of an image."""
         return self.train.source.shape[1:]
 
-    def split(self, name: str) -> Split:
-        splits: dict[str, Split] = {"train": self.train, "val": self.val, "test": self.test}
-        return splits[name]
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
 
 
 def load(recipe: config.Dataset, store: Store) -> Dataset:
@@ -71,17 +74,15 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
         contents = read_image_files(recipe, images)
     train, val = contents.train.take(slice(recipe.train_limit)), contents.val
     fingerprint = contents.fingerprint
-    if val is None:
+    if val is None and recipe.val_fraction:
         copies = _copies(train, isinstance(recipe, config.ArrayDataset))
         if len(np.unique(copies)) < len(copies):
             fingerprint = digest({"content": fingerprint, "copies": "on one side of the drawn split"})
         train, val = _draw_val(train, copies, recipe)
-    test = contents.test.take(slice(recipe.test_limit))
-    _warn_of_missing(recipe, contents.classes, {"train": train, "val": val, "test": test})
-    return Dataset(
+    dataset = Dataset(
         train,
         val,
-        test,
+        contents.test.take(slice(recipe.test_limit)),
         contents.classes,
         *_statistics(train, recipe.normalize),
         fingerprint,
@@ -92,6 +93,8 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
         tuple(sorted(images.used)),
         contents.deep_range,
     )
+    _warn_of_missing(recipe, dataset.classes, dataset.splits)
+    return dataset
 
 
 def _warn_of_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mapping[str, Split]) -> None:

@@ -77,7 +77,10 @@ def _body(
     for title, options in (("Objective", network.objective), ("Training", network.training)):
         if options:
             yield f"{title}: {', '.join(f'{name} {_written(value)}' for name, value in options.items())}.\n"
-    yield f"The best of {len(network.history)} epochs was {network.best_epoch}.\n"
+    if network.val:
+        yield f"The best of {len(network.history)} epochs was {network.best_epoch}.\n"
+    else:
+        yield f"The weights are those of epoch {network.best_epoch} of {len(network.history)}.\n"
     yield f"Network: `{network.model}`.\n"
     if chosen.sweep.command:
         yield f"Command, begun {chosen.sweep.began}:\n\n```\n{chosen.sweep.command}\n```\n"
@@ -119,12 +122,15 @@ def _figures(chosen: Chosen) -> Iterator[str]:
     for name, shown in FIGURES.items():
         figures = [chosen.result.test(role, name) for role in roles]
         rows.append([f"test {shown}", *("" if each is None else f"{each:.4f}" for each in figures)])
-    for name in ("accuracy", "cross_entropy"):
-        val = [getattr(chosen.result.networks[role].val, name) for role in roles]
-        rows.append([f"validation {FIGURES[name]}", *(f"{each:.4f}" for each in val)])
+    vals = [val for role in roles if (val := chosen.result.networks[role].val)]
+    for name in ("accuracy", "cross_entropy") if vals else ():
+        rows.append([f"validation {FIGURES[name]}", *(f"{getattr(val, name):.4f}" for val in vals)])
     heads = ["baseline" if role == "scratch" else role for role in roles]
     yield from _table(["", *heads], rows)
-    yield "Only the validation split chose epochs and recipes; the test split gives these figures.\n"
+    if vals:
+        yield "Only the validation split chose epochs and recipes; the test split gives these figures.\n"
+    else:
+        yield "No image was held back for validation, so nothing was selected.\n"
 
 
 def _cost(chosen: Chosen) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kdsweep import config
 from kdsweep.analysis.combine import together
-from kdsweep.analysis.leaderboard import best_job, leaderboard
+from kdsweep.analysis.leaderboard import best_jobs, leaderboard
 from kdsweep.config import Tracking
 from kdsweep.config.code import own_files, source_digest
 from kdsweep.data import Dataset, load
@@ -70,10 +70,13 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
 
 
 def best_of_each(records: Sequence[Record]) -> dict[str, tuple[SweepInfo, JobResult]]:
-    """The best recipe's best job of each data set, as in the report, which combines sweeps."""
+    """The best recipe's best job of each data set, as in the report, which combines sweeps.
+
+    There is none of a data set of which no image was held back to choose by.
+    """
     origins = {_identity(result): (record.sweep, result) for record in records for result in record.finished}
-    rows = leaderboard(together(records))
-    return {row.dataset: origins[_identity(best_job(row))] for row in rows if row.rank == 1}
+    best = best_jobs(leaderboard(together(records)))
+    return {name: origins[_identity(job)] for name, job in best.items()}
 
 
 def _identity(result: JobResult) -> tuple[str | None, str]:
@@ -81,16 +84,23 @@ def _identity(result: JobResult) -> tuple[str | None, str]:
 
 
 def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
-    best = best_of_each(records)
-    if not best:
+    names = list(dict.fromkeys(row.dataset for row in leaderboard(together(records))))
+    if not names:
         failed = [result for record in records for result in record.results]
         why = f"; job {failed[0].number}: {failed[0].error}".splitlines()[0] if failed else ""
         raise KdsweepError(f"nothing to export: no job of the sweep has finished{why}")
-    if len(best) > 1:
+    if len(names) > 1:
         raise KdsweepError(
-            f"the jobs use several data sets ({', '.join(best)}), so none is the best; choose one by --job N"
+            f"the jobs use several data sets ({', '.join(names)}), so none is the best; choose one by --job N"
         )
-    return next(iter(best.values()))
+    best = best_of_each(records)
+    if not best:
+        numbers = ", ".join(str(result.number) for record in records for result in record.finished)
+        raise KdsweepError(
+            "no image was held back for validation (dataset.val_fraction=0), so no job is the best; choose "
+            f"one by --job N, allowed: {numbers}"
+        )
+    return best[names[0]]
 
 
 def _of_number(records: Sequence[Record], job: int) -> tuple[SweepInfo, JobResult]:

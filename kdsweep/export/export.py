@@ -49,7 +49,7 @@ class Exported:
     network: str
     run_id: str | None
     job: int
-    val_accuracy: float
+    val_accuracy: float | None  # None if no image was held back for validation
     test_accuracy: float
     files: dict[str, int] = field(default_factory=dict)  # bytes, by name
     compared_on: str = ""
@@ -70,10 +70,10 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
     _refuse_taken(order)
     chosen = choose(records, order.job, order.role)
     weights = weights_file(chosen, tracking)
-    result = chosen.result
+    result, val = chosen.result, chosen.network.val
     done = Exported(
         str(order.out), chosen.title, result.run_id, result.number,
-        chosen.network.val.accuracy, chosen.network.test.accuracy, quantized=order.quantize,
+        val.accuracy if val else None, chosen.network.test.accuracy, quantized=order.quantize,
     )  # fmt: skip
     out = order.out.resolve()  # also where it is named "."
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,8 @@ def _checks(done: Exported) -> list[str]:
 
 def show(done: Exported) -> str:
     """The result of an export, for people."""
-    head = f"{done.network}: val {done.val_accuracy:.2%}, test {done.test_accuracy:.2%}"
+    val = "" if done.val_accuracy is None else f"val {done.val_accuracy:.2%}, "
+    head = f"{done.network}: {val}test {done.test_accuracy:.2%}"
     width = max(map(len, done.files))
     listed = [f"  {name:<{width}}  {size(count):>8}" for name, count in done.files.items()]
     return "\n".join([head, *(f"  {line}" for line in _checks(done)), f"{done.folder}:", *listed])

@@ -37,10 +37,9 @@ def log_student(
             chosen, run_id, data = Chosen(sweep, best), str(best.run_id), best.dataset["fingerprint"]
             model_id = log_model(tracking.uri, run_id, _loggable(chosen, tracking))
             lines.append(f"runs:/{run_id}/{MODEL}")
-            if name:
-                accuracy = chosen.network.val.accuracy
+            if name and (val := chosen.network.val):  # versions are compared by it
                 tags = {"kdsweep.run": run_id, "kdsweep.stage": chosen.network.key}
-                lines.append(register(tracking.uri, name, model_id, run_id, accuracy, data, tags))
+                lines.append(register(tracking.uri, name, model_id, run_id, val.accuracy, data, tags))
     except Exception as error:  # whatever fails in MLflow, the sweep is done
         log.warning("the student is not logged as an MLflow model: %s", explain(error))
     return lines

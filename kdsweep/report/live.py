@@ -2,12 +2,14 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from multiprocessing import current_process
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kdsweep.results.events import EpochEnded, Event, StageFinished, Waiting
+from kdsweep.results.network import Selection
 from kdsweep.system.terminal import console, seconds
 
 log = logging.getLogger(__name__)
@@ -60,8 +62,7 @@ class Display:
             self.console.print(text)
 
     def _epoch(self, event: EpochEnded) -> None:
-        accuracy, loss = event.metrics["val/accuracy"], event.metrics["train/loss"]
-        figures = f"loss {loss:.4f}  val {accuracy:.2%}"
+        figures = f"loss {event.metrics['train/loss']:.4f}{_val(event.metrics)}"
         if self.live:
             if not self.live.tasks or self.live.tasks[-1].description != event.role:
                 self._clear()
@@ -78,9 +79,12 @@ class Display:
 
 
 def _finished(event: StageFinished) -> str:
-    best = event.history[event.best_epoch - 1]
     how = "reused " if event.reused else "trained"
-    return (
-        f"{how}  val {best['val/accuracy']:.2%}  epoch {event.best_epoch} of {len(event.history)}, "
-        f"{seconds(event.seconds)}"
-    )
+    val = _val(event.history[event.best_epoch - 1])
+    return f"{how}{val}  epoch {event.best_epoch} of {len(event.history)}, {seconds(event.seconds)}"
+
+
+def _val(metrics: Mapping[str, float]) -> str:
+    """An epoch's validation accuracy, if images were held back for it."""
+    found = Selection.of_epoch(metrics)
+    return f"  val {found.accuracy:.2%}" if found else ""

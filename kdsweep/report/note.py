@@ -27,12 +27,13 @@ def note(record: Record, rows: Sequence[Row]) -> str:
 def _markdown(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
-    head = ["recipe", "seeds", "val %", "test %", "vs baseline", "vs teacher"]
+    validated = any(row.val for row in rows)
+    head = ["recipe", "seeds", *(["val %"] if validated else []), "test %", "vs baseline", "vs teacher"]
     cells = [
         [
             _escaped(row.label),
             str(len(row.seeds)),
-            f"{100 * row.val.mean:.2f}",
+            *([f"{100 * row.val.mean:.2f}" if row.val else ""] if validated else []),
             percent(row.test),
             short(row.versus_alone),
             short(row.versus_teacher),

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer, percent
-from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
+from kdsweep.analysis.leaderboard import Row, leaderboard, shown_job
 from kdsweep.analysis.measured import tested_on
 from kdsweep.analysis.metric import Metric
 from kdsweep.errors import KdsweepError, explain
@@ -35,7 +35,7 @@ Files = dict[str, Callable[[Path], None]]  # functions that write files, by the 
 
 
 def show(record: Record) -> None:
-    """Print the table of the finished jobs, the costs of the best one, and the sweep's answer."""
+    """Print the table of the finished jobs, the costs of the best or first one, and the sweep's answer."""
     screen = console()
     screen.print()
     rows = leaderboard(record)
@@ -95,7 +95,7 @@ def _pictures(record: Record) -> Files:
             for metric in metrics(rows)
             if metric.figure in names
         },
-        **_inside(results, best_job(rows[0]), swept),
+        **_inside(results, shown_job(rows), swept),
     }
 
 
@@ -117,7 +117,7 @@ def _tables(record: Record) -> list[Fitting | str]:
     table = sweep_table(record.finished, record.sweep.keys)
     if record.trials:  # compared by recipe; each job is in the CSV
         table = _recipe_table(leaderboard(record))
-    tables = [table, "", *costs(_best(record), record.sweep.latency)]
+    tables = [table, "", *costs(shown_job(leaderboard(record)), record.sweep.latency)]
     for each in tables:
         if isinstance(each, Fitting):
             each.elsewhere = "sweep.txt"
@@ -129,16 +129,14 @@ def _recipe_table(rows: Sequence[Row]) -> Fitting:
     heads = ("seeds", "val %", "last epoch", "test %", "vs baseline", "vs tuned kd")
     table = Fitting([Column("", right=False, wraps=True), *map(Column, heads)])
     for row in rows:
-        last = fmean(job.student.history[-1]["val/accuracy"] for job in row.recipe.jobs)
-        accuracies = f"{100 * row.val.mean:.2f}", f"{100 * last:.2f}", percent(row.test)
+        val, last = "", ""
+        if row.val:
+            lasts = (job.student.history[-1]["val/accuracy"] for job in row.recipe.jobs)
+            val, last = f"{100 * row.val.mean:.2f}", f"{100 * fmean(lasts):.2f}"
+        accuracies = val, last, percent(row.test)
         versus = short(row.versus_alone), short(row.versus_kd)
         table.add([row.label, str(len(row.seeds)), *accuracies, *versus], "bold" if row.rank == 1 else None)
     return table
-
-
-def _best(record: Record) -> JobResult:
-    """The best recipe's best job, which is the one to ship."""
-    return best_job(leaderboard(record)[0])
 
 
 def draw_inside(result: JobResult, folder: Path) -> list[Path]:
@@ -165,14 +163,17 @@ def _inside(results: Sequence[JobResult], best: JobResult, swept: Sequence[str])
 
 
 def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
-    """A row per job, then rows for the other links of chains, ensembles, baselines and teachers.
+    """A row per job, best first by validation, then rows for the other links of chains, ensembles, baselines
+    and teachers. Jobs without validation come in the order of the sweep.
 
     Jobs may share those; a shared row shows the swept values that its jobs have in common. A link that is the
     student of a shorter chain has its row among the jobs.
     """
     versus = {"scratch": Column("vs baseline", worth=4), "teacher": Column("vs teacher", worth=2)}
     versus = {role: column for role, column in versus.items() if role in _roles(results)}
-    figures = (Column("val %", worth=3), Column("test %"), *versus.values(), Column("time", worth=1))
+    validated = any(network.val for result in results for network in result.networks.values())
+    val = [Column("val %", worth=3)] if validated else []
+    figures = (*val, Column("test %"), *versus.values(), Column("time", worth=1))
     table = Fitting([Column("", right=False), *map(Column, swept), *figures, Column("", worth=0)])
 
     def add(role: str, label: str, sharing: Sequence[JobResult], style: str | None = None) -> None:
@@ -181,14 +182,14 @@ def sweep_table(results: Sequence[JobResult], swept: Sequence[str]) -> Fitting:
         cells = (
             label,
             *(value.pop() if len(value) == 1 else "" for value in values),
-            *result.percentages(role),
+            *result.percentages(role)[0 if validated else 1 :],
             *(_difference(result, role, other) for other in versus),
             *(("", "") if role == "ensemble" else _training(sharing, role)),
         )
         table.add(cells, style)
 
     for i, result in enumerate(sorted(results, key=JobResult.order)):
-        add("student", "student", [result], "bold" if i == 0 and len(results) > 1 else None)
+        add("student", "student", [result], "bold" if i == 0 and result.val and len(results) > 1 else None)
     students = {result.student.key for result in results}
     for role in sorted(_roles(results) - {"student"}, key=_down_the_table):
         sharing: dict[tuple[str, str], list[JobResult]] = {}
@@ -254,7 +255,8 @@ def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) ->
         writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
         for result in results:
             student = result.networks.get("student")
-            val = (student.val.accuracy, student.val.cross_entropy) if student else (None, None)
+            found = student.val if student else None
+            val = (found.accuracy, found.cross_entropy) if found else (None, None)
             writer.writerow(
                 [
                     result.number,

@@ -18,7 +18,8 @@ def sweep_line(result: JobResult, jobs: int) -> str:
         ]
         how = "reused" if student.reused else f"trained in {seconds(student.seconds)}"
         val, test = result.percentages("student")
-        figures = f"val {val} %  test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
+        figures = f"val {val} %  " if val else ""
+        figures += f"test {test} %  {how}" + (f", after {' and '.join(first)}" if first else "")
     of = f"/{jobs}" if result.number < jobs else ""  # a search that retries lost trials exceeds its number
     which = "confirm" if result.confirms else f"{result.number + 1}{of}"
     seed = f" seed={result.seed}" if result.confirms and "seed" not in result.swept else ""

@@ -9,7 +9,10 @@ from kdsweep.results.strict import STRICT
 
 @dataclass
 class Selection:
-    """Figures on the validation split, which choose epochs, recipes and trials."""
+    """Figures on the validation split, which choose epochs, recipes and trials.
+
+    Without such a split there are none: wherever these are None, nothing may be chosen.
+    """
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -17,8 +20,10 @@ class Selection:
     cross_entropy: float
 
     @classmethod
-    def of_epoch(cls, metrics: Mapping[str, float]) -> "Selection":
-        """The figures of an epoch of a history."""
+    def of_epoch(cls, metrics: Mapping[str, float]) -> "Selection | None":
+        """The figures of an epoch of a history; None if no image was held back for validation."""
+        if "val/accuracy" not in metrics:
+            return None
         return cls(metrics["val/accuracy"], metrics["val/cross_entropy"])
 
     def metrics(self) -> dict[str, float]:
@@ -108,7 +113,7 @@ class NetworkResult:
     name: str
     reused: bool
     seconds: float
-    val: Selection
+    val: Selection | None
     test: Evaluation
     cost: Cost
     best_epoch: int | None = None

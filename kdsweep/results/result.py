@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -190,8 +191,8 @@ class JobResult:
         return self.networks["student"]
 
     @property
-    def val(self) -> Selection:
-        """The student's validation figures."""
+    def val(self) -> Selection | None:
+        """The student's validation figures; None if no image was held back for validation."""
         return self.student.val
 
     def evaluation(self, role: str) -> Evaluation | None:
@@ -216,12 +217,14 @@ class JobResult:
         return unpack_floats(packed) if packed else None
 
     def percentages(self, role: str) -> tuple[str, str]:
-        """The validation and test accuracy of a network, as tables show them."""
-        return f"{100 * self.networks[role].val.accuracy:.2f}", f"{100 * (self.test(role) or 0):.2f}"
+        """The validation accuracy, empty if there is none, and the test accuracy, as tables show them."""
+        val = self.networks[role].val
+        return f"{100 * val.accuracy:.2f}" if val else "", f"{100 * (self.test(role) or 0):.2f}"
 
     def order(self) -> tuple[float, float]:
-        """Sorts jobs that finished, best first: by validation accuracy, then by cross-entropy."""
-        return -self.val.accuracy, self.val.cross_entropy
+        """Sorts jobs that finished, best first: by validation accuracy, then by cross-entropy. Jobs without
+        validation come last, and keep their order."""
+        return (-self.val.accuracy, self.val.cross_entropy) if self.val else (inf, inf)
 
     @property
     def failed(self) -> bool:

@@ -53,7 +53,7 @@ class Known:
     parameters: Callable[[Network], int]
     defaults: Callable[[Network], Mapping[str, Any]]
     on_gpu: Callable[[], bool]
-    draws_val: bool  # whether the validation split is drawn from the training images
+    draws_val: bool  # whether val_fraction decides on the validation split: the files have none
     images: int  # for training, before train_limit and before the validation split is drawn
     trained_on: int  # of them
 
@@ -214,7 +214,9 @@ def _described(component: Mapping[str, Any]) -> dict[str, Any]:
 
 def _training_data(dataset: Dataset, fingerprint: str, known: Known) -> dict[str, Any]:
     """What of the data set shapes the weights: neither its path nor the test images."""
-    drawn = {"val_fraction", "split_seed"} if known.draws_val else set()
+    drawn = {"val_fraction"} if known.draws_val else set()
+    if known.draws_val and dataset.val_fraction:
+        drawn.add("split_seed")
     used = dataset.model_dump(include={"train_limit", "normalize"} | drawn)
     if dataset.train_limit is not None and dataset.train_limit >= known.images:
         used["train_limit"] = None

@@ -57,7 +57,7 @@ class Figures:
             name="ensemble",
             reused=all(results[role].reused for role in members),
             seconds=0.0,
-            val=read_left(entry / SELECTION, Selection),
+            val=read_left(entry / SELECTION, Selection) if self.dataset.val else None,
             test=read_left(entry / EVALUATION, Evaluation),
             cost=_together([results[role].cost for role in members]),
             members=list(members),
@@ -75,13 +75,14 @@ class Figures:
 
             data = self.dataset
             taught = self.averaged(teachers, "test") if teachers else None
-            labels = {name: torch.tensor(data.split(name).labels) for name in ("val", "test")}
-            outputs = self.averaged(members, "test")
-            evaluation = evaluate(outputs, labels["test"], taught, data.classes, data.positive)
+            outputs, labels = self.averaged(members, "test"), torch.tensor(data.test.labels)
+            evaluation = evaluate(outputs, labels, taught, data.classes, data.positive)
             (folder / EVALUATION).write_text(as_json(evaluation))
-            if len(members) > 1:
-                metrics = selection_metrics(self.averaged(members, "val"), labels["val"])
-                (folder / SELECTION).write_text(as_json(Selection.of_epoch(metrics)))
+            if len(members) > 1 and data.val:
+                labels = torch.tensor(data.val.labels)
+                metrics = selection_metrics(self.averaged(members, "val"), labels)
+                selection = Selection(metrics["val/accuracy"], metrics["val/cross_entropy"])
+                (folder / SELECTION).write_text(as_json(selection))
 
         data = self.dataset
         description = {

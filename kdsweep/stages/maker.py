@@ -223,7 +223,7 @@ class Maker:
             from kdsweep.networks.taps import Tapped
             from kdsweep.training.network import Inputs, over_split
 
-            inputs = Inputs(self.dataset.split(split), self.dataset, self.device)
+            inputs = Inputs(self.dataset.splits[split], self.dataset, self.device)
             network = self._network(stage)
             if what == LOGITS:
                 outputs = over_split(network, inputs)

@@ -13,6 +13,7 @@ from kdsweep.networks.weights import weights_digest
 from kdsweep.results.dataset import DatasetInfo
 from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import ALONE, Known, Plan, plan
+from kdsweep.stages.choices import refuse_choices
 from kdsweep.stages.classes import for_classes
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import download
@@ -44,7 +45,7 @@ class Job:
             "name": config.name,
             "fingerprint": data.fingerprint,
             "test_fingerprint": data.test_fingerprint,
-            "images": {split: len(data.split(split).labels) for split in ("train", "val", "test")},
+            "images": {name: len(split.labels) for name, split in data.splits.items()},
             "classes": list(data.classes),
             "shape": list(data.shape),
             "mean": data.mean.tolist(),
@@ -87,6 +88,8 @@ def prepare(config: Config) -> Job:
         trained_on=len(dataset.train.labels),
     )
     job = Job(config, dataset, plan(config, dataset.fingerprint, known), store, initial)
+    if dataset.val is None:
+        refuse_choices(config, job.plan.links())
     _check_untrained(job)
     return job
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from kdsweep.results.network import Selection
 from kdsweep.store.store import Store, size_of
 from kdsweep.store.usage import Entry, Use, damaged, kept, read_entries, read_unfinished, with_derived
 from kdsweep.system.table import Column, Fitting
@@ -134,9 +135,10 @@ def show_entry(entry: Entry, entries: Mapping[str, Entry], uses: Sequence[Use] |
 
 def _training(entry: Entry) -> dict[str, str]:
     record = json.loads((entry.folder / "stage.json").read_text())
-    best = record["history"][record["best_epoch"] - 1]
+    val = Selection.of_epoch(record["history"][record["best_epoch"] - 1])
+    best = f"epoch {record['best_epoch']} of {len(record['history'])}"
     return {
-        "best": f"epoch {record['best_epoch']} of {len(record['history'])}, val {best['val/accuracy']:.2%}",
+        "best": f"{best}, val {val.accuracy:.2%}" if val else best,
         "trained in": f"{record['seconds']:.1f} s",
         "made by": ", ".join(f"{name} {value}" for name, value in record["made_by"].items()),
     }

@@ -51,8 +51,9 @@ def confirm(wanted: int, folder: Path, overrides: Callable[[int], Sequence[str]]
     names = "; ".join(row.label for row in chosen)
     print(f"\nconfirm: {names}, and the student alone, with seeds {', '.join(map(str, fresh))}", flush=True)
     jobs = [
-        [*without_seed(overrides(best_job(row).number)), f"seed={seed}", "baseline=true"]
+        [*without_seed(overrides(best.number)), f"seed={seed}", "baseline=true"]
         for row in chosen
+        if (best := best_job(row))  # a sweep that confirms has validation images
         for seed in fresh
     ]
     first = max(result.number for result in results) + 1

@@ -56,7 +56,8 @@ def log_figures(tracked: Run, result: JobResult) -> None:
     for role, network in result.networks.items():
         prefix = "" if role == "student" else f"{role}/"
         step = result.chain.index(role) if role in result.chain else None
-        figures = {f"best/{name}": value for name, value in network.val.metrics().items()}
+        val = network.val.metrics() if network.val else {}
+        figures = {f"best/{name}": value for name, value in val.items()}
         figures |= {f"test/{name}": value for name, value in _of_test(network.test)}
         figures |= {f"cost/{name}": value for name, value in network.cost.known().items()}
         for name, value in figures.items():

@@ -38,10 +38,8 @@ class Progress:
     seconds: float = 0.0
 
     def record(self, metrics: dict[str, float], monitor: str, seconds: float) -> bool:
-        """Count an epoch; return whether it is the best so far. Cross-entropy breaks ties of accuracy."""
-        score = [-metrics["val/cross_entropy" if monitor == "val/accuracy" else monitor]]
-        if monitor == "val/accuracy":
-            score.insert(0, metrics["val/accuracy"])
+        """Count an epoch; return whether it is the best so far. Without the figure to choose by, it is."""
+        score = _score(metrics, monitor)
         self.epoch += 1
         self.seconds += seconds
         self.history.append(metrics)
@@ -64,6 +62,16 @@ class Progress:
         """Whether `patience` epochs of this phase have passed without improvement."""
         since = self.epoch - max(self.best_epoch, self.phase_start)
         return patience is not None and since >= patience
+
+
+def _score(metrics: dict[str, float], monitor: str) -> list[float]:
+    """What makes an epoch better, the first number first: cross-entropy breaks ties of accuracy. Empty
+    if no image was held back for validation."""
+    if monitor not in metrics:
+        return []
+    if monitor == "val/accuracy":
+        return [metrics["val/accuracy"], -metrics["val/cross_entropy"]]
+    return [-metrics[monitor]]
 
 
 class Checkpoint:

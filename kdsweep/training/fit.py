@@ -66,7 +66,8 @@ def fit(
         if teacher:
             network.take_head(teacher())  # type: ignore[operator]
         network = place(network, device)
-        train, val = Inputs(dataset.train, dataset, device), Inputs(dataset.val, dataset, device)
+        train = Inputs(dataset.train, dataset, device)
+        val = Inputs(dataset.val, dataset, device) if dataset.val else None
         student = Tapped(network, all_taps(stage.objective, "student"), train.first())
         loss = _loss(stage, student, train, teaching, classes)
         checkpoint = Checkpoint(unfinished, network, loss, device)
@@ -92,10 +93,7 @@ def fit(
                 step = _step(learner, optimizer, loss, stage, teaching, epoch)
                 figures = _epoch(step, _batches(stage, len(train.labels), epoch))
                 schedule.step()
-                metrics = {
-                    **figures,
-                    **selection_metrics(logits(learner.student.network, learner.val), val.labels),
-                }
+                metrics = {**figures, **_selection(learner.student.network, learner.val)}
                 if not all(map(math.isfinite, metrics.values())):
                     raise TrainingError(
                         f"the loss is no longer finite in epoch {epoch}; "
@@ -106,8 +104,10 @@ def fit(
                 on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
         if not progress.history:  # without training the weights stay as in their file
-            figures = selection_metrics(logits(network, val), val.labels)
-            if not all(map(math.isfinite, figures.values())):
+            figures = _selection(network, val)
+            with evaluating(network):
+                finite = bool(network(train.first()).isfinite().all())
+            if not finite or not all(map(math.isfinite, figures.values())):
                 raise TrainingError("its weights give outputs that are NaN or infinity")
             progress.record(figures, "val/accuracy", 0.0)
         weights = (recipe.keep == "best" and checkpoint.best()) or network.state_dict()
@@ -143,16 +143,23 @@ class _Learner:
 
     student: Tapped
     train: Batches
-    val: Batches
+    val: Batches | None
 
 
-def _learner(stage: Stage, phase: Phase, student: Tapped, train: Inputs, val: Inputs) -> _Learner:
+def _learner(stage: Stage, phase: Phase, student: Tapped, train: Inputs, val: Inputs | None) -> _Learner:
     halves = None if student.places else cut(student.network)  # a tap may lie before the cut
     if halves is None or Augment.model_validate(stage.data["augment"]).random:
         return _Learner(student, train, val)
     front, rest = halves
-    learned, checked = features(front, train), features(front, val)
-    return _Learner(Tapped(rest), learned, checked) if learned and checked else _Learner(student, train, val)
+    learned, checked = features(front, train), features(front, val) if val else None
+    if learned is None or (val and checked is None):
+        return _Learner(student, train, val)
+    return _Learner(Tapped(rest), learned, checked)
+
+
+def _selection(network: nn.Module, val: Batches | None) -> dict[str, float]:
+    """The figures on the validation split; empty if no image was held back for it."""
+    return selection_metrics(logits(network, val), val.labels) if val else {}
 
 
 def _step(

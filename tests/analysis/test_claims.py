@@ -2,8 +2,12 @@
 
 from math import sqrt
 
+import numpy as np
 import pytest
 from claims import World, claimed, found, leaderboards
+from invented import unvalidated
+
+from kdsweep.analysis.leaderboard import leaderboard
 
 LEVEL = 0.05
 
@@ -62,3 +66,10 @@ def test_equal_recipes_are_rarely_told_apart_on_many_images(recipes, seeds):
 )
 def test_a_real_gain_is_found(world, least):
     assert share(world, 80, found) >= least
+
+
+@pytest.mark.parametrize("images", [150, 1000])
+def test_equal_recipes_are_rarely_told_apart_without_validation(images):
+    random, world = np.random.default_rng(0), World(6, 3, images, of_recipes=0.0, of_seeds=0.15)
+    sweeps = [leaderboard(unvalidated(world.sweep(random))) for _ in range(120)]
+    assert sum(map(claimed, sweeps)) / 120 <= at_most(LEVEL, 120)

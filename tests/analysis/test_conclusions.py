@@ -2,12 +2,12 @@
 
 import pytest
 from handmade import IMAGES, network
-from invented import OPTIONS
+from invented import OPTIONS, unvalidated
 from scipy import stats
 
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.conclusions import answer
-from kdsweep.analysis.leaderboard import Row, best_job, leaderboard
+from kdsweep.analysis.leaderboard import Row, best_job, best_jobs, leaderboard
 from kdsweep.analysis.recipes import recipes
 from kdsweep.report.note import note
 from kdsweep.results.network import Cost, Selection
@@ -622,3 +622,93 @@ def test_rows_as_json_take_no_jobs_along():
     assert "recipe" not in shown and shown["label"] == "T=1"
     assert shown["versus_alone"]["claimed"] is row.versus_alone.claimed
     assert shown["test"]["mean"] == row.test.mean and shown["run_ids"] == ("run10", "run11", "run12")
+
+
+# no image held back for validation
+
+NONE = "No image was held back for validation, so nothing was selected: the weights of the last epoch are "
+
+
+def over_methods(record: Record, *names: str) -> Record:
+    """The sweep over methods instead of temperatures."""
+    for each in record.results:
+        each.swept = {"method": names[each.swept["temperature"] - 1], "seed": each.seed}
+    return sweep_of(list(record.results), ["method", "seed"])
+
+
+def test_without_validation_rows_keep_the_order_of_the_sweep_whatever_their_test_accuracy():
+    tests = [(0.5, [0.83, 0.84, 0.82]), (0.6, [0.80, 0.81, 0.79]), (0.7, [0.86, 0.87, 0.85])]
+    record = unvalidated(seeded(*tests, scratch=SCRATCH))
+    found = leaderboard(record)
+    assert [row.label for row in found] == ["T=1", "T=2", "T=3"]
+    assert {(row.rank, row.val, row.versus_best, row.luck) for row in found} == {(None, None, None, None)}
+    assert best_job(found[0]) is None and best_jobs(found) == {}
+    said = answer(record, found)
+    assert said[0] == f"{NONE}compared, and choosing a recipe by its test accuracy would flatter it."
+    assert said[1].startswith("T=1 reaches 83.00 ± 2.48 % on the test split over 3 seeds: 3.00 points above")
+    assert said[2].startswith("T=2 reaches 80.00") and said[3].startswith("T=3 reaches 86.00")
+    assert "best " not in told(record) and "| recipe | seeds | test % |" in note(record, found)
+    assert [row.as_dict()["val"] for row in found] == [None] * 3
+
+
+def test_without_validation_all_comparisons_with_baseline_and_kd_share_their_level():
+    tests = [(0.5, [0.83, 0.85, 0.82]), (0.6, [0.80, 0.82, 0.79]), (0.7, [0.86, 0.87, 0.87])]
+    record = over_methods(unvalidated(seeded(*tests, scratch=SCRATCH)), "kd", "dkd", "crd")
+    kd, dkd, crd = leaderboard(record)
+    assert kd.versus_kd is None and dkd.versus_kd and crd.versus_kd
+    compared = [row.versus_alone for row in (kd, dkd, crd)] + [dkd.versus_kd, crd.versus_kd]
+    assert [(each.among, each.primary) for each in compared] == [(5, False)] * 5
+    assert "dkd is not distinguishable from kd." in told(record) or "dkd: below kd" in told(record)
+    ranked = leaderboard(over_methods(seeded(*tests, scratch=SCRATCH), "kd", "dkd", "crd"))
+    assert [row.versus_kd for row in ranked] == [None] * 3, "there the best one is compared with"
+
+
+def test_without_validation_a_recipe_without_teacher_is_the_baseline_of_those_that_have_none():
+    jobs = [
+        job(10 * i + seed, {"method": method, "seed": seed}, test + seed / 100, teacher=teacher, scratch=None)
+        for i, (method, test, teacher) in enumerate((("scratch", 0.7, None), ("kd", 0.8, 0.9)))
+        for seed in range(3)
+    ]
+    record = unvalidated(sweep_of(jobs, ["method", "seed"]))
+    alone, kd = leaderboard(record)
+    assert alone.versus_alone is None
+    assert kd.versus_alone.interval.mean == pytest.approx(0.1) and kd.versus_alone.claimed
+    assert "No baseline" not in told(record)
+    assert "No baseline was trained" in told(sweep_of(record.results[3:], ["method", "seed"]))
+
+
+def test_without_validation_many_recipes_are_counted():
+    tests = [(0.5, [0.80 + each / 50 + seed / 100 for seed in range(3)]) for each in range(5)]
+    record = unvalidated(seeded(*tests, scratch=[0.80, 0.81, 0.82]))
+    assert "T=2; T=3; T=4; and 1 more: above the baseline, by more than chance." in told(record)
+    assert "1 of 5 recipes are not distinguishable from the baseline." in told(record)
+
+
+def test_without_validation_one_seed_shows_nothing_and_one_job_needs_no_choice():
+    record = unvalidated(sweep_of([job(0, {}, 0.83)], []))
+    assert answer(record, leaderboard(record))[0] == f"{NONE}tested."
+    assert "run it again with seed=range(3)" in told(record)
+    assert best_jobs(leaderboard(record)) == {"digits": record.results[0]}
+
+
+def test_without_validation_epochs_may_be_chosen_by_the_training_loss():
+    record = unvalidated(seeded((0.5, [0.83, 0.84]), scratch=SCRATCH))
+    for each in record.results:
+        each.student.training = {"keep": "best", "monitor": "train/loss"}
+    assert "the weights of the epoch with the lowest training loss are tested" in told(record)
+
+
+def test_recipes_without_validation_come_after_the_others_and_are_never_chosen():
+    record = seeded((0.5, [0.83, 0.84, 0.82]), (0.6, [0.90, 0.91, 0.89]), scratch=SCRATCH)
+    tests = enumerate([0.99, 0.99, 0.98])
+    jobs = [job(90 + seed, {"temperature": 9, "seed": seed}, test, scratch=0.8) for seed, test in tests]
+    more = unvalidated(sweep_of(jobs, ["temperature", "seed"]))
+    both = sweep_of([*more.results, *record.results], ["temperature", "seed"])
+    found = leaderboard(both)
+    assert [(row.label, row.rank) for row in found] == [("T=2", 1), ("T=1", 2), ("T=9", None)]
+    assert [row.versus_best is None for row in found] == [True, False, True]
+    assert found[0].versus_alone.primary and best_jobs(found) == {"digits": best_job(found[0])}
+    assert best_job(found[2]) is None
+    said = told(both)
+    assert "The best of 2 recipes by validation, T=2," in said
+    assert "T=9: no image was held back for validation, so this was not ranked and never chosen" in said

@@ -302,3 +302,24 @@ def test_copies_in_arrays_stay_on_one_side_of_the_drawn_split(load, tmp_path):
         assert len(trained) + len(validated) == 20 and not trained & validated
         assert len(data.train.labels) + len(data.val.labels) == 40
     assert data.fingerprint != plain
+
+
+@given(limit=st.integers(1, 906), split_seed=st.integers(0, 9))
+def test_without_validation_every_image_trains(tmp_path_factory, limit, split_seed):
+    store = Store(tmp_path_factory.getbasetemp() / "store")
+    data = load_into(recipe(val_fraction=0, train_limit=limit, split_seed=split_seed), store)
+    assert data.train.rows.tolist() == list(range(limit)) and data.val is None
+    assert data.splits.keys() == {"train", "test"}
+    held_back = load_into(recipe(split_seed=split_seed), store)
+    assert data.fingerprint == held_back.fingerprint and len(data.test.labels) == len(held_back.test.labels)
+
+
+def test_copies_of_images_matter_to_no_split_that_is_not_drawn(load, tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    write_idx(folder, zipped=False, train=40)
+    same = struct.pack(">HBB3I", 0, 8, 3, 40, 28, 28) + bytes(40 * 28 * 28)
+    (folder / IDX_FILES[0]).write_bytes(same)
+    data = load(recipe(source="mnist", root=str(tmp_path), val_fraction=0))
+    assert (
+        len(data.train.labels) == 40 and data.fingerprint == read_arrays("mnist", str(tmp_path)).fingerprint
+    )

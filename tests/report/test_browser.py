@@ -252,3 +252,17 @@ def test_screenshots(chromium, tmp_path):
             page.screenshot(path=folder / f"{name}.png")
         page.context.close()
         assert 10_000 < (folder / f"{name}.png").stat().st_size <= 300_000
+
+
+def test_without_validation_no_row_stands_out(opened):
+    page = opened(invented.unvalidated(invented.sweep()))
+    assert page.locator("#board tbody tr.best").count() == 0, "no T=1 either, in the first column"
+    assert page.locator("#board thead").inner_text().split()[0] == "temperature"
+    assert page.get_attribute("#search", "placeholder") == "e.g. temperature 1"
+    page.get_by_role("button", name="test %").click()
+    shown = means(column(page, 3))
+    assert shown == sorted(shown, reverse=True)
+    assert "validation accuracy" not in page.locator("#swept-view").inner_text()
+    assert page.locator("#confusion-view option").count() == 6
+    page.select_option("#confusion-view", index=5)
+    page.locator("#curves .legendtext", has_text="training").first.wait_for()

@@ -173,6 +173,8 @@ def test_what_is_not_used_is_not_in_the_key():
     for override in ("dataset.val_fraction=0.3", "dataset.split_seed=3"):
         assert key(override, known=own) == key(known=own)
         assert key(override) != key()
+    none = "dataset.val_fraction=0"
+    assert key(none) == key(none, "dataset.split_seed=3") != key()
     given = ("teacher=timm", "teacher.weights=file")
     assert key(*given) == key(*given, "teacher.model.pretrained=false"), "the file is taken"
     still = (*given, "teacher.training.epochs=0")

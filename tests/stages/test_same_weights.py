@@ -30,11 +30,13 @@ from safetensors.torch import save_file
 from kdsweep.config import Augment, FineTuning, Hardware
 from kdsweep.config.code import default_options
 from kdsweep.config.parse import parse
+from kdsweep.data import load
 from kdsweep.errors import ConfigError
 from kdsweep.stage import Stage
 from kdsweep.stages.chains import ALONE, plan
 from kdsweep.stages.estimate import Need
 from kdsweep.stages.show_plan import Planned, _of
+from kdsweep.store.store import Store
 from kdsweep.training.device import resolve
 from kdsweep.training.fit import Fitted, fit
 
@@ -94,6 +96,18 @@ def test_recipes_that_train_alike(tmp_path, name):
     first, second = train(one, tmp_path / "a"), train(other, tmp_path / "b")
     assert_same_weights(first, second)
     assert (first.history, first.best_epoch) == (second.history, second.best_epoch)
+
+
+def test_without_validation_the_seed_of_its_split_plays_no_part(tmp_path):
+    weights = []
+    for seed in (0, 3):
+        overrides = ("dataset.val_fraction=0", f"dataset.split_seed={seed}", "dataset.train_limit=60")
+        digits = load(parse(composed(*overrides)).dataset, Store(tmp_path / "store"))
+        stage = make_stage(MLP, keep="last")
+        fitted = fit(stage, digits, lambda *asked: [], CPU, tmp_path / str(seed), lambda *event: None)
+        weights.append((keys(*overrides), fitted))
+    assert weights[0][0] == weights[1][0]
+    assert_same_weights(weights[0][1], weights[1][1])
 
 
 APART = {

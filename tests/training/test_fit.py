@@ -15,9 +15,10 @@ from kdsweep.errors import TrainingError
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs
 from kdsweep.results.network import Selection
+from kdsweep.stage import Stage
 from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
-from kdsweep.training.fit import fit
+from kdsweep.training.fit import Fitted, fit
 from kdsweep.training.network import Inputs, logits, selection_metrics
 
 KD = kd_objective()
@@ -164,10 +165,10 @@ def test_test_images_play_no_part(tmp_path):
 
 
 def test_augmentation_never_touches_the_data(tmp_path):
-    before = [DATASET.split(name).images.copy() for name in ("train", "val", "test")]
+    before = [DATASET.splits[name].images.copy() for name in ("train", "val", "test")]
     train(make_stage(augment=MOVING), tmp_path)
     for name, images in zip(("train", "val", "test"), before, strict=True):
-        assert np.array_equal(DATASET.split(name).images, images)
+        assert np.array_equal(DATASET.splits[name].images, images)
 
 
 class Seeing(torch.nn.Sequential):
@@ -415,3 +416,52 @@ def test_selection_metrics_are_of_the_validation_split(tmp_path):
     expected = -np.log(probabilities[np.arange(24), DATASET.val.labels]).mean()
     assert metrics["val/cross_entropy"] == pytest.approx(expected, rel=1e-5)
     assert metrics["val/accuracy"] == (probabilities.argmax(1) == DATASET.val.labels).mean()
+
+
+# no image held back for validation
+
+WHOLE = replace(DATASET, val=None)
+UNSELECTED = {
+    "last": make_stage(CNN, keep="last"),
+    "patience that the last epoch would end": make_stage(CNN, keep="last", patience=3),
+    "training loss": VARIANTS["training loss"],
+    "the head alone": make_stage(CNN, keep="last", trainable="head"),
+}
+
+
+def fit_whole(stage: Stage, folder: Path, on_epoch=lambda *event: None) -> Fitted:
+    return fit(stage, WHOLE, lambda indices, inputs: [], CPU, folder, on_epoch)
+
+
+@pytest.mark.parametrize("name", UNSELECTED)
+def test_without_validation_the_same_weights_come_out(tmp_path, name):
+    """For what validation does not choose, its images make no difference."""
+    with_val, without = train(UNSELECTED[name], tmp_path / "a"), fit_whole(UNSELECTED[name], tmp_path / "b")
+    assert all(torch.equal(with_val.weights[name], tensor) for name, tensor in without.weights.items())
+    figures = [{k: v for k, v in epoch.items() if not k.startswith("val/")} for epoch in with_val.history]
+    assert (without.history, without.best_epoch) == (figures, with_val.best_epoch)
+
+
+@pytest.mark.parametrize("name", UNSELECTED)
+def test_an_interrupted_training_without_validation_goes_on_bit_for_bit(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
+    stage, seen = UNSELECTED[name], []
+
+    def kill(epoch: int, metrics: object, seconds: float) -> None:
+        seen.append(epoch)
+        if seen == [1, 2]:
+            raise KeyboardInterrupt
+
+    whole = fit_whole(stage, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit_whole(stage, tmp_path / "resumed", kill)
+    assert_same(whole, fit_whole(stage, tmp_path / "resumed", kill))
+    assert seen == list(range(1, len(whole.history) + 1))
+
+
+def test_weights_as_they_are_need_no_validation_but_numbers(tmp_path, monkeypatch):
+    as_they_are = fit_whole(make_stage(MLP, epochs=0), tmp_path / "a")
+    assert (as_they_are.history, as_they_are.best_epoch) == ([{}], 1)
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda layer: layer.weight.data.fill_(torch.nan))
+    with pytest.raises(TrainingError, match="its weights give outputs that are NaN or infinity"):
+        fit_whole(make_stage(MLP, epochs=0), tmp_path / "b")

@@ -7,11 +7,14 @@ from kdsweep.analysis.leaderboard import Row
 from kdsweep.analysis.measured import figure_of
 from kdsweep.report.charts.figures import (
     BASELINE,
+    MOST_LOOKED_INTO,
     TEACHER,
     Section,
     View,
     layout,
+    looked_into,
     numbered,
+    only_some,
     scatter,
     with_interval,
 )
@@ -21,18 +24,32 @@ FEWEST = 10  # images of a bin that is drawn: a share of fewer means little
 
 
 def calibration_section(rows: Sequence[Row]) -> Section | None:
-    """Reliability diagrams of the best recipe's teacher, baseline and student."""
-    best = rows[0]
+    """Reliability diagrams of teacher, baseline and student: the best recipe's, or each one's if none is the
+    best."""
+    views = [view for row in looked_into(rows) if (view := _view(row))]
+    if not views:
+        return None
+    explains = (
+        "The test images of all seeds of the recipe, in 15 bins by the network's confidence in its answer. "
+        f"A larger point has more images; bins of fewer than {FEWEST} are left out. Below the dotted line a "
+        "network is overconfident, above it underconfident."
+    )
+    if not rows[0].rank:
+        explains += only_some(rows, MOST_LOOKED_INTO)
+    return Section("calibration", "Calibration", explains, views, "Recipe", square=True)
+
+
+def _view(row: Row) -> View | None:
     traces, errors = [], []
     for role, name, line, symbol in (
         ("teacher", "teacher", TEACHER, "diamond"),
         ("scratch", "baseline", BASELINE, "square"),
         ("student", "student", {"color": "--student", "dash": "solid"}, "circle"),
     ):
-        bins = _bins(best.recipe.jobs, role)
+        bins = _bins(row.recipe.jobs, role)
         if not bins:
             continue
-        found = figure_of(best.recipe.jobs, role, "calibration_error")
+        found = figure_of(row.recipe.jobs, role, "calibration_error")
         error = with_interval(found.interval().times(100)) if found else "unknown"
         traces.append(_reliability(f"{name}, ECE {error}", bins, line, symbol))
         errors.append(f"{name} {error}")
@@ -43,13 +60,7 @@ def calibration_section(rows: Sequence[Row]) -> Section | None:
     x = {"title": {"text": "confidence (%)"}, "range": [0, 103]}
     y = {"title": {"text": "share of right answers (%)"}, "range": [0, 103]}
     figure = {"data": [diagonal, *traces], "layout": layout(x, y)}
-    view = View(numbered(best), f"Expected calibration error: {', '.join(errors)}.", {"Reliability": figure})
-    explains = (
-        "The test images of all seeds of the best recipe, in 15 bins by the network's confidence in its "
-        f"answer. A larger point has more images; bins of fewer than {FEWEST} are left out. Below the dotted "
-        "line a network is overconfident, above it underconfident."
-    )
-    return Section("calibration", "Calibration", explains, [view], "Recipe", square=True)
+    return View(numbered(row), f"Expected calibration error: {', '.join(errors)}.", {"Reliability": figure})
 
 
 Bin = tuple[int, float, float]  # images, mean confidence and share that is right, in percent

@@ -5,12 +5,15 @@ from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
 from kdsweep.report.charts.figures import (
+    MOST_LOOKED_INTO,
     Figure,
     Section,
     View,
     layout,
+    looked_into,
     numbered,
     on_cells,
+    only_some,
     plain,
     rounded,
     short,
@@ -25,28 +28,36 @@ DIFFERING = 3  # classes that are named
 
 
 def confusion_section(rows: Sequence[Row]) -> Section | None:
-    """The matrices of the best recipe's teacher and student, summed over all seeds."""
-    best = rows[0]
-    matrices = {role: _summed(best.recipe.jobs, role) for role in ("teacher", "student")}
+    """The matrices of teacher and student, summed over all seeds: the best recipe's, or each one's if none
+    is the best."""
+    views = [view for row in looked_into(rows) if (view := _view(row))]
+    if not views:
+        return None
+    explains = (
+        "Test images by their true class (rows) and by the class that the network predicts (columns), summed "
+        "over all seeds of the recipe; the colour is the share of the row. ± is half the 95 % interval over "
+        "test images."
+    )
+    if not rows[0].rank:
+        explains += only_some(rows, MOST_LOOKED_INTO)
+    return Section("confusion", "Confusion", explains, views, "Recipe", square=True)
+
+
+def _view(row: Row) -> View | None:
+    matrices = {role: _summed(row.recipe.jobs, role) for role in ("teacher", "student")}
     found = {role: matrix for role, matrix in matrices.items() if matrix}
-    classes = best.recipe.jobs[0].dataset.get("classes", [])
+    classes = row.recipe.jobs[0].dataset.get("classes", [])
     if "student" not in found or not classes:
         return None
     figures = {}
     if len(classes) <= MOST_CLASSES:
         figures = {role.capitalize(): _matrix(matrix, classes) for role, matrix in found.items()}
-    seeds = len(best.recipe.jobs)
+    seeds = len(row.recipe.jobs)
     if "teacher" in found:
         says = _differing(found["teacher"], found["student"], classes, seeds)
     else:
         says = _weakest(found["student"], classes, seeds)
-    explains = (
-        "Test images by their true class (rows) and by the class that the network predicts (columns), summed "
-        "over all seeds of the best recipe; the colour is the share of the row. ± is half the 95 % interval "
-        "over test images."
-    )
-    view = View(numbered(best), says, figures)
-    return Section("confusion", "Confusion", explains, [view], "Recipe", square=True)
+    return View(numbered(row), says, figures)
 
 
 Matrix = list[list[int]]

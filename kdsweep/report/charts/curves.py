@@ -13,6 +13,7 @@ from kdsweep.report.charts.figures import (
     View,
     layout,
     numbered,
+    only_some,
     scatter,
     shown,
 )
@@ -32,11 +33,9 @@ def curves_section(rows: Sequence[Row]) -> Section | None:
     ]
     if not views:
         return None
-    explains = (
-        "Solid lines are validation, dotted lines training; stars mark the epochs whose weights were kept."
-    )
-    if len(rows) > MOST_CURVES:
-        explains += f" The chart has the {MOST_CURVES} best recipes."
+    lines = "Solid lines are validation, dotted lines training" if rows[0].val else "The lines are training"
+    explains = f"{lines}; stars mark the epochs whose weights were kept."
+    explains += only_some(rows, MOST_CURVES)
     return Section("curves", "Learning curves", explains, views, "Recipe")
 
 
@@ -56,6 +55,9 @@ def _traces(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
         networks = _learned(jobs, role)
         if not networks:
             continue
+        first = next(
+            (figure for figure, *_ in LINES if any(figure in each.history[-1] for each in networks)), ""
+        )
         for figure, dash, what in LINES:
             means = _mean_per_epoch([network.history for network in networks], figure)
             if not any(value is not None for value in means):
@@ -70,7 +72,7 @@ def _traces(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
                 hoverinfo="all",
                 hovertemplate=f"{name}, {what}<br>epoch %{{x}}: %{{y:.2f}} %<extra></extra>",
             )
-            if figure == "val/accuracy":
+            if figure == first:
                 kept = sorted({network.best_epoch for network in networks if network.best_epoch})
                 yield scatter(
                     "markers",
@@ -103,10 +105,12 @@ def _how_it_learned(row: Row) -> str:
         networks = _learned(row.recipe.jobs, role)
         if networks:
             epoch = fmean(network.best_epoch or 0 for network in networks)
-            accuracy = fmean(100 * network.val.accuracy for network in networks)
-            sentences.append(
-                f"{name} is best after {epoch:.3g} epoch{'s' if epoch != 1 else ''} "
-                f"with a validation accuracy of {shown(accuracy)}"
-            )
+            after = f"after {epoch:.3g} epoch{'s' if epoch != 1 else ''}"
+            accuracies = [100 * network.val.accuracy for network in networks if network.val]
+            if accuracies:
+                with_accuracy = f"with a validation accuracy of {shown(fmean(accuracies))}"
+                sentences.append(f"{name} is best {after} {with_accuracy}")
+            else:
+                sentences.append(f"{name} has the weights {after}")
     seeds = len(row.recipe.jobs)
     return f"{row.label}: {'; '.join(sentences)}{f' (means over {seeds} seeds)' if seeds > 1 else ''}."

@@ -41,6 +41,7 @@ TEACHER = {"color": "--teacher", "dash": "solid"}
 BASELINE = {"color": "--alone", "dash": "dash"}
 MOST_LINES = 12  # beyond, a search's trials are points
 MOST_TICKS = 12
+MOST_LOOKED_INTO = 6  # recipes, of which none is the best
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,24 @@ class Section:
 
 
 def numbered(row: Row) -> str:
-    """A recipe as the chooser lists it: 1. T=4 α=0.1."""
-    return f"{row.rank}. {row.label}"
+    """A recipe as the chooser lists it: 1. T=4 α=0.1; without its rank if validation gave none."""
+    return f"{row.rank}. {row.label}" if row.rank else row.label
+
+
+def looked_into(rows: Sequence[Row]) -> Sequence[Row]:
+    """The recipes whose networks are shown in detail: the best one; without validation the first ones."""
+    return rows[:1] if rows[0].rank else rows[:MOST_LOOKED_INTO]
+
+
+def only_some(rows: Sequence[Row], most: int) -> str:
+    """A sentence that says which recipes a chart has, if these are not all."""
+    if len(rows) <= most:
+        return ""
+    return (
+        f" The chart has the {most} best recipes."
+        if rows[0].rank
+        else f" The chart has the first {most} recipes."
+    )
 
 
 def plain(text: object) -> str:

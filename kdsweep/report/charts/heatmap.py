@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import inf
 from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
@@ -71,7 +72,9 @@ def map_section(rows: Sequence[Row]) -> Section | None:
     what = "cell is the mean over its seeds" if drawn.is_grid else "point is its figure"
     explains = f"The colour of a {what}. Colours do not distinguish neighbours within each other's intervals."
     chosen = {k: v for k, v in drawn.rest.items() if any(row.values.get(k) != v for row in rows)}
-    best = "the best recipe" if drawn.rows[0] is rows[0] else "the best recipe with both"
+    best = f"the {'best' if drawn.rows[0].rank else 'first'} recipe" + (
+        "" if drawn.rows[0] is rows[0] else " with both"
+    )
     common = f" All have {named(chosen, drawn.options)}, as {best} has." if chosen else ""
     views = []
     for metric in metrics(drawn.rows):
@@ -121,13 +124,15 @@ def _rest(row: Row, across: str, up: str) -> dict[str, Any]:
 
 
 def _range(cells: Cells, metric: Metric) -> str:
-    """The figure of the best recipe by validation, and the range of all."""
-    chosen, row = min(cells.values(), key=lambda each: each[1].rank)
+    """The figure of the best recipe by validation, if one was ranked, and the range of all."""
     low, high = (f((each for each, _ in cells.values()), key=lambda each: each.mean) for f in (min, max))
-    at_best, lowest, highest = (with_interval(each, metric.percent) for each in (chosen, low, high))
-    name = f"{metric.name[0].upper()}{metric.name[1:]}"
-    best = f"{name} of the best recipe by validation, {row.label}, is {at_best}"
-    return f"{best}; all recipes lie between {lowest} and {highest}."
+    lowest, highest = (with_interval(each, metric.percent) for each in (low, high))
+    name, between = f"{metric.name[0].upper()}{metric.name[1:]}", f"between {lowest} and {highest}"
+    chosen, row = min(cells.values(), key=lambda each: each[1].rank or inf)
+    if not row.rank:
+        return f"{name} lies {between}."
+    best = f"{name} of the best recipe by validation, {row.label}, is {with_interval(chosen, metric.percent)}"
+    return f"{best}; all recipes lie {between}."
 
 
 def _cells(cells: Cells, metric: Metric, drawn: Map) -> Figure:

@@ -1,6 +1,8 @@
 """Each metric against each swept key: a line per choice of the other keys, beside teacher and baseline."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from operator import itemgetter
 from typing import Any
 
 from kdsweep.analysis.leaderboard import Row
@@ -225,20 +227,23 @@ def _band(
 
 
 def _point_of(rows: Sequence[Row], metric: Metric, key: str) -> str:
-    """How far students differ along an axis, on the line of the best recipe by validation.
+    """How far students differ along an axis, on the line of the best recipe by validation; of the first
+    recipe if validation ranked none.
 
     For a search: the range of the best recipes.
     """
     name, points, others = spoken(key), list(_places(rows, key)), _others(rows, key)
     places = [place for place, _, _ in points]
     if len(set(places)) > MOST_TICKS and all(isinstance(place, int | float) for place in places):
-        ranked = [place for place, _, _ in sorted(points, key=lambda point: point[1].rank)]
-        best = ranked[: max(3, len(ranked) // 10)]
+        ranked = [(row.rank, place) for place, row, _ in points if row.rank]
+        if not ranked:
+            return ""
+        best = [place for _, place in sorted(ranked, key=itemgetter(0))][: max(3, len(ranked) // 10)]
         return (
             f"The {len(best)} best recipes by validation have {name} between {written(min(best))} and "
             f"{written(max(best))}; the search tried {written(min(places))} to {written(max(places))}."
         )
-    chosen = min((row for _, row, _ in points), key=lambda row: row.rank)
+    chosen = min((row for _, row, _ in points), key=lambda row: row.rank or inf)
     line = [
         (found, written(place))
         for place, row, jobs in points
@@ -250,7 +255,8 @@ def _point_of(rows: Sequence[Row], metric: Metric, key: str) -> str:
     (low, at_low), (high, at_high) = (f(line, key=lambda each: each[0].mean) for f in (min, max))
     known = {other: chosen.values[other] for other in others if other in chosen.values}
     kept = named(known, _options(rows))
-    on = f" (with {kept}, as in the best recipe by validation)" if kept else ""
+    which = "best recipe by validation" if chosen.rank else "first recipe"
+    on = f" (with {kept}, as in the {which})" if kept else ""
     if shown(low.mean, metric.percent) == shown(high.mean, metric.percent):
         return f"The {metric.name} is {shown(low.mean, metric.percent)} for each {name}{on}."
     lowest, highest = (with_interval(each, metric.percent) for each in (low, high))

@@ -4,9 +4,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdsweep.analysis.leaderboard import Row, best_job
+from kdsweep.analysis.leaderboard import Row, best_jobs
 from kdsweep.config.defaults import configured
 from kdsweep.results.record import Record
+from kdsweep.results.result import JobResult
 
 
 @dataclass(frozen=True)
@@ -19,22 +20,21 @@ class Shipped:
 
 
 def shipped(records: Sequence[Record], rows: Sequence[Row]) -> list[Shipped]:
-    """The best recipe's best seed by validation, for each data set."""
-    return [_of_row(records, row) for row in rows if row.rank == 1]
+    """The best recipe's best seed by validation, for each data set; or its only job."""
+    return [_of_job(records, name, job) for name, job in best_jobs(rows).items()]
 
 
-def _of_row(records: Sequence[Record], row: Row) -> Shipped:
-    job = best_job(row)
+def _of_job(records: Sequence[Record], dataset: str, job: JobResult) -> Shipped:
     name = job.name or f"job {job.number}"
     facts = [
-        ("job", f"{name}, {100 * job.val.accuracy:.2f} % validation accuracy"),
+        ("job", f"{name}, {100 * job.val.accuracy:.2f} % validation accuracy" if job.val else name),
         ("MLflow run", job.run_id or ""),
         ("weights", f"stage:{job.student.key}"),
     ]
     words = ["kdsweep-export", job.run_id or "", "--to", "onnx", "--out", "shipped"]
     uri = _tracking_uri(records, job.run_id)
     command = shlex.join([*words, *(["--tracking-uri", uri] if uri else [])]) if job.run_id else ""
-    return Shipped(row.dataset, [(name, text) for name, text in facts if text], command)
+    return Shipped(dataset, [(name, text) for name, text in facts if text], command)
 
 
 def _tracking_uri(records: Sequence[Record], run_id: str | None) -> str | None:

@@ -102,8 +102,9 @@
   if (board) {
     const body = board.tBodies[0];
     const rows = [...body.rows];
-    rows.filter((row) => row.cells[0].dataset.order === "1").forEach((row) => row.classList.add("best"));
     const heads = all("th", board);
+    const ranked = heads[0].textContent.trim() === "rank"; // not where no image was held back for validation
+    if (ranked) rows.filter((row) => row.cells[0].dataset.order === "1").forEach((row) => row.classList.add("best"));
     const order = (row, column) => row.cells[column].dataset.order;
     const sort = (column) => {
       const head = heads[column];
@@ -119,7 +120,7 @@
     };
     const first = (column) => (/%|^vs/.test(heads[column].textContent) ? -1 : 1); // the best accuracies first
     heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sort(column)));
-    heads[0].setAttribute("aria-sort", "ascending");
+    if (ranked) heads[0].setAttribute("aria-sort", "ascending");
 
     const search = document.getElementById("search");
     const found = document.getElementById("found");

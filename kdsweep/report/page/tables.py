@@ -39,7 +39,7 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     """A row per recipe; columns without any value are left out."""
     swept = [key for key in keys if key != "seed" and any(key in row.values for row in rows)]
     columns: list[tuple[str, str, list[Cell]]] = [
-        ("rank", "by validation accuracy", [Cell(str(row.rank), row.rank) for row in rows])
+        ("rank", "by validation accuracy", [Cell(str(row.rank or ""), row.rank) for row in rows])
     ]
     if len({row.dataset for row in rows}) > 1 and "dataset" not in swept:
         columns.append(("dataset", "", [Cell(row.dataset, row.dataset, number=False) for row in rows]))
@@ -50,10 +50,11 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
     alone = [_difference(row.versus_alone) for row in rows]
     teacher = [_difference(row.versus_teacher) for row in rows]
     several = any(len(row.seeds) > 1 for row in rows)
+    kd = "tuned kd" if any(row.rank for row in rows) else "kd"  # without validation nothing is tuned
     columns += [
         ("test %", _interval("test accuracy", several), [_percent(row.test) for row in rows]),
         ("vs baseline", _versus("the baseline", several), alone),
-        ("vs tuned kd", _versus("tuned kd", several), [_difference(row.versus_kd) for row in rows]),
+        (f"vs {kd}", _versus(kd, several), [_difference(row.versus_kd) for row in rows]),
         ("vs teacher", _versus("the teacher", several), teacher),
         ("val %", _mean("validation accuracy", several), [_mean_percent(row.val) for row in rows]),
         ("last", _mean("validation accuracy of the last epoch", several), _last_epochs(rows)),
@@ -61,9 +62,14 @@ def leaderboard_table(rows: Sequence[Row], keys: Sequence[str]) -> Table:
         ("training", "of the student, per seed", [_time(row.seconds, row.reused) for row in rows]),
         ("seeds", "that finished", [Cell(str(len(row.seeds)), len(row.seeds), _lost(row)) for row in rows]),
     ]
-    columns = [column for column in columns if any(cell.text for cell in column[2])]
-    heads = [(head, remark) for head, remark, _ in columns]
-    return Table(heads, list(zip(*(cells for *_, cells in columns), strict=True)))
+    return _without_empty_columns(columns)
+
+
+def _without_empty_columns(columns: Iterable[tuple[str, str, Sequence[Cell]]]) -> Table:
+    """The table of columns, each a head with its explanation and cells."""
+    kept = [column for column in columns if any(cell.text for cell in column[2])]
+    heads = [(head, remark) for head, remark, _ in kept]
+    return Table(heads, list(zip(*(cells for *_, cells in kept), strict=True)))
 
 
 def _last_epochs(rows: Sequence[Row]) -> list[Cell]:
@@ -71,8 +77,9 @@ def _last_epochs(rows: Sequence[Row]) -> list[Cell]:
     of_rows = [[job.student for job in row.recipe.jobs] for row in rows]
     if all(each.best_epoch == len(each.history) for students in of_rows for each in students):
         return [Cell("") for _ in rows]
-    found = ([each.history[-1]["val/accuracy"] for each in students] for students in of_rows)
-    return [_mean_percent(interval(each)) for each in found]
+    histories = ([each.history[-1] for each in students] for students in of_rows)
+    found = ([each["val/accuracy"] for each in lasts if "val/accuracy" in each] for lasts in histories)
+    return [_mean_percent(interval(each)) if each else Cell("") for each in found]
 
 
 def _costs(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Cell]]]:
@@ -109,8 +116,8 @@ def _percent(each: Interval | None) -> Cell:
     return Cell("") if each is None else Cell(percent(each), each.mean, widths(each))
 
 
-def _mean_percent(each: Interval) -> Cell:
-    return Cell(f"{100 * each.mean:.2f}", each.mean)
+def _mean_percent(each: Interval | None) -> Cell:
+    return Cell("") if each is None else Cell(f"{100 * each.mean:.2f}", each.mean)
 
 
 def _difference(each: Difference | None) -> Cell:
@@ -140,20 +147,22 @@ def _lost(row: Row) -> str:
 
 
 def links_table(rows: Sequence[Row]) -> Table | None:
-    """The links of chains with networks in between, each for its best recipe; None if there are none."""
-    best: dict[tuple[str, ...], Row] = {}
+    """The links of chains with networks in between, each for its first recipe, the best one if validation
+    ranked them; None if there are none."""
+    first: dict[tuple[str, ...], Row] = {}
     for row in rows:
         chain = row.recipe.jobs[0].chain
         if len(chain) > 2:
-            best.setdefault((row.dataset, *chain), row)
-    if not best:
+            first.setdefault((row.dataset, *chain), row)
+    if not first:
         return None
     heads = [
         ("recipe", ""), ("link", ""), ("network", ""), ("test %", ""), ("val %", ""),
         ("vs teacher", "points of test accuracy"), ("parameters", ""), ("MFLOPs", ""), ("latency ms", ""),
         ("best epoch", ""), ("training", ""),
     ]  # fmt: skip
-    return Table(heads, [cells for row in best.values() for cells in _links(row)])
+    columns = zip(*(cells for row in first.values() for cells in _links(row)), strict=True)
+    return _without_empty_columns((*head, cells) for head, cells in zip(heads, columns, strict=True))
 
 
 def _links(row: Row) -> Iterable[list[Cell]]:
@@ -171,7 +180,7 @@ def _links(row: Row) -> Iterable[list[Cell]]:
             Cell(link_name(role), number=False),
             Cell(networks[0].name, number=False),
             _percent(accuracy(found).interval()),
-            _mean_percent(interval(list(row.recipe.val(role).values()))),
+            _mean_percent(interval(list(val)) if (val := row.recipe.val(role).values()) else None),
             Cell("" if above is None else points(above.estimate.mean, signed=True)),
             _cost(cost, "parameters", 1),
             _cost(cost, "flops", 1e6),

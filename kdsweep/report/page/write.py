@@ -73,6 +73,8 @@ def write_page(records: Sequence[Record], file: Path) -> None:
         answer=answer(record, rows),
         shipped=shipped(records, rows),
         leaderboard=leaderboard_table(rows, record.sweep.keys) if rows else None,
+        ranked=any(row.rank for row in rows),
+        unranked=any(row.rank is None for row in rows),
         several_seeds=any(len(row.seeds) > 1 for row in rows),
         failed=[job for job in lost if job.error not in (INTERRUPTED, PRUNED)],
         interrupted=[job for job in lost if job.error == INTERRUPTED],

@@ -79,6 +79,14 @@ def test_without_a_folder_of_its_own_val_is_drawn_from_the_training_images(root,
     assert np.bincount(data.val.labels).tolist() == [2, 2]
 
 
+def test_no_val_is_drawn_by_a_fraction_of_0_but_a_folder_of_its_own_stays(root, read, tmp_path):
+    write_splits(root, train=8, test=3)
+    data = read(val_fraction=0)
+    assert sorted(numbers(data.train)) == list(range(16)) and data.val is None
+    write_splits(tmp_path / "own", train=4, val=2, test=3)
+    assert sorted(numbers(read(tmp_path / "own", val_fraction=0).val)) == list(range(100, 104))
+
+
 def test_other_names_of_folders(root, read):
     write_splits(root, Train=8, val=3)
     data = read(train_folder="Train", test_folder="val", val_folder="none")
