@@ -55,8 +55,7 @@ class Config(Section):
     seed: int = Field(ge=0, lt=2**32)
     """initial weights, batch order, augmentation and dropout"""
     objective: Objective = Field(json_schema_extra=OF_SWEEP)
-    """the number that a job returns to the sweeper, none without validation images; a list for a search with
-    several objectives"""
+    """the number that a job returns to the sweeper, none without validation images; a list: several"""
     baseline: bool = Field(json_schema_extra=OF_SWEEP)
     """also train the student alone, for comparison"""
     confirm: int | None = Field(ge=2, le=1000, json_schema_extra=OF_SWEEP)
