@@ -1,7 +1,4 @@
-"""The plugin that Hydra finds: its config, and a sweeper that imports Optuna only when it runs.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""The plugin that Hydra finds: its config, and a sweeper that imports Optuna only when it runs."""
 
 from dataclasses import dataclass, field
 from typing import Any
