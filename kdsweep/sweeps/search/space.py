@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from optuna import Study, Trial
+from optuna import Trial
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -68,10 +68,6 @@ class Terms:
         (only,) = self.objectives if len(self.objectives) == 1 else [""]
         return only if only in MONITORS else None
 
-    def sampler_of(self, number: int) -> BaseSampler:
-        """See make_sampler."""
-        return make_sampler(self.sampler, self.grid, number)
-
     def begin(self, trial: Trial) -> list[str]:
         """Note on a trial the fixed values that shape its job; the overrides of that job."""
         for key, value in self.fixed.items():
@@ -93,7 +89,8 @@ class Terms:
         name = f"search.study={self.search.study}"
         if [direction.name.lower() for direction in study.directions] != self.directions:
             raise ConfigError(f"{name}: has other objectives; give another name")
-        for key, before in _searched(study):
+        trials = study.get_trials(deepcopy=False)
+        for key, before in dict.fromkeys(item for trial in trials for item in trial.distributions.items()):
             now = self.space.get(key, before)
             try:
                 check_distribution_compatibility(before, now)
@@ -213,7 +210,7 @@ def _check_sampler(terms: Terms) -> None:
         if len(terms.objectives) > 1:
             raise ConfigError("hydra/sweeper/sampler=cmaes: takes one objective; nsgaii takes several")
     try:
-        terms.sampler_of(0)
+        make_sampler(terms.sampler, terms.grid, 0)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{target} needs {error.name}: pip install {error.name}") from error
     except (InstantiationException, TypeError, ValueError) as error:  # Hydra wraps the sampler's own error
@@ -287,13 +284,6 @@ def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
-
-
-def _searched(study: Study) -> Iterator[tuple[str, BaseDistribution]]:
-    """The distributions of the study's trials by key, each once."""
-    yield from dict.fromkeys(
-        item for trial in study.get_trials(deepcopy=False) for item in trial.distributions.items()
-    )
 
 
 def _range(searched: BaseDistribution) -> str:
