@@ -131,9 +131,12 @@ def refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
 
 def check_sweeper(config: DictConfig) -> int | None:
     """How many trials the sweeper will run; None for all jobs. Raises ConfigError if a search cannot run."""
-    plugin = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
+    if Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_) is Search:
+        from kdsweep.sweeps.search.study import check
+
+        return check(config)
     trials: int | None = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return Search.check(config) if plugin is Search else trials
+    return trials
 
 
 def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:

@@ -51,10 +51,8 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
 
 def _is_a_sweeps(folder: Path) -> bool:
     """Whether it has the record of a sweep or a job alone; other programs may have such a file too."""
-    if not (folder / SWEEP).exists():
-        return False
     with suppress(OSError, ValueError):
-        return bool(SweepInfo.load(folder))
+        return (folder / SWEEP).exists() and bool(SweepInfo.load(folder))
     return False
 
 
