@@ -5,7 +5,7 @@ values, which are put into a copy as Hydra does, in their order. If that fails, 
 and reports what is wrong with it.
 """
 
-import copy
+import pickle
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -48,7 +48,8 @@ class _Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig, whole: bool) -> None:
         self.loader, self.master = loader, master
         self.whole = whole  # with the node hydra
-        self.bases: dict[tuple[str, ...], DictConfig] = {}  # by the overrides that choose groups
+        # by the overrides that choose groups; pickle copies them several times as fast as deepcopy
+        self.bases: dict[tuple[str, ...], bytes] = {}
         self._parse = lru_cache(maxsize=None)(self._parsed)
 
     def config(self, job: Sequence[str]) -> DictConfig:
@@ -57,8 +58,8 @@ class _Composer:
             chosen = tuple(line for line, (_, choice) in zip(job, overrides, strict=True) if choice)
             try:
                 if chosen not in self.bases:
-                    self.bases[chosen] = self._composed(chosen)
-                config = copy.deepcopy(self.bases[chosen])
+                    self.bases[chosen] = pickle.dumps(self._composed(chosen))
+                config: DictConfig = pickle.loads(self.bases[chosen])
                 for override, choice in overrides:
                     if not choice:
                         _put(config, override)
