@@ -1,21 +1,19 @@
 """A sweep as a whole: it checks every job before the first one trains, holds the MLflow parent run, and
 writes the summary.
 
-Hydra's sweeper and launcher run the jobs; this is the callback around them. Hydra imports this module at
-every start: keep it light.
+Hydra's sweeper and launcher run the jobs; this is the callback around them.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock
-from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,7 +34,6 @@ from kdsweep.sweeps.checks import (
     refuse_disturbed_objective,
     refuse_unused,
 )
-from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import check_confirm
 from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
 from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once, shares_store
@@ -50,9 +47,7 @@ if TYPE_CHECKING:
     from kdsweep.stages.prepare import Job
     from kdsweep.tracking import Run
 
-JOBS_CHECKED = (
-    500  # of the product of all choices; beyond, each choice is checked with the first of the others
-)
+JOBS_CHECKED = 500  # of all combinations; beyond, each choice is checked with the first of the others
 
 
 class SweepCallback(Callback):
@@ -64,31 +59,25 @@ class SweepCallback(Callback):
         return type(self), ()  # launchers send it to workers, which must not touch the parent run
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:
+        with _explained(config):
             _announce("the sweep", config)
             self._start(config)
-        except Exception as error:  # Hydra would turn any into a warning
-            tell(error, config)
-            raise SystemExit(1) from None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check one job alone, before Hydra makes its folder."""
-        try:
+        with _explained(config):
             _announce("the job", config)
             check_job_alone(config)
-            refuse_unused(config, [config_alone(config)])
-            if config.get("plan"):
+            alone = config_alone(config)
+            refuse_unused(config, [alone])
+            if alone.plan:
                 job = check_jobs(config, [list(config.hydra.overrides.task)])[0]
-                alone = replace(job, config=job.config.alone())
-                _show_plan([alone], [()], [], f"one job: {_subject(job.config)}", 1)
+                job = replace(job, config=job.config.alone())
+                _show_plan([job], [()], [], f"one job: {_subject(job.config)}", 1)
                 raise SystemExit(0)
-            if uri := _uri(config):
-                check_database(uri)
+            check_database(alone.tracking.uri)
             self.folder = take_folder(config, "hydra.run.dir")
             refuse_results_below(Path(config.hydra.run.dir))
-        except Exception as error:  # as above
-            tell(error, config)
-            raise SystemExit(1) from None
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.folder:
@@ -99,7 +88,7 @@ class SweepCallback(Callback):
             if self.run:
                 # only this shows that the sweep itself was interrupted or refused: no job's file does
                 self._end(self.run, config, sys.exc_info()[1])
-        except Exception as error:  # as above
+        except Exception as error:  # as in _explained
             if self.run:
                 self.run.end("FAILED", explain(error))
             tell(error, config)
@@ -132,7 +121,7 @@ class SweepCallback(Callback):
         refuse_disturbed_objective(config, first)
         trials = check_sweeper(config)
         check_confirm(first.confirm, keys)
-        refuse_shared_folders(config, SweepLoader(GlobalHydra.instance().config_loader()), jobs, trials)
+        refuse_shared_folders(config, jobs, trials)
         jobs_count = _count(every if trials is None else trials, keys)
         if first.plan:
             all_known = not any(each.is_interval_sweep() for each in overrides) and every == len(jobs)
@@ -188,21 +177,24 @@ class SweepCallback(Callback):
         raise SystemExit(1)
 
 
+@contextmanager
+def _explained(config: DictConfig) -> Iterator[None]:
+    """Explain an error and exit: Hydra would turn any error of a callback into a warning."""
+    try:
+        yield
+    except Exception as error:
+        tell(error, config)
+        raise SystemExit(1) from None
+
+
 def _announce(what: str, config: DictConfig) -> None:
     """Print at once what begins, since imports and checks take seconds; start to make a missing database."""
     begun = None
     with suppress(OmegaConfBaseException, OSError):  # the checks report it
-        uri = _uri(config)
-        begun = begin_database(uri) if uri and not config.get("plan") else None
-    print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
-
-
-def _uri(config: DictConfig) -> str | None:
-    """MLflow's address; None if the config has none, which the checks report."""
-    with suppress(OmegaConfBaseException):
         uri = OmegaConf.select(config, "tracking.uri")
-        return uri if isinstance(uri, str) else None
-    return None
+        if isinstance(uri, str) and not config.get("plan"):
+            begun = begin_database(uri)
+    print(f"checking {what}" + (f", making {begun}" if begun else ""), flush=True)
 
 
 def _report(run: "Run", record: Record, folder: Path) -> None:

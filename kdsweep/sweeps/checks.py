@@ -1,7 +1,4 @@
-"""Refuse what a command must not ask for, with a line, before anything is trained or written.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""Refuse what a command must not ask for, with a line, before anything is trained or written."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kdsweep.errors import ConfigError, KdsweepError
-from kdsweep.sweeps.compose import composed_values
+from kdsweep.sweeps.compose import compose
 from kdsweep.sweeps.launchers.base import jobs_at_once, refuse_launcher
 from kdsweep.sweeps.overrides import count, key_of
 from kdsweep.sweeps.search.sweeper import Search
@@ -38,10 +35,9 @@ def check_job_alone(config: DictConfig) -> None:
     if config.get("search"):
         chosen = config.hydra.runtime.choices.search
         raise ConfigError(f"search={chosen}: needs -m, as in kdsweep -m search={chosen}")
-    if wanted := config.get("confirm"):
-        raise ConfigError(f"confirm={wanted}: needs -m, as in kdsweep -m temperature=1,4 confirm={wanted}")
-    if wanted := config.get("tune"):
-        raise ConfigError(f"tune={wanted}: needs -m, as in kdsweep -m method=kd,dkd tune={wanted} confirm=3")
+    for key, others in (("confirm", "temperature=1,4"), ("tune", "method=kd,dkd confirm=3")):
+        if wanted := config.get(key):
+            raise ConfigError(f"{key}={wanted}: needs -m, as in kdsweep -m {others} {key}={wanted}")
     refuse_launcher(config.hydra)
 
 
@@ -135,9 +131,12 @@ def refuse_disturbed_objective(config: DictConfig, first: "Config") -> None:
 
 def check_sweeper(config: DictConfig) -> int | None:
     """How many trials the sweeper will run; None for all jobs. Raises ConfigError if a search cannot run."""
-    plugin = Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_)
+    if Plugins.instance().class_name_to_class.get(config.hydra.sweeper._target_) is Search:
+        from kdsweep.sweeps.search.study import check
+
+        return check(config)
     trials: int | None = OmegaConf.select(config, "hydra.sweeper.n_trials")
-    return Search.check(config) if plugin is Search else trials
+    return trials
 
 
 def refuse_unused(config: DictConfig, jobs: "Sequence[Config]") -> None:
@@ -167,7 +166,7 @@ def check_jobs(config: DictConfig, jobs: Sequence[Sequence[str]]) -> "list[Job]"
 
     problems: list[str] = []
     prepared = []
-    for composed in composed_values(config, jobs):
+    for composed in compose(config, jobs):
         try:
             prepared.append(prepare(parse(composed)))
         except KdsweepError as error:

@@ -1,18 +1,17 @@
-"""The folder of a sweep or a job: writable, used by no other command, with a folder for each job.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""The folder of a sweep or a job: writable, used by no other command, with a folder for each job."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
-from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.errors import ConfigError, explain
 from kdsweep.results.result import RESULT, SWEEP, SweepInfo
+from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import without_seed
 from kdsweep.sweeps.launchers.base import job_folder, numbered
 
@@ -52,10 +51,8 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
 
 def _is_a_sweeps(folder: Path) -> bool:
     """Whether it has the record of a sweep or a job alone; other programs may have such a file too."""
-    if not (folder / SWEEP).exists():
-        return False
     with suppress(OSError, ValueError):
-        return bool(SweepInfo.load(folder))
+        return (folder / SWEEP).exists() and bool(SweepInfo.load(folder))
     return False
 
 
@@ -78,23 +75,21 @@ def refuse_results_below(folder: Path) -> None:
         )
 
 
-def refuse_shared_folders(
-    config: DictConfig, loader: ConfigLoader, jobs: Sequence[Sequence[str]], trials: int | None
-) -> None:
+def refuse_shared_folders(config: DictConfig, jobs: Sequence[Sequence[str]], trials: int | None) -> None:
     """Raise ConfigError if `hydra.sweep.subdir` gives two jobs one folder, or one outside of the sweep's.
 
     The `trials` of a search, and jobs that confirm, are known to differ only by number and seed.
     """
-    raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    assert isinstance(raw, dict)
+    raw: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     if raw["subdir"] == BY_NUMBER:
         return
     every = list(jobs if trials is None else [jobs[0]] * min(trials, 2))
     for number in range(config.get("confirm") or 0):
         every.append([*without_seed(jobs[0]), f"seed={LAST_SEED - number}", "baseline=true"])
+    loader = SweepLoader(GlobalHydra.instance().config_loader())
     sweep, seen = Path(str(config.hydra.sweep.dir)).absolute(), set[Path]()
     for number, job in enumerate(every):
-        folder = Path(job_folder(numbered(loader, config, number, job))).resolve()
+        folder = job_folder(numbered(loader, config, number, job)).resolve()
         if folder in seen:
             raise ConfigError(
                 f"hydra.sweep.subdir={raw['subdir']}: several jobs have the folder {folder.name}, and would "

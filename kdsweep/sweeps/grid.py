@@ -1,7 +1,4 @@
-"""The sweeper that runs every combination, which the callback has checked, and then `confirm`.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""The sweeper that runs every combination, which the callback has checked, and then `confirm`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,10 +31,12 @@ class GridSweeper(Sweeper):
         self.max_batch_size = max_batch_size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        quick = replace(hydra_context, config_loader=SweepLoader(hydra_context.config_loader))
+        quick: Any = SweepLoader(hydra_context.config_loader)
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=quick, task_function=task_function, config=config
+            hydra_context=replace(hydra_context, config_loader=quick),
+            task_function=task_function,
+            config=config,
         )
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -1,7 +1,4 @@
-"""Private parts of Hydra that kdsweep uses; a test fails when they change.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""Private parts of Hydra that kdsweep uses; a test fails when they change."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,4 @@
-"""The overrides of a sweep: what they sweep, and the jobs that they give.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""The overrides of a sweep: what they sweep, and the jobs that they give."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 def swept_values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The values of the swept keys in a job's overrides."""
-    parsed = {key_of(each): each.value() for each in map(_parsed, overrides)}
-    values = {key: parsed[key] for key in keys if key in parsed}
+    given = {key_of(each): each.value() for each in map(parsed, overrides)}
+    values = {key: given[key] for key in keys if key in given}
     return {key: value.text if isinstance(value, QuotedString) else value for key, value in values.items()}
 
 
 @lru_cache(maxsize=10_000)
-def _parsed(line: str) -> Override:
+def parsed(line: str) -> Override:
+    """The override of a line, as Hydra reads it without looking into the groups."""
     (override,) = OverridesParser.create().parse_overrides([line])
     return override
 
@@ -33,8 +31,7 @@ def sweep_arguments(config: DictConfig) -> list[str]:
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     task: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)  # jobs resolve them
     arguments = [f"{key}={value}" for key, value in params.items()] + task
-    parsed = OverridesParser.create().parse_overrides(arguments)
-    last = {(key_of(each), each.is_delete()): str(each.input_line) for each in parsed}
+    last = {(key_of(each), each.is_delete()): str(each.input_line) for each in map(parsed, arguments)}
     return list(last.values())
 
 

@@ -3,19 +3,17 @@
 The first trial of a method has its published defaults. The others are points of a scrambled Sobol sequence,
 which does not depend on any result, so that every trial is an ordinary job of the sweep: planned, resumed and
 shared as such. Afterwards `confirm` compares what was chosen.
-Hydra imports this module at every start: keep it light.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kdsweep.errors import ConfigError
-from kdsweep.sweeps.compose import composed_values
-from kdsweep.sweeps.overrides import key_of
+from kdsweep.sweeps.compose import compose
+from kdsweep.sweeps.overrides import key_of, parsed
 
 SWEPT_TOO = ("method", "seed")
 
@@ -46,10 +44,8 @@ def with_trials(config: DictConfig, jobs: list[list[str]]) -> list[list[str]]:
     wanted = config.get("tune")
     if not wanted:
         return jobs
-    composed = composed_values(config, jobs)
-    return [
-        [*job, *trial] for job, values in zip(jobs, composed, strict=True) for trial in trials(values, wanted)
-    ]
+    composed = zip(jobs, compose(config, jobs), strict=True)
+    return [[*job, *trial] for job, values in composed for trial in trials(values, wanted)]
 
 
 def drawn_keys(jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> list[str]:
@@ -61,8 +57,7 @@ def drawn_keys(jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> list[str]
 
 def trials(values: Mapping[str, Any] | DictConfig, wanted: int) -> Iterator[list[str]]:
     """The overrides of the trials of a job's method. Raises ConfigError for a search that is none."""
-    method: Any = values["method"]
-    method = OmegaConf.to_container(method) if OmegaConf.is_config(method) else method
+    method = values["method"]
     spaces = [
         (_space(key, option["search"]), option.get("axis") == "log")
         for key, option in method["options"].items()
@@ -83,7 +78,7 @@ def trials(values: Mapping[str, Any] | DictConfig, wanted: int) -> Iterator[list
 
 
 def _space(key: str, search: str) -> Override:
-    (override,) = OverridesParser.create().parse_overrides([f"{key}={search}"])
+    override = parsed(f"{key}={search}")
     if not isinstance(override.value(), IntervalSweep | ChoiceSweep):
         raise ConfigError(
             f"method.options.{key}.search={search}: must be interval(low, high) or choice(a, b, …)"

@@ -2,7 +2,6 @@
 
 import difflib
 import logging.config
-import re
 import traceback
 from collections.abc import Iterable
 from types import FrameType
@@ -10,6 +9,8 @@ from types import FrameType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from kdsweep.system.foreign_errors import first_line
 
 NOT_A_CHOICE = "Config group override must be"
 LIBRARIES = ("hydra", "omegaconf", "hydra_plugins")
@@ -26,7 +27,7 @@ def hydra_says(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.options:
         return f"{error.missing_cfg_file}: no such option; allowed: {', '.join(error.options)}"
     if isinstance(error, HydraException):
-        return f"{error}: {_first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)
+        return f"{error}: {first_line(cause)}" if isinstance(cause, OmegaConfBaseException) else str(error)
     if isinstance(error, OmegaConfBaseException):
         return unresolved(error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -38,14 +39,14 @@ def hydra_says(error: BaseException) -> str | None:
         return None  # not Hydra's
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__} "
     text = kind + " ".join(str(error).split())
-    why = f": {_first_line(error.__cause__)}" if error.__cause__ else ""
+    why = f": {first_line(error.__cause__)}" if error.__cause__ else ""
     return f"{LOGGING if logging.config.__name__ in modules else COMMAND_LINE}: {text}{why}"
 
 
 def unresolved(error: Exception) -> str:
     """The message for an interpolation that refers to nothing, or to itself."""
     key = getattr(error, "full_key", None)
-    return f"{f'{key}: ' if key else ''}the config does not resolve: {_first_line(error)}"
+    return f"{f'{key}: ' if key else ''}the config does not resolve: {first_line(error)}"
 
 
 def _unreadable(error: OverrideParseException) -> str:
@@ -71,11 +72,6 @@ def _not_a_choice(frame: FrameType) -> str:
         return f"{override.input_line}: has no key before the =; give KEY=VALUE, such as temperature=4"
     allowed = ", ".join(repository.get_group_options(override.key_or_group))
     return f"{override.input_line}: must be one of its files; allowed: {allowed}"
-
-
-def _first_line(error: BaseException | None) -> str:
-    text = re.split(r"\n", str(error).strip())[0]
-    return text or type(error).__name__
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

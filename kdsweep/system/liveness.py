@@ -30,21 +30,19 @@ def left_behind(text: str) -> Iterator[Path | None]:
     None on other machines too, whose processes are unknown. A file that no longer exists counts as dead.
     """
     host, _, path = text.partition(":")
+    file = Path(path)
     if host != gethostname():
         yield None
-    elif not Path(path).exists():
-        yield Path(path)
+    elif not file.exists():
+        yield file
     else:
-        lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            held = FileLock(file).acquire(timeout=0)
         except (Timeout, OSError):
             yield None
-        else:
-            try:
-                yield Path(path)
-            finally:
-                lock.release()
+            return
+        with held:
+            yield file
 
 
 def is_dead(text: str) -> bool:

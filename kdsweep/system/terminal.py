@@ -91,9 +91,8 @@ def console() -> Console:
 
 def relative(path: Path) -> str:
     """A path relative to the working directory if it is below it."""
-    return str(
-        path.absolute().relative_to(Path.cwd()) if path.absolute().is_relative_to(Path.cwd()) else path
-    )
+    here, whole = Path.cwd(), path.absolute()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else path)
 
 
 def seconds(value: float) -> str:

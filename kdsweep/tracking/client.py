@@ -63,7 +63,11 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except losses() as error:
-        raise silent(uri, error) from error
+        why = f"MLflow does not answer: {reason(error)}"
+        if is_of_another_schema(error):
+            upgrade = f"`mlflow db upgrade {uri}`"
+            why = f"was made by another version of MLflow; copy it, then upgrade it by {upgrade}"
+        raise KdsweepError(f"tracking.uri={uri}: {why}") from error
 
 
 def download(tracking: Tracking, uri: str) -> Path:
@@ -87,16 +91,6 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
             f"{uri}: tracking.uri={tracking_uri} cannot deliver it ({reason(error)}); it must be up, and the "
             "run must have this artifact"
         )
-
-
-def silent(uri: str, error: Exception) -> KdsweepError:
-    """MLflow's `error` as a KdsweepError."""
-    if is_of_another_schema(error):
-        return KdsweepError(
-            f"tracking.uri={uri}: was made by another version of MLflow; copy it, then upgrade "
-            f"it by `mlflow db upgrade {uri}`"
-        )
-    return KdsweepError(f"tracking.uri={uri}: MLflow does not answer: {reason(error)}")
 
 
 def reason(error: Exception) -> str:

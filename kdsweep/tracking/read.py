@@ -135,17 +135,14 @@ def _sweep(client: "MlflowClient", parent: "Run") -> tuple[SweepInfo, list[JobRe
     """A parent run with its jobs, by number; of a job that ran twice, the finished run."""
     with tempfile.TemporaryDirectory() as there, ThreadPoolExecutor(DOWNLOADS) as pool:
         folder = Path(there)
-
-        def fetch(run: "Run") -> JobResult | None:
-            return _result(client, run, folder)
-
         if not _is_sweep(parent):
             return _job(client, parent, folder)
         sweep = _loaded(SweepInfo, client, parent, SWEEP, folder)
         if sweep is None:
             raise KdsweepError(f"run {parent.info.run_id} has no {SWEEP}: it was killed at its start")
         of_sweep = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-        fetched = list(pool.map(fetch, _search(client, parent.info.experiment_id, of_sweep)))
+        children = _search(client, parent.info.experiment_id, of_sweep)
+        fetched = list(pool.map(lambda run: _result(client, run, folder), children))
         fetched += pool.map(lambda run_id: _of_run(client, run_id, folder), sweep.earlier)
     results = [each for each in fetched if each]
     for result in results:

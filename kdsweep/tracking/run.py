@@ -15,7 +15,6 @@ from kdsweep.results.events import EpochEnded, Event, StageFinished
 from kdsweep.system.liveness import Alive
 from kdsweep.system.signals import uninterrupted
 from kdsweep.tracking.client import answering, losses, reason
-from kdsweep.tracking.system import monitor
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -77,7 +76,7 @@ class Run:
                 run = self.client.create_run(tracker.experiment_id, run_name=name, tags=tags)
                 self.id = run.info.run_id
                 self.client.log_batch(self.id, params=named)
-            self._monitor = monitor(self.id, tracker.uri)
+            self._monitor = _monitor(self.id, tracker.uri)
         except Exception:  # any error: the run must not stay RUNNING
             self.end("FAILED", "MLflow refused the params")
             raise
@@ -104,17 +103,15 @@ class Run:
         if why:
             self._try(lambda: self.client.set_tag(self.id, ERROR_TAG, why[:5000]))
         if self.id and not self._try(lambda: self.client.set_terminated(self.id, status)):
-            self._alive.file.with_suffix(".status").write_text(
-                status
-            )  # for the process that finds the run dead
+            # for the process that finds the run dead
+            self._alive.file.with_suffix(".status").write_text(status)
         if self._monitor:
             self._monitor.finish()
         self._alive.end()
 
     def close_dead_siblings(self) -> None:
         """Close the runs of killed workers: all on this machine, those of this sweep on others."""
-        tracker = self.tracker
-        if tracker is not None:
+        if tracker := self.tracker:
             self._try(tracker.close_dead_runs)
             self._try(lambda: tracker.close_children(self.id))
 
@@ -127,20 +124,18 @@ class Run:
         match event:
             case EpochEnded():
                 self._epoch(event.role, event.epoch, event.metrics)
-            case StageFinished():
+            case StageFinished():  # another job trained some of its epochs, or this one before a kill
                 for epoch, metrics in enumerate(event.history, start=1):
-                    if (
-                        event.role,
-                        epoch,
-                    ) not in self._seen:  # another job trained it, or this one before a kill
+                    if (event.role, epoch) not in self._seen:
                         self._epoch(event.role, epoch, metrics)
         if time.monotonic() - self._flushed > SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
     def _epoch(self, role: str, epoch: int, metrics: Mapping[str, float]) -> None:
         self._seen.add((role, epoch))
+        prefix = "" if role == "student" else f"{role}/"
         for name, value in metrics.items():
-            self.metric(_of(role, name), value, epoch)
+            self.metric(f"{prefix}{name}", value, epoch)
 
     def metric(self, name: str, value: float, step: int = 0) -> None:
         self._metrics.append((name, value, round(time.time() * 1000), step))
@@ -197,7 +192,7 @@ class Run:
 
     def fetch(self, key: str, folder: Path) -> bool:
         """Fetch into `folder` a stage that a run, perhaps elsewhere, has kept; return whether that worked."""
-        if self.tracker is None or not self.id:
+        if self.tracker is None:
             return False
         try:
             run_id = self.tracker.run_that_kept(key)
@@ -237,5 +232,18 @@ def kept_folder(key: str) -> str:
     return f"stages/{key}"
 
 
-def _of(role: str, metric: str) -> str:
-    return metric if role == "student" else f"{role}/{metric}"
+def _monitor(run_id: str, uri: str) -> "SystemMetricsMonitor | None":
+    """MLflow's monitor of the machine, started for a run if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is true."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
+    if not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        return None
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        begun = SystemMetricsMonitor(run_id, tracking_uri=uri)
+        begun.start()
+    except losses() as error:
+        log.warning("system metrics are not logged (%s); they need pip install psutil", error)
+        return None
+    return begun

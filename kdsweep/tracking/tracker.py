@@ -33,13 +33,10 @@ class Tracker:
     @uninterrupted()
     def _open(self, experiment: str) -> None:
         self.client = connect(self.uri)
-        self.experiment_id = self._experiment(experiment)
-
-    def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
+        found = self.client.get_experiment_by_name(experiment)
         if found and found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
-        return found.experiment_id if found else str(self.client.create_experiment(name))
+        self.experiment_id = found.experiment_id if found else self.client.create_experiment(experiment)
 
     @uninterrupted()
     def close_dead_runs(self) -> None:

@@ -1,13 +1,9 @@
-"""What Hydra's launchers lack: a job whose process dies has failed, and its sweep continues.
-
-Hydra imports these modules at every start: keep them light.
-"""
+"""What Hydra's launchers lack: a job whose process dies has failed, and its sweep continues."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
@@ -16,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdsweep.errors import ConfigError, KdsweepError, explain
 from kdsweep.results.result import INTERRUPTED, RESULT, JobResult, SweepInfo
+from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.hydra_private import completed, failed
 
 RESUME = "Run the same command to resume from its checkpoint"
@@ -61,10 +58,6 @@ class Launched:
         self.config = numbered(loader, launcher.config, number, self.overrides)  # type: ignore[attr-defined]
         self.folder = job_folder(self.config)
 
-    def begun(self) -> bool:
-        """Whether its process began it: Hydra makes the folder first."""
-        return self.folder.is_dir()
-
     def returned(self) -> JobReturn | None:
         """Its return, from its result file; None if it has none, or was interrupted."""
         result = JobResult.load(self.folder) if (self.folder / RESULT).exists() else None
@@ -98,7 +91,7 @@ class Launched:
         return SweepInfo.load(Path(self.config.hydra.sweep.dir))
 
 
-def numbered(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> DictConfig:
+def numbered(loader: SweepLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> DictConfig:
     """The config of a sweep's job, as the job's process composes it."""
     config: DictConfig = loader.load_sweep_config(sweep, list(overrides))
     with open_dict(config):

@@ -29,7 +29,7 @@ class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
                 print(f"kdsweep: {death}; unfinished jobs run again, one at a time", file=sys.stderr)
                 jobs = [Launched(self, first + i, overrides) for i, overrides in enumerate(rest)]
                 # retry at least one job, so that a worker that dies at its start cannot loop forever
-                begun = max((i for i, job in enumerate(jobs) if job.begun()), default=0)
+                begun = max((i for i, job in enumerate(jobs) if job.folder.is_dir()), default=0)
                 attempt = [job.returned() or self._alone(job) for job in jobs[: begun + 1]]
             returns += attempt
         return returns

@@ -10,8 +10,7 @@ import math
 import os
 import signal
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +29,6 @@ from kdsweep.sweeps.launchers.base import RESUME, Launched, ProcessDied, SweepLa
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.util.queue import Queue
-
-    from kdsweep.stages.graph import Graph
-
-log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_ANSWER = 10.0  # for a cluster
@@ -109,8 +104,10 @@ class RayLauncher(SweepLauncher):
     def slots(self) -> int:
         """How many jobs run at once. Starts Ray if needed. Raises ConfigError if no node has room for one."""
         self._start()
+        import ray
+
         options = self.config.hydra.launcher.ray.remote
-        nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         fitting = sum(_fitting(options, resources) for resources in nodes)
         if not fitting:
             gpus, cpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("GPU", "CPU"))
@@ -121,26 +118,12 @@ class RayLauncher(SweepLauncher):
             )
         return int(min(fitting, self._limit()))
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from kdsweep.sweeps.launchers.turns import at_once, turns
-
-        waits = at_once(job_overrides)
-        if not shares_store(self.config):
-            waits = turns(SweepInfo.load(Path(self.config.hydra.sweep.dir)), job_overrides)
-        return self._await(job_overrides, initial_job_idx, waits, self._retries(), _failed_for_good)
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        return self._await(job_overrides, initial_job_idx, once=False)
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's return; a job whose worker dies is FAILED by ProcessDied; no job waits for another."""
-        from kdsweep.sweeps.launchers.turns import at_once
-
-        waits = at_once(job_overrides)
-        return self._await(job_overrides, initial_job_idx, waits, 0, lambda job, returned: returned)
-
-    def _job(self, number: int, overrides: Sequence[str]) -> Launched:
-        return Launched(self, number, overrides)
-
-    def _retries(self) -> int:
-        return int(self.config.hydra.launcher.ray.remote.max_retries)
+        return self._await(job_overrides, initial_job_idx, once=True)
 
     def _limit(self) -> float:
         jobs = self.config.hardware.jobs
@@ -165,25 +148,20 @@ class RayLauncher(SweepLauncher):
             where = self.ray_cfg.init.address
             raise ConfigError(f"Ray ({where}) cannot be used: {str(error).splitlines()[0]}") from error
         finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
+            signal.signal(signal.SIGTERM, handler)
 
-    def _await(
-        self,
-        job_overrides: Sequence[Sequence[str]],
-        first: int,
-        turns: "Graph",
-        retries: int,
-        settled: Callable[[Launched, JobReturn], JobReturn],
-    ) -> list[JobReturn]:
+    def _await(self, job_overrides: Sequence[Sequence[str]], first: int, *, once: bool) -> list[JobReturn]:
         """Run the jobs, as many at a time as there is room for, and await them all."""
         import ray
 
         from kdsweep.sweeps.launchers.ray_worker import mailbox, read
+        from kdsweep.sweeps.launchers.turns import turns
 
         setup_globals()
         self.slots()
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
+        graph = turns(None if once or shares_store(self.config) else SweepInfo.load(folder), job_overrides)
+        retries = 0 if once else int(self.config.hydra.launcher.ray.remote.max_retries)
         returns: dict[int, JobReturn] = {}
         waiting = list(range(len(job_overrides)))
         running: dict[ObjectRef[Any], tuple[int, Launched]] = {}
@@ -191,18 +169,21 @@ class RayLauncher(SweepLauncher):
         try:
             while waiting or running:
                 free = len(running) < self._limit()
-                ready = next((i for i in waiting if turns.may_begin(i)), None) if free else None
+                ready = next((i for i in waiting if graph.may_begin(i)), None) if free else None
                 if ready is not None:
                     waiting.remove(ready)
-                    turns.begin(turns.missing(ready))
-                    job = self._job(first + ready, job_overrides[ready])
+                    graph.begin(graph.missing(ready))
+                    job = Launched(self, first + ready, job_overrides[ready])
                     running[self._begin(job, folder, mail, retries)] = ready, job
                 done, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS if ready is None else 0)
                 read(mail, folder)
                 for ref in done:
                     i, job = running.pop(ref)
-                    returns[i] = settled(job, _returned(job, ref, 1 + retries))
-                    turns.end(turns.missing(i), returns[i].status == JobStatus.COMPLETED)
+                    returns[i] = _returned(job, ref, 1 + retries)
+                    error = came_to(returns[i])
+                    if not once and isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
+                        returns[i] = job.fail(error)  # a process that died could not write its result
+                    graph.end(graph.missing(i), returns[i].status == JobStatus.COMPLETED)
         except BaseException:  # Ctrl-C too: jobs on other nodes would run on; it is raised again
             try:
                 _interrupt(list(running))
@@ -228,12 +209,6 @@ class RayLauncher(SweepLauncher):
         return ref
 
 
-def _nodes() -> list[dict[str, Any]]:
-    import ray
-
-    return list(ray.nodes())  # type: ignore[no-untyped-call]
-
-
 def _fitting(options: DictConfig, resources: dict[str, float]) -> int:
     """How many jobs a node has room for; fractions of a GPU must fit into one GPU."""
     gpus, share = int(resources.get("GPU", 0)), options.num_gpus
@@ -255,14 +230,6 @@ def _returned(job: Launched, ref: "ObjectRef[Any]", attempts: int) -> JobReturn:
         cause = getattr(error, "cause", None) or error
         last = str(cause).strip().splitlines()[-1:]
         return failed(job.overrides, KdsweepError(": ".join(["in Ray", type(cause).__name__, *last])))
-    return returned
-
-
-def _failed_for_good(job: Launched, returned: JobReturn) -> JobReturn:
-    """The return, with a result on the disk, which a process that died could not write."""
-    error = came_to(returned)
-    if isinstance(error, KdsweepError) and not (job.folder / RESULT).exists():
-        return job.fail(error)
     return returned
 
 

@@ -58,11 +58,11 @@ class NodeTask:
     def _apart(self, composed: DictConfig, sweep: str) -> Any:
         folder = Path(HydraConfig.get().sweep.dir)
         _write(folder / SWEEP, sweep)
-        before = set(_results(folder))
+        before = _results(folder)
         try:
             return self.task(composed)
         finally:
-            for file, _ in set(_results(folder)) - before:
+            for file, _ in _results(folder) - before:
                 _send(self.mail, (FILE, str(file.relative_to(folder)), file.read_text()))
 
 
@@ -139,9 +139,8 @@ def _send(mail: Queue, message: tuple[str, ...]) -> None:
         mail.put(message)
 
 
-def _results(folder: Path) -> Iterator[tuple[Path, int]]:
-    for file in folder.rglob(RESULT):
-        yield file, file.stat().st_mtime_ns
+def _results(folder: Path) -> set[tuple[Path, int]]:
+    return {(file, file.stat().st_mtime_ns) for file in folder.rglob(RESULT)}
 
 
 def _write(file: Path, text: str) -> None:

@@ -95,7 +95,6 @@ class Queued:
             died = ProcessDied(f"its Slurm job {self.job.job_id} has ended, {self.job.state}{see}")
             return left or self.launched.fail(died)
         self.launched.show()
-        assert isinstance(returned, JobReturn)
         return returned
 
 

@@ -11,16 +11,14 @@ from kdsweep.stages.graph import Graph
 log = logging.getLogger(__name__)
 
 
-def at_once(jobs: Sequence[Sequence[str]]) -> Graph:
-    """No job waits for another: the locks of their common store suffice."""
-    return Graph([[] for _ in jobs])
-
-
-def turns(sweep: SweepInfo, jobs: Sequence[Sequence[str]]) -> Graph:
+def turns(sweep: SweepInfo | None, jobs: Sequence[Sequence[str]]) -> Graph:
     """The stages of jobs by their overrides: of jobs that share an untrained stage, one goes first.
 
-    A job that is not planned, which confirms the sweep with its own seed, shares none.
+    A job that is not planned, which confirms the sweep with its own seed, shares none. Without `sweep` the
+    jobs have a common store, whose locks suffice: none waits.
     """
+    if sweep is None:
+        return Graph([[] for _ in jobs])
     known = {tuple(job.overrides): job.stages for job in sweep.planned}
     needed = [known.get(tuple(overrides), []) for overrides in jobs]
     return Graph(needed, trained=_kept(sweep, {key for keys in needed for key in keys}))
@@ -32,10 +30,8 @@ def _kept(sweep: SweepInfo, keys: Iterable[str]) -> set[str]:
     from kdsweep.tracking import Tracker
 
     try:
-        tracker = Tracker(
-            Tracking.model_validate(sweep.config["tracking"]), open_store(sweep.config["store"])
-        )
-        return tracker.kept(keys)
+        tracking = Tracking.model_validate(sweep.config["tracking"])
+        return Tracker(tracking, open_store(sweep.config["store"])).kept(keys)
     except KdsweepError as error:  # then nodes cannot fetch stages either
         log.warning("%s; stages that it may have are trained again", error)
         return set()

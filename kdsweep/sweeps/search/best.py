@@ -17,7 +17,7 @@ def experiment_file(config: DictConfig, head: str) -> str:
     It needs no other file of the user's: a group is written out if its file is not kdsweep's, or if the job
     lacks keys of it.
     """
-    wanted, chosen = _values(config), _chosen(config)
+    wanted, chosen = of_the_job(config), _chosen(config)
     plain = _composed(config, chosen)
     for group in chosen:
         if not _has_all(wanted.get(group), plain.get(group)):
@@ -40,10 +40,11 @@ def _chosen(config: DictConfig) -> dict[str, str | None]:
 
 def _composed(config: DictConfig, chosen: dict[str, str | None]) -> dict[str, Any]:
     groups = [f"{group}={choice}" if choice else f"~{group}" for group, choice in chosen.items()]
-    return _values(compose(config.hydra.job.config_name, groups))
+    return of_the_job(compose(config.hydra.job.config_name, groups))
 
 
-def _values(config: DictConfig) -> dict[str, Any]:
+def of_the_job(config: DictConfig) -> dict[str, Any]:
+    """The values of a config that shape its job, not resolved."""
     values = OmegaConf.to_container(config)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items() if key not in NO_EXPERIMENT}

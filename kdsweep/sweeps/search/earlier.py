@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optuna import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from kdsweep.results.result import JobResult, SweepInfo
 from kdsweep.sweeps.search.trials import RUN, counted
@@ -28,13 +28,9 @@ def fetch_earlier(study: Study, folder: Path, tracking_uri: str) -> None:
         result.save(own)
     sweep = SweepInfo.load(folder)
     replace(sweep, earlier=list(results)).save(folder)
-    _print_lost([each for each in missing if each.user_attrs.get(RUN) not in results])
-
-
-def _print_lost(trials: list[FrozenTrial]) -> None:
-    lost = [str(trial.number) for trial in trials if trial.state == TrialState.COMPLETE]
-    if lost:
-        which, verb, runs = ("trial", "is", "its MLflow run was")
-        if len(lost) > 1:
-            which, verb, runs = ("trials", "are", "their MLflow runs were")
-        print(f"{which} {', '.join(lost)} {verb} missing from the table: {runs} deleted")
+    gone = [each for each in missing if each.user_attrs.get(RUN) not in results]
+    lost = [str(trial.number) for trial in gone if trial.state == TrialState.COMPLETE]
+    if len(lost) == 1:
+        print(f"trial {lost[0]} is missing from the table: its MLflow run was deleted")
+    elif lost:
+        print(f"trials {', '.join(lost)} are missing from the table: their MLflow runs were deleted")

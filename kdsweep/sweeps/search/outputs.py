@@ -53,9 +53,10 @@ def write_report(study: Study, search: Search, objectives: Sequence[str], compos
     if not finished:
         return
     sweep = Path(search.sweep)
-    best = (
-        study.best_trials if len(objectives) > 1 else [best_trial(study, finished, JobResult.load_all(sweep))]
-    )
+    if len(objectives) > 1:
+        best = study.best_trials
+    else:
+        best = [best_trial(study, finished, JobResult.load_all(sweep))]
     best.sort(key=lambda trial: trial.values, reverse=True)
     _write_results(best, sweep / OPTIMUM)
     for trial in best:

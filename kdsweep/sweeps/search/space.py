@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from optuna import Study, Trial
+from optuna import Trial
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -31,7 +31,7 @@ from kdsweep.errors import ConfigError
 from kdsweep.stage import FORMAT, digest
 from kdsweep.store.store import place_store
 from kdsweep.sweeps.overrides import sweep_arguments
-from kdsweep.sweeps.search.best import NO_EXPERIMENT
+from kdsweep.sweeps.search.best import NO_EXPERIMENT, of_the_job
 from kdsweep.sweeps.search.distributions import choices, distribution
 from kdsweep.sweeps.search.trials import Search
 
@@ -68,10 +68,6 @@ class Terms:
         (only,) = self.objectives if len(self.objectives) == 1 else [""]
         return only if only in MONITORS else None
 
-    def sampler_of(self, number: int) -> BaseSampler:
-        """See make_sampler."""
-        return make_sampler(self.sampler, self.grid, number)
-
     def begin(self, trial: Trial) -> list[str]:
         """Note on a trial the fixed values that shape its job; the overrides of that job."""
         for key, value in self.fixed.items():
@@ -93,7 +89,8 @@ class Terms:
         name = f"search.study={self.search.study}"
         if [direction.name.lower() for direction in study.directions] != self.directions:
             raise ConfigError(f"{name}: has other objectives; give another name")
-        for key, before in _searched(study):
+        trials = study.get_trials(deepcopy=False)
+        for key, before in dict.fromkeys(item for trial in trials for item in trial.distributions.items()):
             now = self.space.get(key, before)
             try:
                 check_distribution_compatibility(before, now)
@@ -113,7 +110,7 @@ def read_terms(config: DictConfig, loader: ConfigLoader) -> Terms:
             "give ranges, as in docs/search.md"
         )
     space, fixed, deleted = _space(config, loader)
-    recipe = plain(sweeper.sampler)
+    recipe: Any = OmegaConf.to_container(sweeper.sampler, resolve=True)
     grid = _grid(space) if recipe["_target_"].endswith("GridSampler") else None
     always = [*(f"{key}={value}" for key, value in fixed.items()), *deleted]
     base = loader.load_sweep_config(config, always)
@@ -213,7 +210,7 @@ def _check_sampler(terms: Terms) -> None:
         if len(terms.objectives) > 1:
             raise ConfigError("hydra/sweeper/sampler=cmaes: takes one objective; nsgaii takes several")
     try:
-        terms.sampler_of(0)
+        make_sampler(terms.sampler, terms.grid, 0)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{target} needs {error.name}: pip install {error.name}") from error
     except (InstantiationException, TypeError, ValueError) as error:  # Hydra wraps the sampler's own error
@@ -246,10 +243,7 @@ def _study_name(terms: Terms, base: DictConfig, config: DictConfig, loader: Conf
     """One name for all commands whose trials have the same shape, by the same files."""
     composed = [base, *_of_choices(terms, config, loader)]
     description = {
-        "configs": [
-            {key: value for key, value in plain(each, resolve=False).items() if key not in NO_EXPERIMENT}
-            for each in composed
-        ],
+        "configs": [of_the_job(each) for each in composed],
         "space": {name: repr(searched) for name, searched in terms.space.items()},
         "sampler": terms.sampler,
         "pruner": terms.search.pruner,
@@ -274,26 +268,14 @@ def _of_choices(terms: Terms, config: DictConfig, loader: ConfigLoader) -> Itera
 def _code(config: DictConfig) -> str | None:
     """The digest of the user's own code in networks, assistants included, and in how they learn."""
     parts = ("teacher", "student", "method", "training")
-    return source_digest({"components": [plain(config[part]) for part in parts]})
+    return source_digest(
+        {"components": [OmegaConf.to_container(config[part], resolve=True) for part in parts]}
+    )
 
 
 def shapes(key: str) -> bool:
     """Whether a key, or an attribute of a trial, is one that shapes the job."""
     return not key.startswith("kdsweep.") and re.split(r"[./@]", key.lstrip("+"))[0] not in NO_EXPERIMENT
-
-
-def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
-    """A mapping of the config as a plain dictionary."""
-    values = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def _searched(study: Study) -> Iterator[tuple[str, BaseDistribution]]:
-    """The distributions of the study's trials by key, each once."""
-    yield from dict.fromkeys(
-        item for trial in study.get_trials(deepcopy=False) for item in trial.distributions.items()
-    )
 
 
 def _range(searched: BaseDistribution) -> str:

@@ -51,7 +51,14 @@ def search(context: HydraContext, config: DictConfig) -> None:
     """Run trials until the study has as many as wanted. Raises KdsweepError if too many failed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     terms = read_terms(config, context.config_loader)
-    search, study = terms.search, _open(terms)
+    search = terms.search
+    study = optuna.create_study(
+        study_name=search.study,
+        storage=open_storage(search.storage),
+        directions=[StudyDirection[each.upper()] for each in terms.directions],
+        load_if_exists=True,
+    )
+    search.give_up_dead(study)
 
     def composed(trial: FrozenTrial) -> DictConfig:
         return context.config_loader.load_sweep_config(config, terms.overrides(trial))
@@ -95,18 +102,6 @@ def _confirm(wanted: int, study: Study, terms: Terms, context: HydraContext, con
         config=config, hydra_context=context, task_function=run_job_of_sweep
     )
     confirm(wanted, Path(terms.search.sweep), overrides, launcher.launch)
-
-
-def _open(terms: Terms) -> Study:
-    """The study, new if it does not exist; the trials of dead processes are queued again."""
-    study = optuna.create_study(
-        study_name=terms.search.study,
-        storage=open_storage(terms.search.storage),
-        directions=[StudyDirection[each.upper()] for each in terms.directions],
-        load_if_exists=True,
-    )
-    terms.search.give_up_dead(study)
-    return study
 
 
 def _run(study: Study, worker: Worker) -> None:

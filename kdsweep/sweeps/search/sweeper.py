@@ -1,7 +1,4 @@
-"""The plugin that Hydra finds: its config, and a sweeper that imports Optuna only when it runs.
-
-Hydra imports this module at every start: keep it light.
-"""
+"""The plugin that Hydra finds: its config, and a sweeper that imports Optuna only when it runs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,14 +37,7 @@ class Search(Sweeper):
     """Hydra's Optuna sweeper with pruning, a study that resumes, and workers that do not wait."""
 
     def __init__(self, **options: Any) -> None:
-        """The sweep's config has the options, which `check` has checked."""
-
-    @staticmethod
-    def check(config: DictConfig) -> int:
-        """The number of trials of the search. Raises ConfigError if it cannot run."""
-        from kdsweep.sweeps.search.study import check
-
-        return check(config)
+        """The sweep's config has the options, which study.check has checked."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """The launcher follows, once the workers are known."""

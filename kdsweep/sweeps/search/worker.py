@@ -20,7 +20,7 @@ from kdsweep.results.events import EpochEnded, Event, StageFinished
 from kdsweep.results.result import JobResult
 from kdsweep.sweeps.hydra_private import came_to
 from kdsweep.sweeps.job import run_job_of_sweep
-from kdsweep.sweeps.search.space import Terms
+from kdsweep.sweeps.search.space import Terms, make_sampler
 from kdsweep.sweeps.search.trials import ALIVE, ERROR, RUN, SWEEP, Search, counted, is_waiting, tell
 from kdsweep.system.liveness import Alive, is_dead
 from kdsweep.system.signals import uninterrupted
@@ -59,7 +59,8 @@ class Worker:
                 return None
             if self.only_again and not is_waiting(study):
                 return None
-            study.sampler = self.terms.sampler_of(len(counted(study)))  # lost trials shift no seed
+            earlier = len(counted(study))  # lost trials shift no seed
+            study.sampler = make_sampler(self.terms.sampler, self.terms.grid, earlier)
             alive = Alive(self.search.locks, "trial")
             try:
                 trial = study.ask(dict(self.terms.space))
