@@ -19,8 +19,6 @@ from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store.store import Store
 
-__all__ = ["Dataset", "Split", "load"]
-
 log = logging.getLogger(__name__)
 
 CHUNK = 2**26  # bytes of images that are read at a time
@@ -50,8 +48,7 @@ class Dataset:
         return self.train.source.shape[1:]
 
     def split(self, name: str) -> Split:
-        splits: dict[str, Split] = {"train": self.train, "val": self.val, "test": self.test}
-        return splits[name]
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
 def load(recipe: config.Dataset, store: Store) -> Dataset:

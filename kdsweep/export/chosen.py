@@ -13,7 +13,7 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import best_job, leaderboard
 from kdsweep.config import Tracking
 from kdsweep.config.code import own_files, source_digest
-from kdsweep.data import Dataset, load
+from kdsweep.data.dataset import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.network import NetworkResult

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from kdsweep.config import Tracking
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.export import folder
 from kdsweep.export.card import card, usage_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.data.split import Split
 from kdsweep.errors import KdsweepError
 from kdsweep.export.formats import quiet
