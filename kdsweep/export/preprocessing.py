@@ -69,13 +69,13 @@ class Preprocessing:
         """The preprocessing of an exported folder. Raises KdsweepError if it is missing."""
         file = folder / PREPROCESSING
         try:
-            known = {"background": WHITE, "deep_range": DEEP, **json.loads(file.read_text())}
-            return cls(**{name: known[name] for name in cls.__dataclass_fields__})
+            known = json.loads(file.read_text())
+            return cls(**{name: known[name] for name in cls.__dataclass_fields__ if name in known})
         except FileNotFoundError:
             raise KdsweepError(
                 f"{folder}: has no {PREPROCESSING}; name a folder that kdsweep-export made"
             ) from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise KdsweepError(f"{file}: cannot be read ({error}); export again") from error
 
     def save(self, folder: Path) -> None:

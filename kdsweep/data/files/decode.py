@@ -167,4 +167,4 @@ def reason(error: Exception) -> str:
     """Why a file cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return f"not an image of a known format ({', '.join(FORMATS)})"
-    return first_line(error)
+    return getattr(error, "strerror", None) or first_line(error)
