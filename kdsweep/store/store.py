@@ -288,11 +288,10 @@ def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
 
 def _fetch(remote: Remote, key: str, folder: Path) -> bool:
     """Whether `remote` had the entry, complete; otherwise the folder is empty."""
-    came = remote.fetch(key, folder)
-    wrong = damage(folder) if came else None
-    if came and not wrong:
-        return True
-    if wrong:
+    if remote.fetch(key, folder):
+        wrong = damage(folder)
+        if not wrong:
+            return True
         log.warning("store: the remote copy of %s is damaged (%s); made again", key[:8], wrong)
     shutil.rmtree(folder)
     folder.mkdir()
