@@ -17,8 +17,8 @@ import torch
 from hydra import compose, initialize_config_module
 
 from kdsweep.config.parse import parse
-from kdsweep.data import Dataset
-from kdsweep.data.dataset import Split
+from kdsweep.data.dataset import Dataset
+from kdsweep.data.split import Split
 from kdsweep.stage import Stage
 from kdsweep.stages.chains import ALONE
 from kdsweep.training import network

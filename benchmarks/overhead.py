@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsweep.config.parse import parse
-from kdsweep.data import Dataset
-from kdsweep.data.dataset import Split
+from kdsweep.data.dataset import Dataset
+from kdsweep.data.split import Split
 from kdsweep.methods.term import Outputs
 from kdsweep.networks.zoo.mlp import MLP
 from kdsweep.stages.chains import Known, plan

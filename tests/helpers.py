@@ -21,8 +21,8 @@ from safetensors import safe_open
 
 from kdsweep.config import Augment, FineTuning, Training
 from kdsweep.config.parse import parse
-from kdsweep.data import Dataset
-from kdsweep.data.dataset import Split
+from kdsweep.data.dataset import Dataset
+from kdsweep.data.split import Split
 from kdsweep.errors import ConfigError
 from kdsweep.methods.term import Batch, Setting
 from kdsweep.stage import Objective, Stage

@@ -23,15 +23,8 @@ from kdsweep.system.progress import once
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """The contents of a data set's files."""
-
-    classes: tuple[str, ...]
-    train_images: Images
-    train_labels: Labels
-    test_images: Images
-    test_labels: Labels
+Part = tuple[Images, Labels]
+Arrays = tuple[tuple[str, ...], Part, Part]  # the classes, the training part, the test part
 
 
 @dataclass(frozen=True)
@@ -66,25 +59,22 @@ def _read_digits(root: Path) -> Arrays:
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     labels = table[:, 64].astype(np.int64)
     train, test = SHEETS_OF_DIGITS
-    return Arrays(DIGITS, images[train], labels[train], images[test], labels[test])
+    return DIGITS, (images[train], labels[train]), (images[test], labels[test])
 
 
-def _read_idx(folder: str, classes: tuple[str, ...]) -> Callable[[Path], Arrays]:
-    """The reader of MNIST's file format (LeCun's IDX), raw or gzipped, without torchvision's slow import."""
-
-    def read(root: Path) -> Arrays:
-        arrays = [_idx(_present(root / folder / name)) for name in IDX_FILES]
-        train_images, train_labels, test_images, test_labels = arrays
-        _check_idx(root / folder, train_images, train_labels, classes)
-        _check_idx(root / folder, test_images, test_labels, classes)
-        counts = len(train_images), len(test_images)
-        if counts != IDX_COUNTS:
-            images = "{} and {} images, not {} and {}".format(*counts, *IDX_COUNTS)
-            once(log.warning, f"{root / folder}: has {images}: a part of the data set, or another one")
-        labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
-        return Arrays(classes, train_images[:, None], labels[0], test_images[:, None], labels[1])
-
-    return read
+def _read_idx(folder: Path, classes: tuple[str, ...]) -> Arrays:
+    """Files in MNIST's format (LeCun's IDX), raw or gzipped, without torchvision's slow import."""
+    train_images, train_labels, test_images, test_labels = (
+        _idx(_present(folder / name)) for name in IDX_FILES
+    )
+    _check_idx(folder, train_images, train_labels, classes)
+    _check_idx(folder, test_images, test_labels, classes)
+    counts = len(train_images), len(test_images)
+    if counts != IDX_COUNTS:
+        images = "{} and {} images, not {} and {}".format(*counts, *IDX_COUNTS)
+        once(log.warning, f"{folder}: has {images}: a part of the data set, or another one")
+    train = train_images[:, None], train_labels.astype(np.int64)
+    return classes, train, (test_images[:, None], test_labels.astype(np.int64))
 
 
 def _check_idx(folder: Path, images: Images, labels: Images, classes: tuple[str, ...]) -> None:
@@ -123,51 +113,48 @@ def _idx(file: Path) -> Images:
         raise DataError(f"{file} cannot be read ({error}); delete it and fetch it anew") from error
 
 
-def _read_cifar(name: str, folder: str) -> Callable[[Path], Arrays]:
-    """The reader by torchvision's class `name`; the files name the classes (the fine ones of CIFAR-100)."""
+def _read_cifar(root: Path, name: str, folder: str) -> Arrays:
+    """Files that torchvision's class `name` reads; they name the classes (the fine ones of CIFAR-100)."""
+    from torchvision import datasets
 
-    def read(root: Path) -> Arrays:
-        from torchvision import datasets
-
-        try:  # torchvision checks the files' MD5
-            train, test = (getattr(datasets, name)(str(root), train=train) for train in (True, False))
-        except (RuntimeError, OSError) as error:
-            raise DataError(f"{root / folder} is damaged; delete it and fetch it anew") from error
-        (train_images, train_labels), (test_images, test_labels) = (
-            (np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.asarray(split.targets, np.int64))
-            for split in (train, test)
-        )
-        return Arrays(tuple(train.classes), train_images, train_labels, test_images, test_labels)
-
-    return read
+    try:  # torchvision checks the files' MD5
+        train, test = (getattr(datasets, name)(str(root), train=train) for train in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"{root / folder} is damaged; delete it and fetch it anew") from error
+    parts = [
+        (np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.asarray(split.targets, np.int64))
+        for split in (train, test)
+    ]
+    return tuple(train.classes), parts[0], parts[1]
 
 
-def _torchvision_idx(name: str, classes: tuple[str, ...]) -> Source:
+def _mnist(name: str, classes: tuple[str, ...]) -> Source:
     folder = f"{name}/raw"
     files = tuple(f"{folder}/{file}" for file in IDX_FILES)
-    return Source(_read_idx(folder, classes), files, download=name, zipped=True)
+    return Source(lambda root: _read_idx(root / folder, classes), files, download=name, zipped=True)
 
 
-def _torchvision_cifar(name: str, folder: str, files: tuple[str, ...]) -> Source:
-    return Source(_read_cifar(name, folder), tuple(f"{folder}/{file}" for file in files), download=name)
+def _cifar(name: str, folder: str, files: tuple[str, ...]) -> Source:
+    paths = tuple(f"{folder}/{file}" for file in files)
+    return Source(lambda root: _read_cifar(root, name, folder), paths, download=name)
 
 
 SOURCES = {
     "digits": Source(_read_digits),
-    "mnist": _torchvision_idx("MNIST", DIGITS),
-    "fashion_mnist": _torchvision_idx(
+    "mnist": _mnist("MNIST", DIGITS),
+    "fashion_mnist": _mnist(
         "FashionMNIST",
         (
             *("T-shirt", "trouser", "pullover", "dress", "coat"),
             *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
         ),
     ),
-    "cifar10": _torchvision_cifar(
+    "cifar10": _cifar(
         "CIFAR10",
         "cifar-10-batches-py",
         (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
     ),
-    "cifar100": _torchvision_cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta")),
+    "cifar100": _cifar("CIFAR100", "cifar-100-python", ("train", "test", "meta")),
 }
 
 
@@ -181,10 +168,8 @@ def read_arrays(name: str, root: str) -> Contents:
     folder = Path(root).expanduser()
     if missing(name, folder):
         _download(name, source, folder)
-    arrays = source.read(folder)
-    train = (arrays.train_images, arrays.train_labels)
-    test = (arrays.test_images, arrays.test_labels)
-    return Contents(arrays.classes, _whole(*train), None, _whole(*test), _digest(*train), _digest(*test))
+    classes, train, test = source.read(folder)
+    return Contents(classes, _whole(*train), None, _whole(*test), _digest(*train), _digest(*test))
 
 
 def _whole(images: Images, labels: Labels) -> Split:

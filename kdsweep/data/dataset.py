@@ -19,8 +19,6 @@ from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store.store import Store
 
-__all__ = ["Dataset", "Split", "load"]
-
 log = logging.getLogger(__name__)
 
 CHUNK = 2**26  # bytes of images that are read at a time

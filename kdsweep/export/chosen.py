@@ -1,10 +1,8 @@
 """The network to export: its sweep, job and role, and where its weights are."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +11,8 @@ from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import best_jobs, leaderboard
 from kdsweep.config import Tracking
 from kdsweep.config.code import own_files, source_digest
-from kdsweep.data import Dataset, load
+from kdsweep.data.arrays import missing
+from kdsweep.data.dataset import Dataset, load
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.network import NetworkResult
@@ -138,11 +137,11 @@ def _store(chosen: Chosen) -> Store | None:
     return open_store(folder) if (folder / MARKER).is_file() else None
 
 
-@contextmanager
-def images_of(chosen: Chosen) -> Iterator[Dataset]:
+def images_of(chosen: Chosen, aside: str | Path) -> Dataset:
     """The data set that the network was trained on; nothing is downloaded.
 
-    Raises DataError if it is missing or has changed.
+    The folder `aside` gets its decoded images if the store is gone. Raises DataError if the data set is
+    missing or has changed.
     """
     described = chosen.result.dataset
     try:
@@ -151,14 +150,9 @@ def images_of(chosen: Chosen) -> Iterator[Dataset]:
         raise DataError(
             f"another version of kdsweep described the data set ({error.errors()[0]['msg']})"
         ) from error
-    if isinstance(recipe, config.ArrayDataset):
-        from kdsweep.data.arrays import missing
-
-        if absent := missing(recipe.source, Path(recipe.root)):
-            raise DataError(f"{recipe.root}: has no {absent[0]}")
-    store = _store(chosen)
-    with TemporaryDirectory(prefix="kdsweep-") as aside:  # holds decoded images if the store is gone
-        dataset = load(recipe, store or Store(aside))
-        if dataset.test_fingerprint != described["test_fingerprint"]:
-            raise DataError(f"{recipe.root}: the images have changed since the network was trained")
-        yield dataset
+    if isinstance(recipe, config.ArrayDataset) and (absent := missing(recipe.source, Path(recipe.root))):
+        raise DataError(f"{recipe.root}: has no {absent[0]}")
+    dataset = load(recipe, _store(chosen) or Store(aside))
+    if dataset.test_fingerprint != described["test_fingerprint"]:
+        raise DataError(f"{recipe.root}: the images have changed since the network was trained")
+    return dataset

@@ -2,22 +2,22 @@
 
 import json
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from kdsweep.config import Tracking
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.errors import DataError, KdsweepError
 from kdsweep.export import folder
 from kdsweep.export.card import card, usage_of
-from kdsweep.export.chosen import Chosen, choose, images_of, weights_file
+from kdsweep.export.chosen import choose, images_of, weights_file
 from kdsweep.export.formats import FORMATS, OPSET, write_and_compare
 from kdsweep.export.predict import INT8
 from kdsweep.export.preprocessing import PREPROCESSING, Preprocessing
@@ -78,19 +78,23 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
     out = order.out.resolve()  # also where it is named "."
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
-        ExitStack() as stack,
-        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside,
+        TemporaryDirectory(prefix="kdsweep-") as aside,
+        TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside,
     ):
         target = Path(beside) / out.name
         target.mkdir()
         folder.write(chosen, weights, target)
-        dataset, why = _images(chosen, stack)
-        if order.quantize and dataset is None:
-            raise KdsweepError(
-                f"--quantize {order.quantize}: needs the data set to measure the accuracy: {why}"
-            )
+        dataset, why = None, ""
+        try:
+            dataset = images_of(chosen, aside)
+        except DataError as error:
+            why = str(error).splitlines()[0]
+            if order.quantize:
+                raise KdsweepError(
+                    f"--quantize {order.quantize}: needs the data set to measure the accuracy: {why}"
+                ) from error
         _write_formats(order, target, dataset, why, done)
-        if order.quantize and dataset is not None:
+        if order.quantize and dataset:
             done.worth = quantize(target, order.quantize, dataset)
         if "safetensors" not in order.kinds:
             for name in (folder.WEIGHTS, folder.NETWORK):
@@ -98,12 +102,16 @@ def export(records: Sequence[Record], order: Order, tracking: Tracking) -> Expor
             shutil.rmtree(target / folder.CODE, ignore_errors=True)
         usage = usage_of(order.kinds, (target / folder.CODE).is_dir())
         (target / "README.md").write_text(card(chosen, usage, _checks(done), _versions()), "utf-8")
+        for cache in target.rglob("__pycache__"):
+            shutil.rmtree(cache)
         done.files = {
             str(file.relative_to(target)): file.stat().st_size
             for file in sorted(target.rglob("*"))
-            if file.is_file() and "__pycache__" not in file.parts
+            if file.is_file()
         }
-        _put(target, order)
+        if out.exists() and any(out.iterdir()):
+            out.rename(target.with_name("before"))  # an earlier export, which the new one replaces
+        target.rename(out)
     return done
 
 
@@ -111,19 +119,10 @@ def _refuse_taken(order: Order) -> None:
     out = order.out
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if order.force and (out / PREPROCESSING).is_file():
-        return
-    if out.is_dir() and (out / PREPROCESSING).is_file():
+    if not (out / PREPROCESSING).is_file():
+        raise KdsweepError(f"--out {out}: already exists and is not an export folder; choose a new folder")
+    if not order.force:
         raise KdsweepError(f"--out {out}: holds an export; choose another folder, or replace it by --force")
-    raise KdsweepError(f"--out {out}: already exists and is not an export folder; choose a new folder")
-
-
-def _images(chosen: Chosen, stack: ExitStack) -> tuple[Dataset | None, str]:
-    """The data set of the network while `stack` is open, or why it is unavailable."""
-    try:
-        return stack.enter_context(images_of(chosen)), ""
-    except DataError as error:
-        return None, str(error).splitlines()[0]
 
 
 def _write_formats(order: Order, target: Path, dataset: Dataset | None, why: str, done: Exported) -> None:
@@ -136,22 +135,10 @@ def _write_formats(order: Order, target: Path, dataset: Dataset | None, why: str
         done.compared_on = "test images"
         pixels = dataset.test.source[dataset.test.rows[:COMPARED]]
     inputs = torch.from_numpy(preprocessing.inputs(pixels))
-    batches = [inputs[:1], inputs]
-    done.batches = [len(batch) for batch in batches]
+    done.batches = [1, len(inputs)]
     network = folder.load(target)
-    for kind in order.kinds:
-        if kind in FORMATS:
-            done.differences[kind] = write_and_compare(network, kind, target, batches)
-
-
-def _put(target: Path, order: Order) -> None:
-    """Move the finished folder to its place, where it replaces an earlier export."""
-    for cache in target.rglob("__pycache__"):
-        shutil.rmtree(cache)
-    out = order.out.resolve()
-    if out.exists() and any(out.iterdir()):
-        out.rename(target.with_name("before"))
-    target.rename(out)
+    for kind in filter(FORMATS.__contains__, order.kinds):
+        done.differences[kind] = write_and_compare(network, kind, target, [inputs[:1], inputs])
 
 
 def _checks(done: Exported) -> list[str]:
@@ -180,11 +167,6 @@ def show(done: Exported) -> str:
     return "\n".join([head, *(f"  {line}" for line in _checks(done)), f"{done.folder}:", *listed])
 
 
-def _versions() -> Mapping[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a package of formats that nobody asked for
-            continue
-    return found
+def _versions() -> dict[str, str]:
+    """The versions of PACKAGES; those of formats that nobody asked for may be missing."""
+    return {name: version(name) for name in PACKAGES if find_spec(name)}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +15,9 @@ from kdsweep.export.predict import INSTALL, ONNX, open_session
 from kdsweep.export.preprocessing import INPUT, OUTPUT
 from kdsweep.system.foreign_errors import first_line
 
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
 OPSET = 20  # of ONNX; onnxruntime supports it since 1.17
-TOLERANCE = (
-    1e-3  # relative to the largest logit, or to 1: float32 differs by less when summed in another order
-)
+# relative to the largest logit, or to 1: float32 differs by less when summed in another order
+TOLERANCE = 1e-3
 
 Network = Callable[[Tensor], Tensor]
 
@@ -94,19 +89,14 @@ def _write_program(network: nn.Module, example: Tensor, file: Path) -> None:
     torch.export.save(program, file)
 
 
-def _load_program(file: Path) -> Network:
-    program: ExportedProgram = torch.export.load(file)
-    return program.module()
-
-
-def _write_script(network: nn.Module, example: Tensor, file: Path) -> None:
-    torch.jit.trace(network, example).save(str(file))
-
-
 FORMATS = {
     "onnx": Format(ONNX, _write_onnx, _load_onnx),
-    "torch-export": Format("model.pt2", _write_program, _load_program),
-    "torchscript": Format("model.torchscript.pt", _write_script, lambda file: torch.jit.load(str(file))),
+    "torch-export": Format("model.pt2", _write_program, lambda file: torch.export.load(file).module()),
+    "torchscript": Format(
+        "model.torchscript.pt",
+        lambda network, example, file: torch.jit.trace(network, example).save(str(file)),
+        lambda file: torch.jit.load(str(file)),
+    ),
 }
 
 

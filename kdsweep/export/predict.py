@@ -66,8 +66,11 @@ class Predictor:
             for file, each in zip(part, decoded, strict=True):
                 if isinstance(each, str):
                     yield Predicted(file, error=each)
-                else:
-                    yield Predicted(file, self._likeliest(next(rows), top))
+                    continue
+                row = next(rows)
+                likeliest = np.argsort(-row, kind="stable")[:top]
+                names = self.preprocessing.classes
+                yield Predicted(file, [(names[index], float(row[index])) for index in likeliest])
 
     def _decode(self, file: Path) -> NDArray[np.uint8] | str:
         """The pixels of a file, or its error."""
@@ -75,14 +78,8 @@ class Predictor:
             return self.preprocessing.pixels(file.read_bytes())
         except MemoryError:  # the file may be fine
             raise
-        except OSError as error:
-            return error.strerror or reason(error)
         except Exception as error:  # decoders raise many types for broken files
             return reason(error)
-
-    def _likeliest(self, row: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
-        names = self.preprocessing.classes
-        return [(names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:top]]
 
 
 def image_files(named: Sequence[str]) -> list[Path]:

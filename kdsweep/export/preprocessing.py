@@ -1,6 +1,7 @@
 """From an image file to a network's input; kdsweep-predict imports this, so it imports little itself."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,13 +69,13 @@ class Preprocessing:
         """The preprocessing of an exported folder. Raises KdsweepError if it is missing."""
         file = folder / PREPROCESSING
         try:
-            known = {"background": WHITE, "deep_range": DEEP, **json.loads(file.read_text())}
-            return cls(**{name: known[name] for name in cls.__dataclass_fields__})
+            known = json.loads(file.read_text())
+            return cls(**{name: known[name] for name in cls.__dataclass_fields__ if name in known})
         except FileNotFoundError:
             raise KdsweepError(
                 f"{folder}: has no {PREPROCESSING}; name a folder that kdsweep-export made"
             ) from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise KdsweepError(f"{file}: cannot be read ({error}); export again") from error
 
     def save(self, folder: Path) -> None:
@@ -89,7 +90,8 @@ class Preprocessing:
         """The pixels [C, H, W] of a file's content. Raises what Pillow raises if it is not an image."""
         (red, green, blue), (low, high) = self.background, self.deep_range
         look = Look(self.image_size, self.resize, self.mode, (red, green, blue), (low, high))
-        return decode(content, look).pixels
+        with warnings.catch_warnings(action="ignore"):  # Pillow warns of garbled metadata: only pixels count
+            return decode(content, look).pixels
 
     def inputs(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The network's inputs for pixels, both [B, C, H, W], bit for bit as in training."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.data.split import Split
 from kdsweep.errors import KdsweepError
 from kdsweep.export.formats import quiet
@@ -52,7 +52,7 @@ def quantize(folder: Path, how: str, dataset: Dataset) -> dict[str, Worth]:
                 quantization.quantize_static(
                     model,
                     target,
-                    _calibration(Preprocessing.load(folder), dataset.train),
+                    _Calibration(Preprocessing.load(folder), dataset.train),
                     per_channel=True,
                     reduce_range=True,  # products of eight bits overflow on CPUs without VNNI
                     activation_type=quantization.QuantType.QUInt8,
@@ -72,20 +72,16 @@ def worth(folder: Path, name: str, test: Split) -> Worth:
     return Worth(right / len(test.labels), predictor.file.stat().st_size)
 
 
-def _calibration(preprocessing: Preprocessing, train: Split):  # type: ignore[no-untyped-def] # onnxruntime's
-    """Training images in the form that onnxruntime reads."""
-    from onnxruntime.quantization import CalibrationDataReader
+class _Calibration:
+    """Training images as onnxruntime reads them: a batch at a time, then None."""
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            count = min(CALIBRATION, len(train.rows))
-            self.inputs = (preprocessing.inputs(train.source[train.rows[part]]) for part in _batches(count))
+    def __init__(self, preprocessing: Preprocessing, train: Split) -> None:
+        count = min(CALIBRATION, len(train.rows))
+        self._inputs = (preprocessing.inputs(train.source[train.rows[part]]) for part in _batches(count))
 
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            inputs = next(self.inputs, None)
-            return None if inputs is None else {INPUT: inputs}
-
-    return Reader()
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        inputs = next(self._inputs, None)
+        return None if inputs is None else {INPUT: inputs}
 
 
 def _batches(count: int) -> Iterator[slice]:

@@ -91,7 +91,11 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         for name in classifiers:
-            network.set_submodule(name, head.build(_classifier(network, name), classes, keep))
+            layer = network.get_submodule(name)
+            if not isinstance(layer, nn.Linear | nn.Conv2d):
+                kind = "neither a dense layer nor a convolution"
+                raise ValueError(f"its {name} is {kind}, so it cannot be replaced")
+            network.set_submodule(name, head.build(layer, classes, keep))
         self.preprocess, self.network = preprocess, network
         self.classifiers = [NETWORK + name for name in classifiers]
         self.images = images
@@ -185,13 +189,6 @@ class _Call(nn.Module):
         if not isinstance(outputs, Tensor):
             raise TypeError("the features are several tensors, which cannot be stored")
         return outputs
-
-
-def _classifier(network: nn.Module, name: str) -> Classifier:
-    layer = network.get_submodule(name)
-    if not isinstance(layer, nn.Linear | nn.Conv2d):
-        raise ValueError(f"its {name} is neither a dense layer nor a convolution, so it cannot be replaced")
-    return layer
 
 
 def _fresh(classifier: Classifier, classes: int) -> Classifier:

@@ -24,9 +24,8 @@ def build(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int
 
     Raises ConfigError if it cannot be found or refuses its options.
     """
-    return _instantiate(
-        {**model, "pretrained": False} if "pretrained" in model else model, num_classes, shape
-    )
+    fresh = {**model, "pretrained": False} if "pretrained" in model else model
+    return _instantiate(fresh, num_classes, shape)
 
 
 def build_initial(
@@ -40,17 +39,17 @@ def build_initial(
 
     Raises ConfigError also if the weights are missing or do not fit.
     """
-    if weights is not None:
-        from kdsweep.networks.fitting import begin_with
+    if weights is None:
+        return _instantiate(model, num_classes, shape)
+    from kdsweep.networks.fitting import begin_with
 
-        network = build(model, num_classes, shape)
-        if STUDENT in model:  # the file is for the network around which the method put its own
-            inner = build_initial(model[STUDENT], num_classes, shape, weights, trained)
-            network.begin_from(inner)  # type: ignore[operator]
-        else:
-            begin_with(network, load_weights(weights), weights, trained)
-        return network
-    return _instantiate(model, num_classes, shape)
+    network = build(model, num_classes, shape)
+    if STUDENT in model:  # the file is for the network around which the method put its own
+        inner = build_initial(model[STUDENT], num_classes, shape, weights, trained)
+        network.begin_from(inner)  # type: ignore[operator]
+    else:
+        begin_with(network, load_weights(weights), weights, trained)
+    return network
 
 
 def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> "nn.Module":
@@ -77,9 +76,8 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
             raise cause from None
         raise ConfigError(f"model._target_={model['_target_']}: {one_line(cause)}") from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"model._target_={model['_target_']}: gave {type(network).__name__}, not an nn.Module"
-        )
+        given = type(network).__name__
+        raise ConfigError(f"model._target_={model['_target_']}: gave {given}, not an nn.Module")
     if init != "own":
         _initialize(network, init)
     return network
@@ -123,9 +121,8 @@ def _try(
     import torch
 
     with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Initializing zero-element"
-        )  # a layer without weights is refused below
+        # a layer without weights is refused below
+        warnings.filterwarnings("ignore", "Initializing zero-element")
         network = build_initial(model, num_classes, shape, weights, trained).eval()
         network.to(memory_format=torch.channels_last)
         images = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)

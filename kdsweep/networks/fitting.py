@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from kdsweep.errors import ConfigError
 from kdsweep.networks.parts import head_names
+from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +89,7 @@ def begin_with(network: nn.Module, tensors: Mapping[str, Tensor], file: Path, tr
     network.load_state_dict(fitting, strict=False)
     wrappers = "".join(dict.fromkeys(wrapper for name in tensors for wrapper in WRAPPED.findall(name)))
     if chosen.prefix or wrappers:
-        _log_once(f"weights={file}: {_taken(chosen, wrappers)}")
-
-
-@lru_cache
-def _log_once(line: str) -> None:
-    log.warning("%s", line)
+        once(log.warning, f"weights={file}: {_taken(chosen, wrappers)}")
 
 
 def _taken(chosen: _Fit, wrappers: str) -> str:

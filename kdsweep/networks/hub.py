@@ -3,11 +3,11 @@
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 from kdsweep.errors import ConfigError
 
 SECONDS = 10  # to wait for an answer
+OF_A_NETWORK = ("httpx", "httpx2", "huggingface_hub", "requests")  # their errors, and the system's
 
 
 @contextlib.contextmanager
@@ -18,7 +18,8 @@ def downloading(architecture: str, what: str, cache: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each library has its own types for a network that fails
-        if not _is_of_a_network(error):
+        modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if not isinstance(error, OSError) and modules.isdisjoint(OF_A_NETWORK):
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         raise ConfigError(
@@ -46,9 +47,3 @@ def ask_hub(repository: str, files: list[str]) -> None:
     except HfHubHTTPError as error:
         if error.response.status_code >= 429:  # too many requests, or the hub is down
             raise
-
-
-def _is_of_a_network(error: BaseException) -> bool:
-    kinds: list[Any] = [*type(error).__mro__]
-    modules = {kind.__module__.partition(".")[0] for kind in kinds}
-    return isinstance(error, OSError) or bool(modules & {"httpx", "httpx2", "huggingface_hub", "requests"})

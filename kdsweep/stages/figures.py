@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import StageFinished
 from kdsweep.results.left import as_json, read_left

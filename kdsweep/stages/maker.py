@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kdsweep import __version__
 from kdsweep.config import Augment, Hardware
 from kdsweep.config.code import takes
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.methods import LOGITS
 from kdsweep.networks import TEACHER

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kdsweep.config import Config, ImageDataset, Network
 from kdsweep.config.code import default_options, source_digest
-from kdsweep.data import Dataset, load
+from kdsweep.data.dataset import Dataset, load
 from kdsweep.errors import ConfigError
 from kdsweep.networks.build import check, parameter_count
 from kdsweep.networks.weights import weights_digest

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from socket import gethostname
 from typing import Any, Protocol, Self
@@ -31,6 +30,7 @@ from kdsweep import __version__
 from kdsweep.errors import KdsweepError, disk_is_full
 from kdsweep.store.seal import damage, seal
 from kdsweep.system.files import discard, exists, owner, why_unwritable
+from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)
 
@@ -247,14 +247,8 @@ def place_store(root: str | Path, budget: float | None = None) -> Store:
             f"store={root}: is read-only for you, and so is the working directory, which would get new "
             "entries; start in a folder where you may write"
         )
-    _say_source(root)
+    once(log.warning, f"store={root}: is read-only for you; new entries go to {OWN}")
     return Store(own, budget, folder)
-
-
-@cache
-def _say_source(root: str | Path) -> None:
-    """Warn once per process, whatever the number of jobs."""
-    log.warning("store=%s: is read-only for you; new entries go to %s", root, OWN)
 
 
 def _damage(entry: Path) -> str | None:
@@ -294,11 +288,10 @@ def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
 
 def _fetch(remote: Remote, key: str, folder: Path) -> bool:
     """Whether `remote` had the entry, complete; otherwise the folder is empty."""
-    came = remote.fetch(key, folder)
-    wrong = damage(folder) if came else None
-    if came and not wrong:
-        return True
-    if wrong:
+    if remote.fetch(key, folder):
+        wrong = damage(folder)
+        if not wrong:
+            return True
         log.warning("store: the remote copy of %s is damaged (%s); made again", key[:8], wrong)
     shutil.rmtree(folder)
     folder.mkdir()

@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,20 +34,19 @@ FILES = {
 REMOVED = "removed"  # has folders that are being removed
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A finished entry; `described` is false if its description is damaged."""
+class Entry(BaseModel, frozen=True, extra="ignore"):
+    """A finished entry, as its entry.json describes it; `described` is false if that is damaged."""
 
     key: str
     folder: Path
     kind: str
     bytes: int
-    made: datetime
+    made: AwareDatetime
     network: str = ""
     role: str = ""
     seconds: float | None = None
     parents: tuple[str, ...] = ()
-    made_from: Mapping[str, Any] = field(default_factory=dict)
+    made_from: dict[str, Any] = {}
     described: bool = True
 
     @property
@@ -89,25 +88,13 @@ def _is_key(name: str) -> bool:
 
 
 def _entry(folder: Path) -> Entry:
-    size, changed = size_of(folder), datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+    known: dict[str, Any] = {"key": folder.name, "folder": folder, "bytes": size_of(folder)}
     try:
-        description = _Description.model_validate_json((folder / ENTRY).read_bytes())
-    except (OSError, ValueError):  # it is missing or damaged
+        return Entry(**{**json.loads((folder / ENTRY).read_bytes()), **known})
+    except (OSError, ValueError, TypeError):  # it is missing or damaged
         kind = next((kind for file, kind in FILES.items() if (folder / file).exists()), "unknown")
-        return Entry(folder.name, folder, kind, size, changed, described=False)
-    return Entry(folder.name, folder, bytes=size, **dict(description))
-
-
-class _Description(BaseModel, extra="ignore"):
-    """The contents of entry.json."""
-
-    kind: str
-    made: AwareDatetime
-    network: str
-    role: str
-    seconds: float
-    parents: tuple[str, ...]
-    made_from: dict[str, Any]
+        changed = datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+        return Entry(**known, kind=kind, made=changed, described=False)
 
 
 def read_unfinished(store: Store) -> list[Unfinished]:
@@ -207,17 +194,13 @@ def remove(store: Store, key: str, folder: Path) -> bool:
     try:
         with FileLock(store.root / "locks" / f"{key}.lock", timeout=0):
             if exists(folder):
-                _move_away(store, folder)
+                (store.root / REMOVED).mkdir(exist_ok=True)
+                aside = Path(tempfile.mkdtemp(dir=store.root / REMOVED))
+                folder.replace(aside / folder.name)
+                shutil.rmtree(aside)
     except Timeout:
         return False
     return True
-
-
-def _move_away(store: Store, folder: Path) -> None:
-    (store.root / REMOVED).mkdir(exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=store.root / REMOVED))
-    folder.replace(aside / folder.name)
-    shutil.rmtree(aside)
 
 
 def leftovers(store: Store) -> Iterator[Path]:
@@ -225,10 +208,9 @@ def leftovers(store: Store) -> Iterator[Path]:
     yield from (store.root / REMOVED).glob("*")
     for folder in store.root.glob(".*-*"):
         name, _, drawn = folder.name[1:].rpartition("-")
-        if not re.fullmatch("[a-z0-9_]{8}", drawn) or not folder.is_dir() or folder.is_symlink():
-            continue  # tempfile gives no such name
-        if not _is_key(name):
-            continue
+        is_folder = folder.is_dir() and not folder.is_symlink()
+        if not _is_key(name) or not re.fullmatch("[a-z0-9_]{8}", drawn) or not is_folder:
+            continue  # the store gives no such name
         try:
             with FileLock(store.root / "locks" / f"{name}.lock", timeout=0):
                 yield folder

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsweep.config import Augment, Phase
-from kdsweep.data import Dataset
+from kdsweep.data.dataset import Dataset
 from kdsweep.errors import TrainingError
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from kdsweep.config import Augment
 from kdsweep.data.augment import augment
-from kdsweep.data.dataset import Dataset, Split
+from kdsweep.data.dataset import Dataset
+from kdsweep.data.split import Split
 
 EVALUATION_BATCH = 128  # small, since a network may enlarge its images
 EVALUATION_PIXELS = 2**21  # of a batch: large images get smaller batches

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdsweep import config
-from kdsweep.data import Dataset, dataset
-from kdsweep.data import load as load_into
+from kdsweep.data import dataset
 from kdsweep.data.arrays import IDX_FILES, read_arrays
+from kdsweep.data.dataset import Dataset
+from kdsweep.data.dataset import load as load_into
 from kdsweep.data.split import Split, stratified_split
 from kdsweep.errors import DataError
 from kdsweep.store.store import Store
@@ -45,9 +46,7 @@ def recipe(**changes) -> config.Dataset:
 
 
 def test_the_package_imports_neither_torch_nor_pillow():
-    heavy = (
-        "import sys, kdsweep.data; kdsweep.data.load; print({'torch', 'PIL'} & sys.modules.keys() or 'none')"
-    )
+    heavy = "import sys, kdsweep.data.dataset; print({'torch', 'PIL'} & sys.modules.keys() or 'none')"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "none\n"
 

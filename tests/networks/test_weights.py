@@ -20,12 +20,13 @@ from torch import nn
 
 from kdsweep.config import Tracking
 from kdsweep.errors import ConfigError, KdsweepError
-from kdsweep.networks import fitting, weights
+from kdsweep.networks import weights
 from kdsweep.networks.build import build, build_initial, check
 from kdsweep.networks.fitting import begin_with
 from kdsweep.networks.weights import load_weights
 from kdsweep.stages.begin import locate
 from kdsweep.store.store import Origin, Store
+from kdsweep.system import progress
 from kdsweep.tracking import download
 
 LITE = {"_target_": "kdsweep.networks.library.timm", "architecture": "test_resnet", "pretrained": False}
@@ -120,7 +121,7 @@ SAVED: dict[str, tuple[Callable[[State], Any], str | None]] = {
 
 @pytest.fixture(autouse=True)
 def said_anew():
-    fitting._log_once.cache_clear()
+    progress.once.cache_clear()
 
 
 @pytest.mark.parametrize("saved", SAVED)

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from kdsweep.config import Augment, FineTuning, Hardware
 from kdsweep.config.code import default_options
 from kdsweep.config.parse import parse
-from kdsweep.data import load
+from kdsweep.data.dataset import load
 from kdsweep.errors import ConfigError
 from kdsweep.stage import Stage
 from kdsweep.stages.chains import ALONE, plan

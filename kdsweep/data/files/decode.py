@@ -1,15 +1,8 @@
-"""Image files to pixels, by several processes; each imports this module, so it imports little."""
+"""A file's content to pixels; kdsweep-predict imports this, so it imports little."""
 
 import hashlib
 import io
-import os
-import signal
-import threading
-import warnings
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from multiprocessing import get_context, get_start_method, parent_process
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,10 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from PIL.Image import Resampling
 
+from kdsweep.data.files.names import printable
+from kdsweep.errors import DataError
 from kdsweep.system.foreign_errors import first_line
-
-PROCESSES_FROM = 500  # images; with fewer, starting processes takes longer than they save
-CHUNK = 8  # images per task; an interrupted job waits for running tasks
 
 # Other formats are never opened: Pillow would start Ghostscript for PostScript, whatever a file's name.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
@@ -32,18 +24,6 @@ WHITE = (255, 255, 255)
 DEEP = (0, 65535)  # the values of 16 bits that become black and white, unless the data say otherwise
 FULL_RANGE = ("PPM", "JPEG2000")  # formats that state the range of their values; Pillow scales it to 16 bits
 BITS = (8, 10, 12, 14, 16)  # of scanners and cameras
-
-
-class Task(NamedTuple):
-    """A file to decode into a row of the array; `digest` is the SHA-256 that its content must have."""
-
-    row: int
-    file: str
-    digest: str
-
-
-class ChangedError(Exception):
-    """The content of the named file has changed."""
 
 
 class Look(NamedTuple):
@@ -63,35 +43,50 @@ class Decoded(NamedTuple):
     extremes: tuple[int, int] | None  # of 16 bits: the values that they take, or that the format states
 
 
-@dataclass
-class Found:
-    """Facts about files, by digest: the errors of unreadable ones, which of the others are transparent, and
-    the extremes of those of 16 bits."""
+class Facts(NamedTuple):
+    """Why a file is unreadable, or whether it is transparent, and its extremes if it has 16 bits."""
 
-    unreadable: dict[str, str] = field(default_factory=dict)
-    transparent: list[str] = field(default_factory=list)
-    extremes: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def add(self, other: "Found") -> None:
-        self.unreadable |= other.unreadable
-        self.transparent += other.transparent
-        self.extremes |= other.extremes
+    error: str = ""
+    transparent: bool = False
+    extremes: tuple[int, int] | None = None
 
 
 def decode(content: bytes, look: Look) -> Decoded:
     """Decode a file's content. Raises what Pillow raises if it is not an image."""
     if not content:
         raise ValueError("empty file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of garbled metadata, but only pixels count
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            image.load()
-            pixels, extremes = _eight_bits(image, look.deep)
-            pixels, transparent = _composed(pixels, look)
-            pixels = _upright(pixels, image)
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        image.load()
+        pixels, extremes = _eight_bits(image, look.deep)
+        pixels, transparent = _composed(pixels, look)
+        pixels = _upright(pixels, image)
     resized = np.asarray(_resized(pixels, look.size, look.resize))
     resized = resized[None] if look.mode == "L" else resized.transpose(2, 0, 1)
     return Decoded(resized, transparent, extremes)
+
+
+def decode_into(image: NDArray[np.uint8], file: Path, content_digest: str, look: Look) -> Facts:
+    """Decode a file into its place [3, S, S], which an unreadable file leaves as it is.
+
+    Pillow decodes and resizes without Python's lock, so threads use all cores.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{printable(str(file))}: cannot be read ({error.strerror or error})") from error
+    if hashlib.sha256(content).hexdigest() != content_digest:
+        raise DataError(
+            f"{printable(str(file))}: its content changed while it was read, or without a new size or time; "
+            "touch it and start again"
+        )
+    try:
+        decoded = decode(content, look)
+    except MemoryError:  # the file may be fine
+        raise
+    except Exception as error:  # decoders raise many types for broken files
+        return Facts(error=reason(error))
+    image[:] = decoded.pixels
+    return Facts("", decoded.transparent, decoded.extremes)
 
 
 def deep_range(extremes: Collection[tuple[int, int]]) -> tuple[int, int]:
@@ -103,62 +98,6 @@ def deep_range(extremes: Collection[tuple[int, int]]) -> tuple[int, int]:
         bits = next(bits for bits in BITS if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
         return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return 0, 2 ** next(bits for bits in BITS if high < 2**bits) - 1
-
-
-def decode_all(pixels: Path, tasks: Sequence[Task], look: Look, done: Callable[[int], None]) -> Found:
-    """Decode each file into its row of the array in the file `pixels`.
-
-    Rows of unreadable files stay as they are. `done` gets the number of files since its last call. Raises
-    OSError, ChangedError, or BrokenProcessPool if a process was killed.
-    """
-    chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
-    found = Found()
-    # joblib's workers cannot start processes; usually the command has decoded all images before them
-    if len(tasks) < PROCESSES_FROM or get_start_method(allow_none=True) == "loky":
-        for chunk in chunks:
-            found.add(_decode_chunk(pixels, chunk, look))
-            done(len(chunk))
-        return found
-    from kdsweep.config.hardware import cores
-
-    # spawned, because a fork of a process with torch's threads may hang
-    pool = ProcessPoolExecutor(cores(), get_context("spawn"), initializer=_end_with_parent)
-    # Processes start when tasks are submitted, and inherit the mask: only this process sees Ctrl-C or the end
-    # of the terminal, and then ends the others.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        try:
-            futures = {pool.submit(_decode_chunk, pixels, chunk, look): chunk for chunk in chunks}
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for future in as_completed(futures):
-            found.add(future.result())
-            done(len(futures[future]))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return found
-
-
-def _decode_chunk(pixels: Path, tasks: Sequence[Task], look: Look) -> Found:
-    rows = np.load(pixels, mmap_mode="r+")
-    found = Found()
-    for task in tasks:
-        content = Path(task.file).read_bytes()
-        if hashlib.sha256(content).hexdigest() != task.digest:
-            raise ChangedError(task.file)
-        try:
-            decoded = decode(content, look)
-        except MemoryError:  # the file may be fine
-            raise
-        except Exception as error:  # decoders raise many types for broken files
-            found.unreadable[task.digest] = reason(error)
-            continue
-        rows[task.row] = decoded.pixels
-        if decoded.transparent:
-            found.transparent.append(task.digest)
-        if decoded.extremes:
-            found.extremes[task.digest] = decoded.extremes
-    return found
 
 
 def _eight_bits(image: Image.Image, deep: tuple[int, int]) -> tuple[Image.Image, tuple[int, int] | None]:
@@ -228,16 +167,4 @@ def reason(error: Exception) -> str:
     """Why a file cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return f"not an image of a known format ({', '.join(FORMATS)})"
-    return first_line(error)
-
-
-def _end_with_parent() -> None:
-    """Let a new process end with the one that started it, or it would wait forever if that is killed."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    return getattr(error, "strerror", None) or first_line(error)

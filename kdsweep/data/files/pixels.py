@@ -7,17 +7,18 @@ that were touched or moved are read again, but not decoded again.
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
+from typing import TypeVar
 
 import numpy as np
 
 from kdsweep.config import ImageDataset
+from kdsweep.config.hardware import cores
 from kdsweep.data.files.names import printable
 from kdsweep.data.split import Images
 from kdsweep.errors import DataError
@@ -30,6 +31,9 @@ from kdsweep.system.terminal import progress
 # The keys of stages still contain 1 (read.py): 2 differs only for transparent images and those of 16 bits.
 DECODING = 2
 READERS = 8  # threads that read files: a disk or a network serves several at a time
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ def content_digests(root: Path, paths: Sequence[str], store: Store) -> tuple[dic
     files = [root / path for path, *_ in listing]
 
     def make(folder: Path) -> None:
-        (folder / "digests.json").write_text(json.dumps(_read_all(root, files)))
+        task = f"reading {len(files):,} files of {printable(str(root))}"
+        found = _in_threads(_sha256_if_readable, files, READERS, task)
+        (folder / "digests.json").write_text(json.dumps(found))
 
     # with the root: files unpacked from different archives may have equal sizes and times
     key = digest({"contents of": listing, "root": str(root.resolve())})
@@ -82,45 +88,32 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
     digests = sorted(files)
 
     def make(folder: Path) -> None:
-        from kdsweep.data.files.decode import ChangedError, Look, Task, decode_all, deep_range  # imports PIL
+        from kdsweep.data.files.decode import DEEP, Facts, Look, decode_into, deep_range  # imports PIL
 
-        images = folder / "images.npy"
-        _allocate(images, (len(digests), 3, recipe.image_size, recipe.image_size), store)
-        tasks = [Task(row, str(root / files[key]), key) for row, key in enumerate(digests)]
+        shape = len(digests), 3, recipe.image_size, recipe.image_size
+        images = _allocate(folder / "images.npy", shape, store)
         look = Look(recipe.image_size, recipe.resize, background=recipe.background)
-        try:
-            with (
-                _errors_of_reading(),
-                progress(
-                    f"decoding {len(tasks):,} images of {printable(str(root))}, once", len(tasks)
-                ) as done,
-            ):
-                found = decode_all(images, tasks, look, done)
-                # the number of bits is known once all values have been seen
-                used = deep_range(found.extremes.values())
-                if used != look.deep:
-                    deep = [task for task in tasks if task.digest in found.extremes]
-                    decode_all(images, deep, look._replace(deep=used), lambda count: None)
-        except ChangedError as error:
-            raise DataError(
-                f"{printable(str(error))}: its content changed while it was read, or without a new size or "
-                "time; touch it and start again"
-            ) from error
-        except BrokenProcessPool as error:
-            raise DataError(
-                f"{root}: a process that decoded images was killed, perhaps out of memory; start again"
-            ) from error
-        (folder / "found.json").write_text(
-            json.dumps(
-                {
-                    "unreadable": found.unreadable,
-                    "transparent": sorted(found.transparent),
-                    "deep": sorted(found.extremes),
-                    "deep_range": used,
-                },
-                indent=1,
-            )
-        )
+
+        def decode_row(row: int) -> Facts:
+            return decode_into(images[row], root / files[digests[row]], digests[row], look)
+
+        with warnings.catch_warnings(action="ignore"):  # Pillow warns of garbled metadata: only pixels count
+            where = printable(str(root))
+            task = f"decoding {len(digests):,} images of {where}, once"
+            facts = _in_threads(decode_row, range(len(digests)), cores(), task)
+            deep = [row for row, each in enumerate(facts) if each.extremes]
+            # the number of bits is known once all values have been seen
+            look = look._replace(deep=deep_range([each.extremes for each in facts if each.extremes]))
+            if look.deep != DEEP:
+                task = f"decoding {len(deep):,} images of {where} again, by the range of their 16 bits"
+                _in_threads(decode_row, deep, cores(), task)
+        found = {
+            "unreadable": {key: each.error for key, each in zip(digests, facts, strict=True) if each.error},
+            "transparent": [key for key, each in zip(digests, facts, strict=True) if each.transparent],
+            "deep": [digests[row] for row in deep],
+            "deep_range": look.deep,
+        }
+        (folder / "found.json").write_text(json.dumps(found, indent=1))
 
     def waiting() -> None:
         print(f"  waiting: another job is decoding the images of {root}", flush=True)
@@ -134,12 +127,10 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
     key = digest({"pixels of": digests, **how})
     origin = Origin("pixels", {"pixels of": f"{len(digests)} images", "root": str(root.resolve()), **how})
     entry, _ = store.obtain(key, make, waiting, origin=origin)
-    images = np.load(entry / "images.npy", mmap_mode="r")
-    rows = {key: row for row, key in enumerate(digests)}
     found = json.loads((entry / "found.json").read_text())
     return Pixels(
-        images,
-        rows,
+        np.load(entry / "images.npy", mmap_mode="r"),
+        {key: row for row, key in enumerate(digests)},
         found["unreadable"],
         frozenset(found["transparent"]),
         frozenset(found["deep"]),
@@ -147,21 +138,20 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
     )
 
 
-def _read_all(root: Path, files: Sequence[Path]) -> list[str | None]:
-    """The digest of each file, None for an unreadable one."""
-    digests = []
-    with (
-        progress(f"reading {len(files):,} files of {printable(str(root))}", len(files)) as done,
-        ThreadPoolExecutor(READERS) as pool,
-    ):
-        try:
-            for value in pool.map(_sha256_if_readable, files):
-                digests.append(value)
+def _in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], threads: int, task: str
+) -> list[Result]:
+    """The results of `work`, in order, while the progress of `task` is shown."""
+    results = []
+    pool = ThreadPoolExecutor(threads)
+    try:
+        with progress(task, len(items)) as done:
+            for result in pool.map(work, items):
+                results.append(result)
                 done(1)
-        except BaseException:  # Ctrl-C would otherwise wait for all files
-            pool.shutdown(cancel_futures=True)
-            raise
-    return digests
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C would otherwise wait for all items
+    return results
 
 
 def _sha256_if_readable(file: Path) -> str | None:
@@ -171,11 +161,11 @@ def _sha256_if_readable(file: Path) -> str | None:
         return None
 
 
-def _allocate(file: Path, shape: tuple[int, ...], store: Store) -> None:
+def _allocate(file: Path, shape: tuple[int, ...], store: Store) -> Images:
     """Make an .npy file with reserved space: writing a mapped page without disk space kills the process."""
-    np.lib.format.open_memmap(file, "w+", np.uint8, shape)
+    images: Images = np.lib.format.open_memmap(file, "w+", np.uint8, shape)
     if not hasattr(os, "posix_fallocate"):
-        return
+        return images
     size = file.stat().st_size
     try:
         with file.open("r+b") as stream:
@@ -187,12 +177,4 @@ def _allocate(file: Path, shape: tuple[int, ...], store: Store) -> None:
             f"store={store.root}: has no room for {size / 1e9:,.1f} GB of decoded images; make room, or use "
             "another store or a smaller dataset.image_size"
         ) from error
-
-
-@contextmanager
-def _errors_of_reading() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or "dataset.root"
-        raise DataError(f"{where}: cannot be read ({error.strerror or error})") from error
+    return images

@@ -6,7 +6,8 @@ import pytest
 from image_files import COMMON, FOLDERS
 
 from kdsweep.config import ImageCsv, ImageFolder
-from kdsweep.data import dataset, load
+from kdsweep.data import dataset
+from kdsweep.data.dataset import load
 from kdsweep.store.store import Store
 from kdsweep.system import progress
 
