@@ -133,7 +133,7 @@ def test_a_point_tells_its_figures(opened):
 def test_another_figure_is_chosen_and_the_front_left_out(opened):
     page = opened(invented.sweep())
     page.select_option("#swept-view", label="validation accuracy")
-    assert "mean validation accuracy" in page.locator("#swept figcaption").inner_text()
+    assert "validation accuracy" in page.locator("#swept figcaption").inner_text()
     assert page.locator("#swept .ytitle").first.text_content() == "validation accuracy (%)"
     lines = page.locator("#cost .scatterlayer .js-line")
     assert lines.count() == 1
