@@ -23,6 +23,8 @@ from kdsweep.config import Method
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Setting
+from kdsweep.networks import STUDENT as STUDENT_PART
+from kdsweep.networks import TEACHER as TEACHER_PART
 from kdsweep.networks.build import build
 from kdsweep.networks.taps import Tapped, evaluating
 from kdsweep.training.network import place
@@ -69,7 +71,9 @@ def step_of(name: str) -> Callable[[], None]:
     torch.manual_seed(0)
     images = torch.rand(BATCH, *SHAPE).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(IMAGES) % CLASSES
-    student = Tapped(network(STUDENT), all_taps(objective, "student"), images[:2])
+    parts = {STUDENT_PART: STUDENT, TEACHER_PART: TEACHER, "_recursive_": False}
+    learner = {**method.network, **parts} if method.network else STUDENT
+    student = Tapped(network(learner), all_taps(objective, "student"), images[:2])
     teacher = Tapped(network(TEACHER), all_taps(objective, "teacher"), images[:2])
     teacher.network.eval().requires_grad_(False)
     indices = torch.arange(BATCH)
