@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from kdsweep import __version__
-from kdsweep.errors import tell
 from kdsweep.system.exits import FAILED, INTERRUPTED
 from kdsweep.system.terminal import any_signs, reader_left
 
@@ -30,6 +29,8 @@ def parser(name: str, description: str, examples: str = "") -> argparse.Argument
 
 def run(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]) -> NoReturn:
     """Parse the command line, run the command and exit with its status; explain mistakes in a line."""
+    from kdsweep.errors import tell
+
     any_signs()
     try:
         for argument in sys.argv[1:]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from kdsweep.cli import console
 from kdsweep.config.defaults import configured
-from kdsweep.errors import KdsweepError
 from kdsweep.system.exits import DONE
 from kdsweep.system.terminal import say
 
@@ -58,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from kdsweep.cli.records import read
     from kdsweep.config import Tracking
+    from kdsweep.errors import KdsweepError
     from kdsweep.export.export import Order, export, show
 
     if options.quantize and "onnx" not in options.to:
@@ -68,8 +68,14 @@ def _run(options: argparse.Namespace) -> int:
     order = Order(kinds, options.out, options.role, options.job, options.quantize, options.force)
     records = read(options.what, uri)
     if options.tracking_uri and all(record.folder for record in records):
-        used = "is used only for weights that the store no longer has"
-        say(f"kdsweep-export: --tracking-uri {uri}: {used}", sys.stderr)
+        say(
+            f"kdsweep-export: --tracking-uri {uri}: is used only for weights that the store no longer has",
+            sys.stderr,
+        )
     exported = export(records, order, tracking)
     print(exported.as_json() if options.json else show(exported))
     return DONE
+
+
+if __name__ == "__main__":
+    main()

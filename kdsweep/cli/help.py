@@ -89,9 +89,7 @@ def _keys(config: DictConfig, prefix: str, sections: list[type[Section]]) -> Ite
                 yield f"{key}.*", _words(field)
             yield from _keys(value, f"{key}.", sections_below)
         else:
-            written = _written(value)
-            shown = written if len(written) <= LONGEST else f"{written[: LONGEST - 1]}…"
-            yield f"{key}={shown}", _words(field) if field else ""
+            yield f"{key}={_shortened(_written(value))}", _words(field) if field else ""
 
 
 def _value(config: DictConfig, name: str) -> Any:
@@ -127,6 +125,10 @@ def _words(field: FieldInfo) -> str:
     allowed = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     unnamed = [value for value in allowed if value not in words]
     return f"{words} ({', '.join(allowed)})" if unnamed else words
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
 
 
 def _written(value: Any) -> str:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdsweep.cli import console
 from kdsweep.system.exits import DONE, FAILED
@@ -68,10 +68,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _as_json(results: "Sequence[Predicted]") -> str:
-    rows: list[dict[str, Any]] = []
+    rows = []
     for each in results:
         classes = [{"class": name, "probability": probability} for name, probability in each.classes]
         rows.append(
-            {"file": str(each.file)} | ({"error": each.error} if each.error else {"classes": classes})
+            {"file": str(each.file), **({"error": each.error} if each.error else {"classes": classes})}
         )
     return json.dumps(rows, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,13 +17,15 @@ def read(named: str, tracking_uri: str) -> list[Record]:
     folder = Path(named)
     try:
         if (folder / SWEEP).is_file():
-            results = [_whole(each) for each in JobResult.load_all(folder)]
-            return [Record(SweepInfo.load(folder), results, folder)]
+            return [
+                Record(SweepInfo.load(folder), [_whole(each) for each in JobResult.load_all(folder)], folder)
+            ]
         if (folder / RESULT).is_file():  # a job of a sweep
             result, above = _whole(JobResult.load(folder)), folder.absolute().parent
-            swept = (above / SWEEP).is_file()
-            sweep = SweepInfo.load(above) if swept else SweepInfo("", list(result.swept), 1)
-            return [Record(replace(sweep, run_id=result.run_id or "", jobs=1), [result], folder)]
+            known = (
+                SweepInfo.load(above) if (above / SWEEP).is_file() else SweepInfo("", list(result.swept), 1)
+            )
+            return [Record(replace(known, run_id=result.run_id or "", jobs=1), [result], folder)]
     except (OSError, ValueError, TypeError) as error:
         raise KdsweepError(
             f"{folder}: its records cannot be read ({error}); remove them, or run the sweep again"

@@ -4,20 +4,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kdsweep.analysis.combine import together
-from kdsweep.analysis.conclusions import answer
-from kdsweep.analysis.leaderboard import leaderboard
-from kdsweep.analysis.recipes import recipes
 from kdsweep.cli import console
-from kdsweep.cli.records import read
 from kdsweep.config.defaults import configured
-from kdsweep.errors import KdsweepError
-from kdsweep.report.tables import show, write_report
-from kdsweep.results.record import Record
 from kdsweep.system.exits import DONE
-from kdsweep.system.terminal import relative, say
+from kdsweep.system.terminal import say
+
+if TYPE_CHECKING:
+    from kdsweep.results.record import Record
 
 EXAMPLES = """
 kdsweep-report multirun/2026-01-31/12-00-00-000000    rebuild a sweep's report in its folder
@@ -51,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from kdsweep.analysis.combine import together
+    from kdsweep.errors import KdsweepError
+    from kdsweep.report.tables import show, write_report
+    from kdsweep.system.terminal import relative
+
     records = _records(options.what, options.tracking_uri or configured("tracking.uri"))
     if options.tracking_uri and all(record.folder for record in records):
         say(
@@ -62,17 +62,23 @@ def _run(options: argparse.Namespace) -> int:
     folder = options.out or own or Path("report")
     if folder.exists() and not folder.is_dir():
         raise KdsweepError(f"--out {folder}: is a file; give a folder")
-    if options.json:
-        print(json.dumps(_as_json(record, list(write_report(records, folder))), indent=1))
-        return DONE
-    show(record)
+    if not options.json:
+        show(record)
+    written = []
     for file in write_report(records, folder):
-        print(f"  {relative(file)}")
+        written.append(file)
+        if not options.json:
+            print(f"  {relative(file)}")
+    if options.json:
+        print(json.dumps(_as_json(record, written), indent=1))
     return DONE
 
 
-def _records(named: list[str], uri: str) -> list[Record]:
+def _records(named: list[str], uri: str) -> "list[Record]":
     """Every sweep once. Raises KdsweepError if no job of theirs has ended."""
+    from kdsweep.cli.records import read
+    from kdsweep.errors import KdsweepError
+
     records: dict[str, Record] = {}
     for name in named:
         for record in read(name, uri):
@@ -82,7 +88,11 @@ def _records(named: list[str], uri: str) -> list[Record]:
     return list(records.values())
 
 
-def _as_json(record: Record, written: list[Path]) -> dict[str, Any]:
+def _as_json(record: "Record", written: list[Path]) -> dict[str, Any]:
+    from kdsweep.analysis.conclusions import answer
+    from kdsweep.analysis.leaderboard import leaderboard
+    from kdsweep.analysis.recipes import recipes
+
     rows = leaderboard(record)
     lost = [job for recipe in recipes(record) for job in recipe.lost]
     return {

@@ -6,28 +6,15 @@ import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdsweep.cli import console
 from kdsweep.config.defaults import configured
-from kdsweep.errors import KdsweepError
-from kdsweep.store.show import entries_as_json, entry_as_json, show_entries, show_entry
-from kdsweep.store.store import MARKER, Store, size_of
-from kdsweep.store.usage import (
-    Entry,
-    Use,
-    damaged,
-    find,
-    kept,
-    leftovers,
-    read_entries,
-    read_unfinished,
-    read_uses,
-    remove,
-    with_derived,
-)
 from kdsweep.system.exits import DONE, FAILED
-from kdsweep.system.terminal import size
-from kdsweep.tracking import runs_of_store
+
+if TYPE_CHECKING:
+    from kdsweep.store.store import Store
+    from kdsweep.store.usage import Entry, Use
 
 MOST_DAYS = 36500
 RESULTS = [Path("multirun"), Path("outputs")]
@@ -48,7 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = console.parser("kdsweep-store", "List, verify and remove what the store holds.", EXAMPLES)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--store", help="folder of the store (default: the config's)")
-    common.add_argument("--tracking-uri", help="MLflow, whose runs use the store (default: the config's)")
+    common.add_argument(
+        "--tracking-uri",
+        help="MLflow, whose runs use the store (default: the config's)",
+    )
     common.add_argument(
         "--results",
         type=Path,
@@ -101,23 +91,34 @@ def _days(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from kdsweep.errors import KdsweepError
+    from kdsweep.store.store import MARKER, Store
+
     missing = [folder for folder in options.results if not folder.is_dir()]
     if missing and options.results is not RESULTS:
         raise KdsweepError(f"--results {missing[0]}: no such folder; give folders of sweeps and jobs")
     options.tracking_uri = options.tracking_uri or configured("tracking.uri")
     root = Path(options.store or configured("store"))
+    if not root.is_dir():
+        raise KdsweepError(f"{root}: no such folder; give --store, or start where kdsweep was started")
     if not (root / MARKER).exists():
-        why = "is no store of kdsweep" if root.is_dir() else "no such folder"
-        raise KdsweepError(f"{root}: {why}; give --store, or start where kdsweep was started")
+        raise KdsweepError(
+            f"{root}: is no store of kdsweep; give --store, or start where kdsweep was started"
+        )
     commands = {"list": _list, "show": _show, "verify": _verify, "remove": _remove}
     return commands[options.command](options, Store(root))
 
 
-def _uses(options: argparse.Namespace) -> list[Use]:
+def _uses(options: argparse.Namespace) -> "list[Use]":
+    from kdsweep.store.usage import read_uses
+    from kdsweep.tracking import runs_of_store
+
     return read_uses(runs_of_store(options.tracking_uri), options.results)
 
 
-def _uses_if_known(options: argparse.Namespace) -> list[Use] | None:
+def _uses_if_known(options: argparse.Namespace) -> "list[Use] | None":
+    from kdsweep.errors import KdsweepError
+
     try:
         return _uses(options)
     except KdsweepError as error:
@@ -125,7 +126,9 @@ def _uses_if_known(options: argparse.Namespace) -> list[Use] | None:
         return None
 
 
-def _list(options: argparse.Namespace, store: Store) -> int:
+def _list(options: argparse.Namespace, store: "Store") -> int:
+    from kdsweep.store.show import entries_as_json, show_entries
+
     uses = _uses_if_known(options)
     if options.json:
         print(entries_as_json(store, uses))
@@ -134,7 +137,11 @@ def _list(options: argparse.Namespace, store: Store) -> int:
     return DONE
 
 
-def _show(options: argparse.Namespace, store: Store) -> int:
+def _show(options: argparse.Namespace, store: "Store") -> int:
+    from kdsweep.errors import KdsweepError
+    from kdsweep.store.show import entry_as_json, show_entry
+    from kdsweep.store.usage import find, read_entries
+
     entries, uses = read_entries(store), _uses_if_known(options)
     entry = find(options.key, entries)
     if damage := store.damage(entry.key):
@@ -148,7 +155,9 @@ def _show(options: argparse.Namespace, store: Store) -> int:
     return DONE
 
 
-def _verify(options: argparse.Namespace, store: Store) -> int:
+def _verify(options: argparse.Namespace, store: "Store") -> int:
+    from kdsweep.store.usage import read_entries
+
     entries = read_entries(store)
     wrong = {}
     for key, entry in entries.items():
@@ -167,7 +176,21 @@ def _verify(options: argparse.Namespace, store: Store) -> int:
     return FAILED if wrong else DONE
 
 
-def _remove(options: argparse.Namespace, store: Store) -> int:
+def _remove(options: argparse.Namespace, store: "Store") -> int:
+    from kdsweep.errors import KdsweepError
+    from kdsweep.store.store import size_of
+    from kdsweep.store.usage import (
+        damaged,
+        find,
+        kept,
+        leftovers,
+        read_entries,
+        read_unfinished,
+        remove,
+        with_derived,
+    )
+    from kdsweep.system.terminal import size
+
     if not (options.keys or options.unused or options.damaged or options.unfinished is not None):
         raise KdsweepError("remove what? KEY…, --unused, --unfinished DAYS or --damaged")
     entries = read_entries(store)
@@ -176,6 +199,7 @@ def _remove(options: argparse.Namespace, store: Store) -> int:
     uses = _uses(options) if options.unused else _uses_if_known(options) or []
     if options.unused:
         chosen |= entries.keys() - kept(entries, uses)
+    by = {key: [use.name for use in uses if key in use.keys] for key in chosen}
     going = [(key, entries[key].folder) for key in entries if key in chosen]
     if options.unfinished is not None:
         before = datetime.now(UTC) - timedelta(days=options.unfinished)
@@ -183,8 +207,7 @@ def _remove(options: argparse.Namespace, store: Store) -> int:
                   if each.changed <= before]  # fmt: skip
     whole = [*(damaged(store) if options.damaged else []), *leftovers(store)]
     for key, folder in going:
-        users = [use.name for use in uses if key in use.keys] if key in chosen else []
-        needed = f", needed by {', '.join(users[:3])}" if users else ""
+        needed = f", needed by {', '.join(by[key][:3])}" if by.get(key) else ""
         print(f"  {key[:8]}  {_name(entries.get(key), folder)}, {size(size_of(folder))}{needed}")
     for folder in whole:
         print(f"  {folder.name}, {size(size_of(folder))}")
@@ -196,8 +219,9 @@ def _remove(options: argparse.Namespace, store: Store) -> int:
         print("nothing was removed")
         return DONE
     freed = 0
-    # a job may have started meanwhile
-    needed_now = kept(entries, _uses(options)) if options.unused else set()
+    needed_now = (
+        kept(entries, _uses(options)) if options.unused else set()
+    )  # a job may have started meanwhile
     for key, folder in going:
         if key in needed_now and key not in named:
             print(f"  {key[:8]} stays: a job needs it now")
@@ -214,15 +238,21 @@ def _remove(options: argparse.Namespace, store: Store) -> int:
     return DONE
 
 
-def _name(entry: Entry | None, folder: Path) -> str:
+def _name(entry: "Entry | None", folder: Path) -> str:
     if folder.parent.name == "unfinished" or entry is None:
         return "unfinished training"
     return " ".join(part for part in (entry.kind, entry.role, entry.network) if part)
 
 
 def _agreed(question: str) -> bool:
+    from kdsweep.errors import KdsweepError
+
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         print()
         raise KdsweepError("nobody answered, nothing was removed; --yes removes without asking") from None
+
+
+if __name__ == "__main__":
+    main()
