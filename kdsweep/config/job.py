@@ -146,13 +146,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _parts_that_learn_are_there(self) -> Self:
-        if self.method.network is None or not self.method.has_teacher:
-            return self
-        for key, _, training in self._networks:
+    def _a_network_of_the_methods_own_trains_whole(self) -> Self:
+        taught = [each for each in self._networks if self.method.network and each[0] != "teacher"]
+        for key, _, training in taught:
             recipe = "training" if key == "student" else f"{key}.training"
             for part, phase in zip((recipe, f"{recipe}.fine_tuning"), training.phases, strict=True):
-                if key != "teacher" and phase.epochs and phase.trainable != "all":
+                if phase.epochs and phase.trainable != "all":
                     raise PydanticCustomError(
                         "head",
                         f"{part}.trainable={phase.trainable}: must be all with method={self.method.name}, "

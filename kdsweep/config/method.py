@@ -96,7 +96,7 @@ class Term(Section):
         return "teacher" in takes(self.target)
 
 
-EXAMPLE = "kdsweep.networks.reuse.TeachersHead"
+Joined = Annotated[dict[str, Any], AfterValidator(component("kdsweep.networks.reuse.TeachersHead"))]
 
 
 class Method(Section):
@@ -108,7 +108,7 @@ class Method(Section):
     """the terms, by the names of their figures"""
     options: dict[str, Option]
     """how to write the numbers that it takes, by their keys"""
-    network: Annotated[dict[str, Any], AfterValidator(component(EXAMPLE))] | None = None
+    network: Joined | None = None
     """the network that a taught student becomes, made of its own and its teacher's; null: its own"""
 
     @field_validator("terms")

@@ -68,14 +68,16 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
     return Chosen(sweep, best, role)
 
 
-def best_of_each(records: Sequence[Record]) -> dict[str, tuple[SweepInfo, JobResult]]:
-    """The best recipe's best job of each data set, as in the report, which combines sweeps.
-
-    There is none of a data set of which no image was held back to choose by.
-    """
+def best_of_each(records: Sequence[Record]) -> dict[str, tuple[SweepInfo, JobResult] | None]:
+    """The best recipe's best job of each data set, as in the report, which combines sweeps; None for a data
+    set of which no image was held back to choose by."""
     origins = {_identity(result): (record.sweep, result) for record in records for result in record.finished}
-    best = best_jobs(leaderboard(together(records)))
-    return {name: origins[_identity(job)] for name, job in best.items()}
+    rows = leaderboard(together(records))
+    best = best_jobs(rows)
+    return {
+        name: origins[_identity(best[name])] if name in best else None
+        for name in dict.fromkeys(row.dataset for row in rows)
+    }
 
 
 def _identity(result: JobResult) -> tuple[str | None, str]:
@@ -83,7 +85,8 @@ def _identity(result: JobResult) -> tuple[str | None, str]:
 
 
 def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
-    names = list(dict.fromkeys(row.dataset for row in leaderboard(together(records))))
+    best = best_of_each(records)
+    names = list(best)
     if not names:
         failed = [result for record in records for result in record.results]
         why = f"; job {failed[0].number}: {failed[0].error}".splitlines()[0] if failed else ""
@@ -92,14 +95,14 @@ def _best(records: Sequence[Record]) -> tuple[SweepInfo, JobResult]:
         raise KdsweepError(
             f"the jobs use several data sets ({', '.join(names)}), so none is the best; choose one by --job N"
         )
-    best = best_of_each(records)
-    if not best:
+    found = best[names[0]]
+    if found is None:
         numbers = ", ".join(str(result.number) for record in records for result in record.finished)
         raise KdsweepError(
             "no image was held back for validation (dataset.val_fraction=0), so no job is the best; choose "
             f"one by --job N, allowed: {numbers}"
         )
-    return best[names[0]]
+    return found
 
 
 def _of_number(records: Sequence[Record], job: int) -> tuple[SweepInfo, JobResult]:

@@ -33,7 +33,7 @@ def log_student(
     in_mlflow = [result for result in results if result.run_id]
     lines = []
     try:
-        for _, best in best_of_each([Record(sweep, in_mlflow)]).values():
+        for _, best in filter(None, best_of_each([Record(sweep, in_mlflow)]).values()):
             chosen, run_id, data = Chosen(sweep, best), str(best.run_id), best.dataset["fingerprint"]
             model_id = log_model(tracking.uri, run_id, _loggable(chosen, tracking))
             lines.append(f"runs:/{run_id}/{MODEL}")

@@ -106,8 +106,8 @@ def fit(
         if not progress.history:  # without training the weights stay as in their file
             figures = _selection(network, val)
             with evaluating(network):
-                finite = bool(network(train.first()).isfinite().all())
-            if not finite or not all(map(math.isfinite, figures.values())):
+                looked_at = figures.values() if val else network(train.first()).flatten().tolist()
+            if not all(map(math.isfinite, looked_at)):
                 raise TrainingError("its weights give outputs that are NaN or infinity")
             progress.record(figures, "val/accuracy", 0.0)
         weights = (recipe.keep == "best" and checkpoint.best()) or network.state_dict()

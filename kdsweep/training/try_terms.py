@@ -98,18 +98,28 @@ def _outputs(
     channels, height, width = images.shape[1:]
     network = build(stage.model, num_classes, (channels, height, width))
     with evaluating(network):
-        for name, term in objective.items():
-            try:
-                Tapped(network, all_taps({name: term}, side), images)(images)
-            except ConfigError as error:
-                role = "the student" if side == "student" else "its teacher"
-                raise ConfigError(f"method.terms.{name}: {role} {stage.name} {error}") from error
-        tapped = Tapped(network, all_taps(objective, side), images)
-        outputs = tapped(images)
+        try:
+            tapped = Tapped(network, all_taps(objective, side), images)
+            outputs = tapped(images)
+        except ConfigError as error:
+            name = next(
+                name for name, term in objective.items() if _lacks(network, {name: term}, side, images)
+            )
+            role = "the student" if side == "student" else "its teacher"
+            raise ConfigError(f"method.terms.{name}: {role} {stage.name} {error}") from error
     for tap, values in outputs.taps.items():
         names = [tap] if tap == EMBEDDING else [place.module for place in tapped.places[tap]]
         places |= dict(zip(map(id, values), names, strict=True))
     return outputs
+
+
+def _lacks(network: nn.Module, objective: Objective, side: Side, images: Tensor) -> bool:
+    """Whether the network cannot give what the terms look at."""
+    try:
+        Tapped(network, all_taps(objective, side), images)(images)
+    except ConfigError:
+        return True
+    return False
 
 
 def _looks_at_networks(objective: Objective) -> bool:

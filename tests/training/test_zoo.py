@@ -1,15 +1,22 @@
 """Each method of the zoo trains a small network by another."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from fitting import CPU, DATASET, assert_same, train
 from fitting import teaching as same_teaching
 from helpers import make_stage
+from torch import nn
 from zoo_examples import METHODS, objective
 
 from kdsweep.methods import all_taps
+from kdsweep.methods.term import Outputs
+from kdsweep.networks import TEACHER
 from kdsweep.networks.build import build
 from kdsweep.networks.taps import Tapped
+from kdsweep.stage import Stage
+from kdsweep.training.fit import Fitted
 from kdsweep.training.network import Inputs, place
 
 RESNET = {"_target_": "kdsweep.networks.zoo.resnet.SmallResNet", "depth": 8}
@@ -20,17 +27,12 @@ class Killed(Exception):
     """What ends a training, as a kill does."""
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
-    terms = objective(name)
-    torch.manual_seed(1)
-    teacher = place(build(LARGE, 3, DATASET.shape), CPU).eval().requires_grad_(False)
-    before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    tapped = Tapped(teacher, all_taps(terms, "teacher"), Inputs(DATASET.train, DATASET, CPU).first())
-    stage = make_stage(RESNET, terms, (make_stage(LARGE),), epochs=3, batch_size=20)
+def resumed(stage: Stage, teacher: nn.Module, folder: Path) -> Fitted:
+    """A training that goes on after a kill to the same bits as one that is not killed."""
+    images = Inputs(DATASET.train, DATASET, CPU).first()
+    tapped = Tapped(teacher, all_taps(stage.objective, "teacher"), images)
 
-    def teaching(indices, images):
+    def teaching(indices: torch.Tensor, images: torch.Tensor) -> list[Outputs]:
         with torch.no_grad():
             return [tapped(images)]
 
@@ -38,10 +40,26 @@ def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, mon
         if epoch == 2:
             raise Killed
 
-    whole = train(stage, tmp_path / "whole", teaching=teaching)
+    head = (lambda: teacher) if TEACHER in stage.model else None
+    whole = train(stage, folder / "whole", teaching=teaching, teacher=head)
     with pytest.raises(Killed):
-        train(stage, tmp_path / "resumed", kill, teaching)
-    assert_same(whole, train(stage, tmp_path / "resumed", teaching=teaching))
+        train(stage, folder / "killed", kill, teaching, head)
+    assert_same(whole, train(stage, folder / "killed", teaching=teaching, teacher=head))
+    return whole
+
+
+@pytest.fixture
+def teacher(monkeypatch) -> nn.Module:
+    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
+    torch.manual_seed(1)
+    return place(build(LARGE, 3, DATASET.shape), CPU).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, teacher, name):
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    stage = make_stage(RESNET, objective(name), (make_stage(LARGE),), epochs=3, batch_size=20)
+    whole = resumed(stage, teacher, tmp_path)
     after = teacher.state_dict()
     assert not teacher.training and all(torch.equal(before[key], after[key]) for key in before)
     alone = build(RESNET, 3, DATASET.shape).state_dict()
@@ -50,10 +68,7 @@ def test_resumed_it_has_the_same_bits_and_the_teacher_is_as_before(tmp_path, mon
     }
 
 
-def test_a_student_with_its_teachers_head_resumes_with_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr("kdsweep.training.checkpoint.SECONDS_BETWEEN_SAVES", 0)
-    teacher = place(build(LARGE, 3, DATASET.shape), CPU).eval().requires_grad_(False)
-    tapped = Tapped(teacher, ["map"], Inputs(DATASET.train, DATASET, CPU).first())
+def test_a_student_with_its_teachers_head_resumes_with_the_same_bits(tmp_path, teacher):
     joined = {
         "_target_": "kdsweep.networks.reuse.TeachersHead",
         "_recursive_": False,
@@ -61,19 +76,7 @@ def test_a_student_with_its_teachers_head_resumes_with_the_same_bits(tmp_path, m
         "teacher": LARGE,
     }
     stage = make_stage(joined, objective("simkd"), (make_stage(LARGE),), epochs=3, batch_size=20)
-
-    def teaching(indices, images):
-        with torch.no_grad():
-            return [tapped(images)]
-
-    def kill(epoch: int, *event: object) -> None:
-        if epoch == 2:
-            raise Killed
-
-    whole = train(stage, tmp_path / "whole", teaching=teaching, teacher=lambda: teacher)
-    with pytest.raises(Killed):
-        train(stage, tmp_path / "resumed", kill, teaching, teacher=lambda: teacher)
-    assert_same(whole, train(stage, tmp_path / "resumed", teaching=teaching, teacher=lambda: teacher))
+    whole = resumed(stage, teacher, tmp_path)
     assert torch.equal(whole.weights["head.weight"], teacher.head.weight)
     losses = [metrics["train/loss"] for metrics in whole.history]
     assert losses[-1] < losses[0]
