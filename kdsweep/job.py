@@ -19,7 +19,7 @@ from kdsweep.results.describe import describe
 from kdsweep.results.events import Emit, Event
 from kdsweep.results.line import sweep_line
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult, Latency, SweepInfo
-from kdsweep.stage import digest
+from kdsweep.stage import Panel, digest
 from kdsweep.stages.figures import priced
 from kdsweep.stages.latency import measure, measure_when_quiet
 from kdsweep.stages.maker import Maker
@@ -91,15 +91,18 @@ def _obtain_and_evaluate(
     maker = Maker(job.store, job.dataset, hardware, job.initial, emit, remote)
     links, teachers, student = job.plan.links(), job.plan.teachers, job.plan.chain["student"]
     # the baseline's agreement with the student's teachers shows what these add to the student
-    results = maker.obtain(links, {**teachers, "scratch": teachers.get("student", ())})
+    alone = {"scratch": teachers["student"]} if teachers else {}
+    results = maker.obtain(links, {**teachers, **alone})
     ms = measured.ms if measured else {}
     if "cost/latency_ms" in job.config.objective and digest(priced(student, job.dataset)) not in ms:
         ms = measure_when_quiet(job)
-    for role, stage in links.items():
-        results[role].cost.latency_ms = ms.get(digest(priced(stage, job.dataset)))
-    if members := job.plan.ensemble:
-        results["ensemble"] = maker.ensemble(members, [job.plan.chain["teacher"]], results)
-    result.networks, result.chain = results, list(job.plan.chain)
+    for role, network in results.items():
+        network.cost.latency_ms = ms.get(digest(priced(links[role], job.dataset)))
+    if job.plan.ensemble:
+        first = Panel({role: job.plan.chain[role] for role in job.config.all_teachers})
+        if ensemble := maker.ensemble(job.plan.ensemble, first, results):
+            results["ensemble"] = ensemble
+    result.networks, result.chain = results, [role for role in job.plan.chain if role in results]
     result.objective = _objective(job.config.objective, result)
 
 

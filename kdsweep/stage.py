@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,22 @@ def derive(seed: int, number: int, purpose: str) -> int:
 Objective = Mapping[str, Mapping[str, Any]]
 
 
+TERMS = "terms"
+
+
+@dataclass(frozen=True)
+class Average:
+    """How several teachers act as one: each term meets each, and the losses are averaged (`of` terms), or
+    their probabilities or logits are averaged first. `weights` sum to 1; without any, all are equal."""
+
+    of: str = TERMS
+    weights: tuple[float, ...] = ()
+
+    def shares(self, count: int) -> tuple[float, ...]:
+        """The weight of each of `count` teachers."""
+        return self.weights or (1 / count,) * count
+
+
 @dataclass(frozen=True)
 class Stage:
     """One network to train. Two stages with one key have the same weights.
@@ -61,10 +77,13 @@ class Stage:
     source: str | None = None
     initial: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    average: Average = Average()
     name: str = field(default="", compare=False)  # of the network, for people; not in the key
 
     def describe(self) -> dict[str, Any]:
+        average = {} if self.average == Average() else {"average": asdict(self.average)}
         return {
+            **average,
             "format": FORMAT,
             "data": dict(self.data),
             "model": {**self.defaults, **self.model},
@@ -79,3 +98,11 @@ class Stage:
     @cached_property
     def key(self) -> str:
         return digest(self.describe())
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Networks that act as one: the teachers of a role, or an ensemble; `members` are stages by role."""
+
+    members: Mapping[str, Stage]
+    average: Average = Average()

@@ -18,6 +18,7 @@ KNOWN = Known(
     draws_val=True,
     images=1000,
     trained_on=800,
+    classes=tuple("0123456789"),
 )
 
 

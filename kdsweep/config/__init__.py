@@ -4,7 +4,7 @@ from kdsweep.config.dataset import ArrayDataset, Augment, Dataset, ImageCsv, Ima
 from kdsweep.config.hardware import Hardware, cores
 from kdsweep.config.job import Config, Tracking
 from kdsweep.config.method import Chain, Method, Term
-from kdsweep.config.network import Assistant, Network, Student, Teacher
+from kdsweep.config.network import OUTPUTS, Assistant, Network, Student, Teacher, is_file
 from kdsweep.config.search import COSTS, MONITORS, Objective, Search
 from kdsweep.config.section import APART, OF_SWEEP, Section
 from kdsweep.config.training import EPOCHS, SAME, FineTuning, Monitor, Phase, Training
@@ -15,6 +15,7 @@ __all__ = [
     "EPOCHS",
     "MONITORS",
     "OF_SWEEP",
+    "OUTPUTS",
     "SAME",
     "ArrayDataset",
     "Assistant",
@@ -40,4 +41,5 @@ __all__ = [
     "Tracking",
     "Training",
     "cores",
+    "is_file",
 ]

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from kdsweep.config.dataset import Dataset
 from kdsweep.config.hardware import Hardware
 from kdsweep.config.method import Chain, Method
-from kdsweep.config.network import Assistant, Network, Student, Teacher
+from kdsweep.config.network import EXPORTED, Assistant, Network, Student, Teacher, is_file
 from kdsweep.config.search import Objective, Search
 from kdsweep.config.section import APART, OF_SWEEP, Fraction, Section
 from kdsweep.config.training import Training
@@ -41,6 +41,9 @@ def _is_model_name(value: str) -> str:
 
 
 ModelName = Annotated[str, AfterValidator(_is_model_name)]
+
+
+TeacherName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
 
 
 class Config(Section):
@@ -82,6 +85,8 @@ class Config(Section):
     """the images"""
     teacher: Teacher
     """the network that teaches"""
+    teachers: dict[TeacherName, Teacher]
+    """further teachers beside it, by names of your own; recipes say what differs from the first's"""
     student: Student
     """the network that is taught"""
     method: Method
@@ -98,6 +103,11 @@ class Config(Section):
     def alone(self) -> Self:
         """The config of a single job, which has all cores of the machine."""
         return self.model_copy(update={"hardware": self.hardware.model_copy(update={"jobs": 1})})
+
+    @property
+    def all_teachers(self) -> dict[str, Teacher]:
+        """The teacher and the further ones, by their keys, which are their roles."""
+        return {"teacher": self.teacher} | {f"teachers.{name}": each for name, each in self.teachers.items()}
 
     @property
     def assistants(self) -> list[Assistant]:
@@ -128,7 +138,7 @@ class Config(Section):
         """The networks that the job trains, with the keys that set them."""
         networks: list[tuple[str, Network, Training]] = [("student", self.student, self.training)]
         if self.method.has_teacher:
-            networks.append(("teacher", self.teacher, self.teacher.training))
+            networks += [(role, each, each.training) for role, each in self.all_teachers.items()]
             if self.chain.between == "assistants":
                 where = "chain" if self.chain.assistants else "student"
                 for i, assistant in enumerate(self.assistants):
@@ -138,7 +148,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _pixels_are_normalised_once(self) -> Self:
         for key, network, _ in self._networks:
-            own = network.model["_target_"].startswith("kdsweep.networks.library.")
+            own = network.model["_target_"].startswith(("kdsweep.networks.library.", EXPORTED))
             if own and self.dataset.normalize != "unit":
                 raise PydanticCustomError(
                     "normalize", f"dataset.normalize=standard: must be unit, {key}={network.name} has its own"
@@ -147,7 +157,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _a_network_of_the_methods_own_trains_whole(self) -> Self:
-        taught = [each for each in self._networks if self.method.network and each[0] != "teacher"]
+        taught = [
+            each for each in self._networks if self.method.network and not each[0].startswith("teacher")
+        ]
         for key, _, training in taught:
             recipe = "training" if key == "student" else f"{key}.training"
             for part, phase in zip((recipe, f"{recipe}.fine_tuning"), training.phases, strict=True):
@@ -157,6 +169,44 @@ class Config(Section):
                         f"{part}.trainable={phase.trainable}: must be all with method={self.method.name}, "
                         "whose network ends in its teacher's head",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_that_map_are_trained(self) -> Self:
+        for key, teacher in self.all_teachers.items() if self.method.has_teacher else ():
+            for name, given in (("gives", teacher.gives != "logits"), ("classes", teacher.classes)):
+                if given and teacher.training.total_epochs:
+                    raise PydanticCustomError(
+                        "untrained",
+                        f"{key}.{name}: is for a teacher that is trained already; set "
+                        f"{key}.training.epochs=0 and give {key}.weights",
+                    )
+            if is_file(teacher.model) and teacher.training.total_epochs:
+                raise PydanticCustomError(
+                    "file",
+                    f"{key}.training.epochs={teacher.training.epochs}: must be 0, its network is only a file",
+                )
+            if teacher.classes and teacher.gives == "embedding":
+                raise PydanticCustomError("embedding", f"{key}.classes: an embedding has no classes")
+            if isinstance(teacher.classes, dict) != (teacher.num_classes is not None):
+                raise PydanticCustomError(
+                    "num_classes",
+                    f"{key}.num_classes: the number of its outputs, such as 1000, must be given if "
+                    f"{key}.classes gives the outputs of each class, and only then",
+                )
+            if teacher.weight != 1 and not self.teachers:
+                raise PydanticCustomError(
+                    "weight", f"{key}.weight: is for several teachers, and there is one"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _files_are_not_students(self) -> Self:
+        for key, network, _ in self._networks:
+            if not key.startswith("teacher") and is_file(network.model):
+                raise PydanticCustomError(
+                    "file", f"{key}: must be a network that learns, not one from a file"
+                )
         return self
 
     @model_validator(mode="after")
@@ -178,7 +228,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _all_are_trained(self) -> Self:
         for key, network, training in self._networks:
-            if training.total_epochs == 0 and network.weights is None:
+            if training.total_epochs == 0 and not network.weights and not network.model.get("pretrained"):
                 recipe = "training" if key == "student" else f"{key}.training"
                 raise PydanticCustomError(
                     "untrained", f"{recipe}.epochs=0: must be 1 or more, or {key}.weights must be given"

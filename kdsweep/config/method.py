@@ -138,6 +138,8 @@ class Chain(Section):
     """what stands between teacher and student when chain_length > 1"""
     taught_by: Literal["previous", "all"]
     """each link's teachers: the previous link, or all links before it, averaged"""
+    average: Literal["terms", "probabilities", "logits"] = "terms"
+    """over several teachers: the losses of terms that meet each alone; or their probabilities, or logits"""
     assistants: list[Assistant]
     """networks between teacher and student, from large to small, instead of student.assistants"""
     ensemble: list[str]

@@ -59,8 +59,17 @@ def _complete_recipes(values: dict[Any, Any]) -> None:
     """The recipe of a teacher or an assistant says what differs from the student's."""
     students = values.get("training")
     for network in _others(values):
-        own = network.get("training") or {}
-        network["training"] = _merged(students, own) if isinstance(students, dict) else students
+        _complete(network, students)
+    teacher, further = values.get("teacher"), values.get("teachers")
+    if isinstance(teacher, dict) and isinstance(further, dict):
+        for network in further.values():
+            if isinstance(network, dict):
+                _complete(network, teacher["training"])
+
+
+def _complete(network: dict[Any, Any], recipe: Any) -> None:
+    own = network.get("training") or {}
+    network["training"] = _merged(recipe, own) if isinstance(recipe, dict) else recipe
 
 
 def _others(values: dict[Any, Any]) -> Iterator[dict[Any, Any]]:

@@ -169,11 +169,12 @@ def read_arrays(name: str, root: str) -> Contents:
     if missing(name, folder):
         _download(name, source, folder)
     classes, train, test = source.read(folder)
-    return Contents(classes, _whole(*train), None, _whole(*test), _digest(*train), _digest(*test))
+    parts = [_whole(name, *part) for name, part in (("train", train), ("test", test))]
+    return Contents(classes, parts[0], None, parts[1], _digest(*train), _digest(*test))
 
 
-def _whole(images: Images, labels: Labels) -> Split:
-    return Split(images, np.arange(len(images)), labels)
+def _whole(name: str, images: Images, labels: Labels) -> Split:
+    return Split(images, np.arange(len(images)), labels, name)
 
 
 def _digest(images: Images, labels: Labels) -> str:

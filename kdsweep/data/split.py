@@ -16,6 +16,15 @@ class Split:
     source: Images  # uint8 [M, C, H, W], in memory or memory-mapped
     rows: NDArray[np.int64]  # [N], this split's images in it
     labels: Labels  # int64 [N]
+    part: str = ""  # of an array of images: its name
+    paths: NDArray[np.str_] | None = None  # [N], of image files, in the data set's folder
+
+    @property
+    def names(self) -> list[str]:
+        """The images' names: paths, or the place in a part, such as train/17."""
+        if self.paths is not None:
+            return [str(path) for path in self.paths]
+        return [f"{self.part}/{row}" for row in self.rows]
 
     @property
     def images(self) -> Images:
@@ -23,7 +32,8 @@ class Split:
         return self.source[self.rows]
 
     def take(self, which: NDArray[np.intp] | slice) -> "Split":
-        return Split(self.source, self.rows[which], self.labels[which])
+        paths = None if self.paths is None else self.paths[which]
+        return Split(self.source, self.rows[which], self.labels[which], self.part, paths)
 
 
 @dataclass(frozen=True)

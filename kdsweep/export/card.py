@@ -137,8 +137,8 @@ def _cost(chosen: Chosen) -> Iterator[str]:
     roles = [role for role in dict.fromkeys([chosen.role, "teacher"]) if role in chosen.result.networks]
     costs = [chosen.result.networks[role].cost for role in roles]
     rows = [
-        ["parameters", *(f"{cost.parameters:,}" for cost in costs)],
-        ["MFLOPs of an image", *(f"{cost.flops / 1e6:.2f}" for cost in costs)],
+        ["parameters", *("–" if cost.parameters is None else f"{cost.parameters:,}" for cost in costs)],
+        ["MFLOPs of an image", *("–" if cost.flops is None else f"{cost.flops / 1e6:.2f}" for cost in costs)],
         ["weights, MB", *(f"{cost.bytes / 1e6:.2f}" for cost in costs)],
     ]
     measured = [f"{cost.latency_ms:.2f}" for cost in costs if cost.latency_ms is not None]

@@ -51,6 +51,7 @@ class Setting:
     batch_size: int
     example: Callable[[], Batch]
     training_images: Callable[[], Iterator[Batch]]
+    weights: tuple[float, ...] = ()  # of the teachers, if they are not equal; they sum to 1
 
 
 class Term(nn.Module):
@@ -69,6 +70,7 @@ class Term(nn.Module):
             self.of_whole_batch = getattr(component, "of_whole_batch", False)
             self.paired = not getattr(component, "unpaired", False)
             self.takes = set(inspect.signature(component.forward if learns else component).parameters)
+            self.weights = setting.weights
             self.number = setting.teachers if "teacher" in self.takes else 1
             self.adapters = nn.ModuleList()
             for teacher in range(self.number if learns else 0):
@@ -92,7 +94,10 @@ class Term(nn.Module):
                 known["teacher_head"] = batch.teachers[teacher].head
             call: Callable[..., Tensor] = self.function or self.adapters[teacher]
             losses.append(call(**{key: value for key, value in known.items() if key in self.takes}))
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        if len(losses) == 1:
+            return losses[0]
+        together = torch.stack(losses)
+        return together @ together.new_tensor(self.weights) if self.weights else together.mean()
 
     def begin(self, seed: int) -> None:
         """Seed what the term draws from now on."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config import is_file
 from kdsweep.config.code import import_from_here
 from kdsweep.errors import ConfigError, Trials
-from kdsweep.networks import INIT, STUDENT
+from kdsweep.networks import CLASSES, GIVES, INIT, STUDENT, has_logits
 from kdsweep.networks.weights import load_weights
 from kdsweep.system.foreign_errors import one_line
 
@@ -44,7 +45,9 @@ def build_initial(
     from kdsweep.networks.fitting import begin_with
 
     network = build(model, num_classes, shape)
-    if STUDENT in model:  # the file is for the network around which the method put its own
+    if is_file(model):
+        network.read(weights)  # type: ignore[operator]
+    elif STUDENT in model:  # the file is for the network around which the method put its own
         inner = build_initial(model[STUDENT], num_classes, shape, weights, trained)
         network.begin_from(inner)  # type: ignore[operator]
     else:
@@ -57,13 +60,13 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
     from torch import nn
 
     channels, *image_size = shape
-    options = dict(model)
-    init = options.pop(INIT, "own")
+    options = {key: value for key, value in model.items() if key not in (INIT, GIVES, CLASSES)}
+    init, classes = model.get(INIT, "own"), model.get(CLASSES)
     import_from_here()
     try:
         network = instantiate(
             options,
-            num_classes=num_classes,
+            num_classes=classes["outputs"] if classes else num_classes,
             in_channels=channels,
             image_size=tuple(image_size),
             _convert_="all",
@@ -80,6 +83,10 @@ def _instantiate(model: Mapping[str, Any], num_classes: int, shape: tuple[int, i
         raise ConfigError(f"model._target_={model['_target_']}: gave {given}, not an nn.Module")
     if init != "own":
         _initialize(network, init)
+    if GIVES in model or classes:
+        from kdsweep.networks.mapped import adapt
+
+        adapt(network, model)
     return network
 
 
@@ -129,11 +136,15 @@ def _try(
         size = "×".join(map(str, shape))
         try:
             logits = network(images)
+        except ConfigError as error:
+            raise ConfigError(f"{weights or model['_target_']}: {error}") from error
         except Exception as error:  # the network may be any code
             raise ConfigError(
                 f"model._target_={model['_target_']}: does not take images of {size}: {one_line(error)}"
             ) from error
-    if getattr(logits, "shape", None) != (2, num_classes):
+    if not has_logits(model):
+        _check_embeddings(model, logits)
+    elif getattr(logits, "shape", None) != (2, num_classes):
         given = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ConfigError(
             f"model._target_={model['_target_']}: gives {given} for two images; "
@@ -146,8 +157,18 @@ def _try(
             f"model._target_={model['_target_']}: its {empty} has no weights, since its layer has no width; "
             "widths must be 1 or more"
         )
-    if not any(parameter.requires_grad for parameter in network.parameters()):
+    if trained and not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"model._target_={model['_target_']}: has no parameters to train")
+
+
+def _check_embeddings(model: Mapping[str, Any], given: Any) -> None:
+    shape = tuple(getattr(given, "shape", ()))
+    if len(shape) < 2 or shape[0] != 2 or any(size > 1 for size in shape[2:]):
+        found = shape or type(given).__name__
+        raise ConfigError(
+            f"model._target_={model['_target_']}: gives {found} for two images; with gives=embedding it must "
+            "give a vector for each, of shape (2, dimensions)"
+        )
 
 
 def parameter_count(model: Mapping[str, Any], num_classes: int, shape: tuple[int, int, int]) -> int:

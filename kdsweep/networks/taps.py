@@ -21,6 +21,7 @@ from kdsweep.errors import ConfigError
 from kdsweep.methods import EMBEDDING, MAP, PRE, STAGES
 from kdsweep.methods.term import Outputs
 from kdsweep.networks.backbone import NETWORK, Backbone
+from kdsweep.networks.mapped import is_headless
 from kdsweep.networks.parts import head_of, is_sequence, layers
 
 STAGE = re.compile(r"stage(\d+)")
@@ -100,6 +101,8 @@ class Anatomy:
                 for number in range(len(self.stages))
                 for place in self._places(f"stage{number + 1}{suffix}")
             ]
+        if tap == EMBEDDING and is_headless(self.network):
+            return [Place("")]
         if tap == EMBEDDING and (head := self._head()):
             return [Place(head, taken=True)]
         if tap == MAP and (maps := self._maps()):
@@ -115,7 +118,7 @@ class Anatomy:
         raise ConfigError(f"has no tap {tap}; it has {', '.join(self._known())}, or a module's path")
 
     def _known(self) -> Iterator[str]:
-        if self._head():
+        if self._head() or is_headless(self.network):
             yield EMBEDDING
         if self._maps():
             yield MAP
@@ -126,6 +129,8 @@ class Anatomy:
     def _head(self) -> str | None:
         if isinstance(self.network, Backbone):
             return self.network.classifiers[0] if len(self.network.classifiers) == 1 else None
+        if is_headless(self.network):
+            return None
         head = head_of(self.network) if layers(self.network) else None
         return next((name for name, module in self.network.named_modules() if module is head and name), None)
 

@@ -214,7 +214,8 @@ def _down_the_table(role: str) -> tuple[int, str]:
 
 def costs(result: JobResult, latency: Latency | None) -> list[Fitting | str]:
     """The table of costs and, if it lacks latencies, the reason."""
-    lacking = any(network.cost.latency_ms is None for network in result.networks.values())
+    measurable = [network for network in result.networks.values() if network.cost.parameters is not None]
+    lacking = any(network.cost.latency_ms is None for network in measurable)
     return [cost_table(result), *([f"  latency –: {busy(latency)}"] if lacking else [])]
 
 

@@ -85,17 +85,17 @@ class Evaluation:
 
 @dataclass
 class Cost:
-    """Parameters and bytes of the weights; FLOPs and, if measured, latency of one image."""
+    """Bytes of the weights, parameters; FLOPs and latency of one image. Unknown ones are None."""
 
     __pydantic_config__: ClassVar = STRICT
 
-    parameters: int
-    flops: float
     bytes: int
+    parameters: int | None = None
+    flops: float | None = None
     latency_ms: float | None = None
 
     def known(self) -> dict[str, float]:
-        """By name, without an unmeasured latency."""
+        """By name, without unknown ones."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-from kdsweep.config import Assistant, Augment, Chain, Config, Dataset, Method, Network, Training
+from kdsweep.config import Assistant, Augment, Config, Dataset, Method, Network, Teacher, Training
 from kdsweep.config.code import SOURCE, default_options, source_digest, takes
 from kdsweep.errors import ConfigError
-from kdsweep.networks import INIT, STUDENT, TEACHER
-from kdsweep.stage import Objective, Stage, derive
+from kdsweep.networks import INIT, STUDENT, TEACHER, has_logits
+from kdsweep.stage import Average, Objective, Panel, Stage, derive
 from kdsweep.stages.graph import in_order
+from kdsweep.stages.teachers import marks, refuse_augmented, refuse_terms
 
 # of the baseline, of a teacher, and of any method that gives the teacher no weight
 ALONE: Objective = {
@@ -26,15 +27,15 @@ ALONE: Objective = {
 class Plan:
     """The stages of a job by role.
 
-    `chain` leads from the teacher, if any, to the student; `scratch` is the baseline, None if unwanted;
-    `ensemble` are the members whose outputs are averaged. `teachers` has the teachers of each link after the
-    first, even if alpha = 1 gives them no weight.
+    `chain` leads from the teachers, if any, to the student; `scratch` is the baseline, None if unwanted;
+    `ensemble` are those whose averaged outputs are evaluated too. `teachers` has those of each link after
+    them, even if alpha = 1 gives them no weight.
     """
 
     chain: Mapping[str, Stage]
     scratch: Stage | None
-    ensemble: Mapping[str, Stage]
-    teachers: Mapping[str, tuple[Stage, ...]]
+    ensemble: Panel | None
+    teachers: Mapping[str, Panel]
 
     def links(self) -> dict[str, Stage]:
         """Role to stage, in the order in which they are trained."""
@@ -53,6 +54,7 @@ class Known:
     parameters: Callable[[Network], int]
     defaults: Callable[[Network], Mapping[str, Any]]
     on_gpu: Callable[[], bool]
+    classes: tuple[str, ...]  # of the data set
     draws_val: bool  # whether val_fraction decides on the validation split: the files have none
     images: int  # for training, before train_limit and before the validation split is drawn
     trained_on: int  # of them
@@ -78,8 +80,15 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
     data = _training_data(config.dataset, fingerprint, known)
 
     def stage(
-        network: Network, training: Training, objective: Objective, seed: int, parents: tuple[Stage, ...] = ()
+        role: str,
+        network: Network,
+        training: Training,
+        objective: Objective,
+        seed: int,
+        panel: Panel | None = None,
     ) -> Stage:
+        parents = tuple(panel.members.values()) if panel else ()
+        average = panel.average if panel else Average()
         source, initial = known.source(network), known.initial(network)
         unused = {"pretrained"} if initial else set()
         model, defaults = (
@@ -88,31 +97,55 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         )
         if network.init != "own":
             model[INIT] = network.init
+        if isinstance(network, Teacher):
+            model |= marks(role, network, known.classes)
         if parents and config.method.network:
             model = _joined(config.method.network, {**defaults, **model}, parents[-1])
             source, defaults = source_digest(model), {}
         if training.total_epochs == 0:  # the weights stay as in their file, so no teacher matters
             still = {**data, "augment": Augment().effective()}
-            return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, network.name)
+            return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, name=network.name)
         training = _effective(training, known)
-        return Stage(data, model, training, objective, seed, parents, source, initial, defaults, network.name)
+        made = (data, model, training, objective, seed, parents, source, initial, defaults, average)
+        return Stage(*made, name=network.name)
 
-    scratch = stage(config.student, config.training, ALONE, config.seed)
+    scratch = stage("student", config.student, config.training, ALONE, config.seed)
     if not config.method.has_teacher:
         objective = _objective(config.method, config.temperature, config.alpha)
-        student = stage(config.student, config.training, objective, config.seed)
+        student = stage("student", config.student, config.training, objective, config.seed)
         is_baseline = student.key == scratch.key  # or learns from labels in another way
-        return Plan({"student": student}, scratch if config.baseline and not is_baseline else None, {}, {})
+        return Plan({"student": student}, scratch if config.baseline and not is_baseline else None, None, {})
 
-    chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
-    teachers: dict[str, tuple[Stage, ...]] = {}
+    chain: dict[str, Stage] = {}
+    for number, (role, teacher) in enumerate(config.all_teachers.items()):
+        made = stage(role, teacher, teacher.training, ALONE, config.seed)
+        if any(made.key == each.key for each in chain.values()):  # the same network again
+            made = stage(role, teacher, teacher.training, ALONE, derive(config.seed, number, "teacher"))
+        if any(made.key == each.key for each in chain.values()):
+            raise ConfigError(f"{role}: is the same network as an earlier teacher, with the same weights")
+        chain[role] = made
+    nearest, teachers = list(chain), dict[str, Panel]()
     for step in _steps(config, known):
-        earlier = tuple(chain.values())
-        teachers[step.role] = earlier if config.chain.taught_by == "all" else earlier[-1:]
+        taught_by = list(chain) if config.chain.taught_by == "all" else nearest
+        panel = Panel({role: chain[role] for role in taught_by}, _average(config, taught_by))
         objective = _objective(config.method, step.temperature, step.alpha)
-        parents = teachers[step.role] if _is_taught(objective) else ()
-        chain[step.role] = stage(step.network, step.training, objective, step.seed, parents)
-    return Plan(chain, scratch if config.baseline else None, _members(config.chain, chain), teachers)
+        taught = _is_taught(objective)
+        if taught:
+            refuse_terms(config.method, objective, panel)
+            refuse_augmented(config.dataset.augment, panel)
+        learning = (step.network, step.training, objective, step.seed)
+        chain[step.role] = stage(step.role, *learning, panel if taught else None)
+        nearest, teachers[step.role] = [step.role], panel
+    return Plan(chain, scratch if config.baseline else None, _ensemble(config, chain), teachers)
+
+
+def _average(config: Config, roles: Sequence[str]) -> Average:
+    """How these links teach as one; links that are no teachers of the config have a weight of 1."""
+    if len(roles) == 1:
+        return Average()
+    given = [config.all_teachers[role].weight if role in config.all_teachers else 1.0 for role in roles]
+    equal = len(set(given)) == 1
+    return Average(config.chain.average, () if equal else tuple(each / sum(given) for each in given))
 
 
 def _joined(network: Mapping[str, Any], student: Mapping[str, Any], teacher: Stage) -> dict[str, Any]:
@@ -184,18 +217,26 @@ def _is_taught(objective: Objective) -> bool:
     return any("teacher" in takes(term["_target_"]) for term in objective.values())
 
 
-def _members(shape: Chain, chain: Mapping[str, Stage]) -> dict[str, Stage]:
-    """The ensemble's members in the order of the chain; empty if there are fewer than two."""
-    words = {"teacher": ["teacher"], "generations": [role for role in chain if role != "teacher"]}
-    words |= {role: [role] for role in chain}
+def _ensemble(config: Config, chain: Mapping[str, Stage]) -> Panel | None:
+    """The links whose averaged outputs are evaluated, in the order of the chain, None if there are fewer than
+    two: those of `chain.ensemble`, by default all teachers, as they teach."""
+    shape, first = config.chain, list(config.all_teachers)
+    if not shape.ensemble:
+        return _evaluated({role: chain[role] for role in first}, _average(config, first))
+    words = {"teacher": first, "generations": [role for role in chain if role not in first]}
+    words |= {role: [role] for role in chain if role not in words}
     if shape.between == "generations":
-        words[f"generation{len(chain) - 1}"] = ["student"]
+        words[f"generation{len(chain) - len(first)}"] = ["student"]
     unknown = [member for member in shape.ensemble if member not in words]
     if unknown:
         raise ConfigError(f"chain.ensemble={unknown[0]}: no such link; allowed: {', '.join(words)}")
     chosen = {role for member in shape.ensemble for role in words[member]}
-    members = {role: stage for role, stage in chain.items() if role in chosen}
-    return members if len(members) > 1 else {}
+    return _evaluated({role: stage for role, stage in chain.items() if role in chosen}, Average())
+
+
+def _evaluated(members: Mapping[str, Stage], average: Average) -> Panel | None:
+    whole = all(has_logits(stage.model) for stage in members.values())
+    return Panel(members, average) if whole and len(members) > 1 else None
 
 
 def _effective(training: Training, known: Known) -> Training:

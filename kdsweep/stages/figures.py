@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsweep.config import is_file
 from kdsweep.data.dataset import Dataset
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import StageFinished
 from kdsweep.results.left import as_json, read_left
 from kdsweep.results.network import Cost, Evaluation, NetworkResult, Selection
-from kdsweep.stage import FORMAT, Stage, digest
+from kdsweep.stage import FORMAT, Average, Panel, Stage, digest
 from kdsweep.store.store import Origin, Store
 
 if TYPE_CHECKING:
@@ -21,16 +23,14 @@ EVALUATION, SELECTION, COST = "evaluation.json", "selection.json", "cost.json"
 
 
 class Figures:
-    """`averaged` computes the averaged outputs of stages over a split, as logits [N, classes]."""
+    """`averaged` computes the averaged outputs of a panel over a split, as logits [N, classes]."""
 
-    def __init__(
-        self, store: Store, dataset: Dataset, averaged: "Callable[[Sequence[Stage], str], Tensor]"
-    ) -> None:
+    def __init__(self, store: Store, dataset: Dataset, averaged: "Callable[[Panel, str], Tensor]") -> None:
         self.store, self.dataset, self.averaged = store, dataset, averaged
 
-    def of_stage(self, stage: Stage, finished: StageFinished, teachers: Sequence[Stage]) -> NetworkResult:
-        """The result of a stage; agreement compares with the averaged outputs of `teachers`."""
-        entry = self._evaluation([stage], teachers)
+    def of_stage(self, stage: Stage, finished: StageFinished, teachers: Panel | None) -> NetworkResult:
+        """The result of a stage; agreement compares with the averaged outputs of `teachers`, if any."""
+        entry = self._evaluation(Panel({finished.role: stage}), teachers)
         return NetworkResult(
             key=stage.key,
             name=stage.name,
@@ -48,10 +48,10 @@ class Figures:
         )
 
     def of_ensemble(
-        self, members: Mapping[str, Stage], teachers: Sequence[Stage], results: Mapping[str, NetworkResult]
+        self, panel: Panel, teachers: Panel | None, results: Mapping[str, NetworkResult]
     ) -> NetworkResult:
-        """The result of the averaged outputs of stages; `results` has their own, by role."""
-        entry = self._evaluation(list(members.values()), teachers)
+        """The result of the averaged outputs of a panel; `results` has the members' own, by role."""
+        members, entry = panel.members, self._evaluation(panel, teachers)
         return NetworkResult(
             key=entry.name,
             name="ensemble",
@@ -63,7 +63,7 @@ class Figures:
             members=list(members),
         )
 
-    def _evaluation(self, members: Sequence[Stage], teachers: Sequence[Stage]) -> Path:
+    def _evaluation(self, panel: Panel, teachers: Panel | None) -> Path:
         """The entry with the figures on the test split and, for an ensemble, on the validation split too; a
         stage has these in its history."""
 
@@ -75,26 +75,29 @@ class Figures:
 
             data = self.dataset
             taught = self.averaged(teachers, "test") if teachers else None
-            outputs, labels = self.averaged(members, "test"), torch.tensor(data.test.labels)
+            outputs, labels = self.averaged(panel, "test"), torch.tensor(data.test.labels)
             evaluation = evaluate(outputs, labels, taught, data.classes, data.positive)
             (folder / EVALUATION).write_text(as_json(evaluation))
-            if len(members) > 1 and data.val:
+            if len(panel.members) > 1 and data.val:
                 labels = torch.tensor(data.val.labels)
-                metrics = selection_metrics(self.averaged(members, "val"), labels)
+                metrics = selection_metrics(self.averaged(panel, "val"), labels)
                 selection = Selection(metrics["val/accuracy"], metrics["val/cross_entropy"])
                 (folder / SELECTION).write_text(as_json(selection))
 
-        data = self.dataset
+        data, members = self.dataset, list(panel.members.values())
+        taught_by = list(teachers.members.values()) if teachers else []
+        averages = {"average": panel, "teachers average": teachers or Panel({})}
         description = {
             "evaluation": [stage.key for stage in members],
             "format": FORMAT,
             "figures": FIGURES,
-            "teachers": [stage.key for stage in teachers],
+            "teachers": [stage.key for stage in taught_by],
+            **{key: asdict(each.average) for key, each in averages.items() if each.average != Average()},
             "positive": data.positive,
             "test": {"images": data.test_fingerprint, "count": len(data.test.labels)},
         }
         name = " + ".join(stage.name for stage in members)
-        origin = Origin("evaluation", description, [stage.key for stage in (*members, *teachers)], name)
+        origin = Origin("evaluation", description, [stage.key for stage in (*members, *taught_by)], name)
         return self.store.obtain(digest(description), make, origin=origin)[0]
 
     def _cost(self, stage: Stage) -> Cost:
@@ -103,7 +106,11 @@ class Figures:
         def make(folder: Path) -> None:
             from kdsweep.networks.cost import Sized, cost
 
-            figures = cost(Sized(stage.model, len(self.dataset.classes), self.dataset.shape))
+            figures = (
+                {}
+                if is_file(stage.model)
+                else cost(Sized(stage.model, len(self.dataset.classes), self.dataset.shape))
+            )
             (folder / COST).write_text(json.dumps(figures))
 
         description = priced(stage, self.dataset)
@@ -121,11 +128,10 @@ def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:
 
 
 def _together(costs: Sequence[Cost]) -> Cost:
-    """The cost of an ensemble."""
-    latencies = [cost.latency_ms for cost in costs if cost.latency_ms is not None]
-    return Cost(
-        sum(cost.parameters for cost in costs),
-        sum(cost.flops for cost in costs),
-        sum(cost.bytes for cost in costs),
-        sum(latencies) if len(latencies) == len(costs) else None,
-    )
+    """The cost of an ensemble; unknown if that of a member is."""
+
+    def total(name: str) -> Any:
+        values = [getattr(cost, name) for cost in costs]
+        return None if None in values else sum(values)
+
+    return Cost(**{field.name: total(field.name) for field in fields(Cost)})

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kdsweep.config import is_file
 from kdsweep.errors import KdsweepError, explain
 from kdsweep.report.tables import busy
 from kdsweep.results.left import as_json, read_left
@@ -36,6 +37,8 @@ def measure(jobs: Sequence[Job]) -> Latency | None:
     networks, models = {}, {}
     for job in jobs:
         for stage in job.plan.links().values():
+            if is_file(stage.model):
+                continue
             description = priced(stage, job.dataset)
             key = digest(description)
             networks[key], models[key] = description, stage.model

@@ -1,32 +1,30 @@
-"""The maker makes what the store lacks: trained stages, their logits, evaluations and costs.
+"""The maker makes what the store lacks: trained stages, their evaluations and costs.
 
-All four are entries of the store, so each is made once, and a job whose entries all exist needs no torch.
+All are entries of the store, so each is made once, and a job whose entries all exist needs no torch.
 """
 
 import json
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
-from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsweep import __version__
-from kdsweep.config import Augment, Hardware
-from kdsweep.config.code import takes
+from kdsweep.config import Hardware
 from kdsweep.data.dataset import Dataset
 from kdsweep.errors import TrainingError
-from kdsweep.methods import LOGITS
-from kdsweep.networks import TEACHER
+from kdsweep.networks import TEACHER, has_logits
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import Emit, EpochEnded, StageFinished, Waiting
 from kdsweep.results.network import NetworkResult
-from kdsweep.stage import FORMAT, Stage, digest
+from kdsweep.stage import Panel, Stage
+from kdsweep.stages.answers import Answers, is_outputs, looked_up
 from kdsweep.stages.classes import metadata
 from kdsweep.stages.figures import Figures
 from kdsweep.stages.graph import Graph, nodes
@@ -34,13 +32,11 @@ from kdsweep.store.store import Busy, Origin, Remote, Store
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
 
-    from kdsweep.training.fit import Teaching
+    from kdsweep.training.fit import Fitted
 
 
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
-MOST_BUILT = 2  # networks that stay in memory, which the training needs too
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
 
@@ -59,20 +55,20 @@ class Maker:
     ) -> None:
         self.store, self.dataset, self.hardware = store, dataset, hardware
         self.initial, self.emit, self.remote = initial, emit, remote
-        self.figures = Figures(store, dataset, self._averaged)
-        self._built: dict[str, nn.Module] = {}  # by stage, in eval mode
+        self.answers = Answers(store, dataset, lambda: self.device)
+        self.figures = Figures(store, dataset, self.answers.averaged)
 
-    def obtain(
-        self, links: Mapping[str, Stage], teachers: Mapping[str, Sequence[Stage]]
-    ) -> dict[str, NetworkResult]:
+    def obtain(self, links: Mapping[str, Stage], teachers: Mapping[str, Panel]) -> dict[str, NetworkResult]:
         """The results of the stages by role: train, evaluate and count whatever the store lacks.
 
-        Agreement compares with the averaged outputs of a role's `teachers`, if it has any.
+        Agreement compares with the averaged outputs of a role's `teachers`, if it has any. A teacher without
+        logits of the test images has no result.
         """
         finished = self.train(links)
         return {
-            role: self.figures.of_stage(stage, finished[role], teachers.get(role, ()))
+            role: self.figures.of_stage(stage, finished[role], self._heard(teachers.get(role)))
             for role, stage in links.items()
+            if self.answers.are_known(stage)
         }
 
     def train(self, links: Mapping[str, Stage]) -> dict[str, StageFinished]:
@@ -125,10 +121,16 @@ class Maker:
         return finished
 
     def ensemble(
-        self, members: Mapping[str, Stage], teachers: Sequence[Stage], results: Mapping[str, NetworkResult]
-    ) -> NetworkResult:
-        """The result of the averaged outputs of stages; `results` has their own, by role."""
-        return self.figures.of_ensemble(members, teachers, results)
+        self, panel: Panel, teachers: Panel | None, results: Mapping[str, NetworkResult]
+    ) -> NetworkResult | None:
+        """The result of the averaged outputs of a panel; `results` has the members' own, by role. None if one
+        of them has none."""
+        heard = self._heard(panel)
+        return self.figures.of_ensemble(heard, self._heard(teachers), results) if heard else None
+
+    def _heard(self, panel: Panel | None) -> Panel | None:
+        """The panel, if all its members have logits of the test images."""
+        return panel if panel and all(map(self.answers.are_known, panel.members.values())) else None
 
     def weights(self, stage: Stage) -> Path:
         """The safetensors file of a trained stage."""
@@ -139,16 +141,11 @@ class Maker:
     def _train(self, role: str, stage: Stage, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        from kdsweep.training.fit import fit
-
         def on_epoch(epoch: int, metrics: dict[str, float], seconds: float) -> None:
             self.emit(EpochEnded(role, epoch, stage.training.total_epochs, metrics, seconds))
 
-        unfinished, teaching = self.store.unfinished(stage.key), self._teaching(stage)
-        initial = self.initial[stage.initial] if stage.initial else None
-        teacher = (lambda: self._network(stage.parents[-1])) if TEACHER in stage.model else None
         try:
-            fitted = fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial, teacher)
+            fitted = self._taken(stage) if is_outputs(stage) else self._fitted(stage, on_epoch)
         except TrainingError as error:
             raise TrainingError(f"{role}: {error}") from error
         save_file(fitted.weights, folder / WEIGHTS, metadata(self.dataset.classes))
@@ -162,100 +159,29 @@ class Maker:
         }
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
 
-    def _teaching(self, stage: Stage) -> "Teaching":
-        """The teachers' outputs for a batch: stored ones or, under augmentation or if terms look at maps,
-        those of the networks themselves, in eval mode and without gradients."""
+    def _fitted(self, stage: Stage, on_epoch: Callable[[int, dict[str, float], float], None]) -> "Fitted":
+        from kdsweep.training.fit import fit
+
+        unfinished, teaching = self.store.unfinished(stage.key), self.answers.teaching(stage)
+        initial = self.initial[stage.initial] if stage.initial else None
+        teacher = (lambda: self.answers.network(stage.parents[-1])) if TEACHER in stage.model else None
+        return fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial, teacher)
+
+    def _taken(self, stage: Stage) -> "Fitted":
+        """A file of outputs as a trained stage, with its figures on the validation images that it has."""
         import torch
 
-        from kdsweep.methods import EMBEDDING, all_taps
-        from kdsweep.methods.term import Outputs
-        from kdsweep.networks.taps import Tapped
-        from kdsweep.training.network import Inputs
+        from kdsweep.networks.build import build
+        from kdsweep.training.fit import Fitted
+        from kdsweep.training.network import selection_metrics
 
-        taps = all_taps(stage.objective, "teacher")
-
-        def tapped(taps: Sequence[str]) -> list[Tapped]:
-            images = Inputs(self.dataset.train, self.dataset, self.device).first()
-            return [Tapped(self._network(teacher), taps, images) for teacher in stage.parents]
-
-        if not Augment.model_validate(stage.data["augment"]).random and set(taps) <= {EMBEDDING}:
-            stored = [
-                [self._outputs(teacher, "train", name).to(self.device) for name in (LOGITS, *taps)]
-                for teacher in stage.parents
-            ]
-            asked = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
-            heads = [each.head for each in tapped([EMBEDDING])] if asked else [None] * len(stored)
-
-            def look_up(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
-                rows = [[each.index_select(0, indices) for each in teacher] for teacher in stored]
-                return [
-                    Outputs(row[0], {EMBEDDING: (row[1],)} if taps else {}, head)
-                    for row, head in zip(rows, heads, strict=True)
-                ]
-
-            return look_up
-        networks = tapped(taps)
-
-        def ask(indices: "Tensor", inputs: "Tensor") -> list[Outputs]:
-            with torch.no_grad():
-                return [network(inputs) for network in networks]
-
-        return ask
-
-    def _averaged(self, members: Sequence[Stage], split: str) -> "Tensor":
-        """The members' averaged probabilities, as logits [N, classes]."""
-        import torch
-
-        outputs = [self._logits(stage, split) for stage in members]
-        if len(outputs) == 1:
-            return outputs[0]
-        logs = torch.stack([each.double().log_softmax(dim=1) for each in outputs])
-        return logs.logsumexp(dim=0) - log(len(outputs))
-
-    def _logits(self, stage: Stage, split: str) -> "Tensor":
-        return self._outputs(stage, split, LOGITS)
-
-    def _outputs(self, stage: Stage, split: str, what: str) -> "Tensor":
-        """The trained stage's "logits" [N, classes] or "embedding" [N, D] over a split, on the CPU."""
-        from safetensors.torch import load_file, save_file
-
-        def make(folder: Path) -> None:
-            from kdsweep.networks.taps import Tapped
-            from kdsweep.training.network import Inputs, over_split
-
-            inputs = Inputs(self.dataset.splits[split], self.dataset, self.device)
-            network = self._network(stage)
-            if what == LOGITS:
-                outputs = over_split(network, inputs)
-            else:
-                tapped = Tapped(network, [what], inputs.first())
-                outputs = over_split(lambda images: tapped(images).taps[what][0], inputs)
-            save_file({what: outputs.cpu()}, folder / f"{what}.safetensors")
-
-        # a stage's own description holds its training and validation images
-        images = self._test_images() if split == "test" else {}
-        description = {what: stage.key, "format": FORMAT, "split": split, **images}
-        origin = Origin(what, description, [stage.key], stage.name)
-        entry, _ = self.store.obtain(digest(description), make, origin=origin)
-        return load_file(entry / f"{what}.safetensors")[what]
-
-    def _network(self, stage: Stage) -> "nn.Module":
-        """A trained stage's network, in eval mode, which is not trained further."""
-        if stage.key not in self._built:
-            from safetensors.torch import load_file
-
-            from kdsweep.networks.build import build
-            from kdsweep.training.network import place
-
-            network = build(stage.model, len(self.dataset.classes), self.dataset.shape)
-            network.load_state_dict(load_file(self.weights(stage)))
-            if len(self._built) == MOST_BUILT:
-                del self._built[next(iter(self._built))]
-            self._built[stage.key] = place(network, self.device).eval().requires_grad_(False)
-        return self._built[stage.key]
-
-    def _test_images(self) -> dict[str, Any]:
-        return {"images": self.dataset.test_fingerprint, "count": len(self.dataset.test.labels)}
+        data, figures = self.dataset, dict[str, float]()
+        network = build(stage.model, len(data.classes), data.shape)
+        network.read(self.initial[stage.initial or ""])  # type: ignore[operator]
+        if data.val and has_logits(stage.model) and network.covers(data.val.names):  # type: ignore[operator]
+            logits = looked_up(network, stage, data, "val")
+            figures = selection_metrics(logits, torch.tensor(data.val.labels))
+        return Fitted(network.state_dict(), [figures], 1, 0.0)
 
     @cached_property
     def device(self) -> "torch.device":

@@ -11,10 +11,12 @@ from kdsweep.errors import ConfigError
 from kdsweep.networks.build import check, parameter_count
 from kdsweep.networks.weights import weights_digest
 from kdsweep.results.dataset import DatasetInfo
+from kdsweep.stages.answers import check_outputs, is_outputs
 from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import ALONE, Known, Plan, plan
 from kdsweep.stages.choices import refuse_choices
 from kdsweep.stages.classes import for_classes
+from kdsweep.stages.teachers import expected_classes
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import download
 from kdsweep.training.device import resolve, uses_cuda
@@ -67,7 +69,8 @@ def prepare(config: Config) -> Job:
         if network.weights is None:
             return None
         file = locate(network.weights, store, lambda uri: download(config.tracking, uri))
-        file = for_classes(network.weights, file, network.model, dataset.classes, dataset.shape, store)
+        if expected := expected_classes(network, dataset.classes):
+            file = for_classes(network.weights, file, network.model, expected, dataset.shape, store)
         initial[weights_digest(file)] = file
         return weights_digest(file)
 
@@ -83,6 +86,7 @@ def prepare(config: Config) -> Job:
         parameters=parameters,
         defaults=lambda network: default_options(network.model),
         on_gpu=lambda: uses_cuda(config.hardware),
+        classes=dataset.classes,
         draws_val=dataset.draws_val,
         images=dataset.available,
         trained_on=len(dataset.train.labels),
@@ -113,9 +117,12 @@ def _check_untrained(job: Job) -> None:
         role = "student" if role == "scratch" else role
         weights = job.initial[stage.initial] if stage.initial else None
         try:
-            check(stage.model, classes, shape, weights, stage.training.total_epochs > 0)
+            if is_outputs(stage) and weights:
+                check_outputs(stage, weights, job.dataset)
+            else:
+                check(stage.model, classes, shape, weights, stage.training.total_epochs > 0)
             if stage.parents or stage.objective != ALONE:
-                check_terms(stage, classes, shape)
+                check_terms(stage, classes, shape, job.initial)
         except ConfigError as error:
             problems[role] = str(error) if str(error).startswith("method.") else f"{role}.{error}"
     if problems:

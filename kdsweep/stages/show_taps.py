@@ -25,5 +25,5 @@ def _lines(stage: Stage, job: Job) -> list[str]:
         return []
     from kdsweep.training.try_terms import tap_pairs
 
-    pairs = tap_pairs(stage, len(job.dataset.classes), job.dataset.shape)
+    pairs = tap_pairs(stage, len(job.dataset.classes), job.dataset.shape, job.initial)
     return [f"{name}: {', '.join(of_term)}" for name, of_term in pairs.items()]

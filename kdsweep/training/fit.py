@@ -16,9 +16,10 @@ from kdsweep.errors import TrainingError
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs, Setting
+from kdsweep.networks import has_logits
 from kdsweep.networks.build import build_initial
 from kdsweep.networks.taps import Tapped, evaluating
-from kdsweep.stage import Stage, derive
+from kdsweep.stage import TERMS, Stage, derive
 from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.frozen import cut, freeze
 from kdsweep.training.frozen import train as set_train
@@ -104,9 +105,9 @@ def fit(
                 on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
         if not progress.history:  # without training the weights stay as in their file
-            figures = _selection(network, val)
+            figures = _selection(network, val) if has_logits(stage.model) else {}
             with evaluating(network):
-                looked_at = figures.values() if val else network(train.first()).flatten().tolist()
+                looked_at = figures.values() or network(train.first()).flatten().tolist()
             if not all(map(math.isfinite, looked_at)):
                 raise TrainingError("its weights give outputs that are NaN or infinity")
             progress.record(figures, "val/accuracy", 0.0)
@@ -131,9 +132,9 @@ def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, clas
             taught = teaching(part, train.batch(part))
             yield Batch(taught[0], taught, train.labels[part], part)
 
-    setting = Setting(
-        len(stage.parents), train.labels.cpu(), classes, stage.training.batch_size, example, training_images
-    )
+    met = len(stage.parents) if stage.average.of == TERMS else min(1, len(stage.parents))
+    size, weights = stage.training.batch_size, stage.average.weights if met > 1 else ()
+    setting = Setting(met, train.labels.cpu(), classes, size, example, training_images, weights)
     return Loss(stage.objective, setting, stage.seed).to(train.labels.device)
 
 

@@ -1,37 +1,47 @@
 """Try the terms of a loss on two images before anything is trained."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from kdsweep.config import is_file
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError, Trials
 from kdsweep.methods import EMBEDDING, Side, all_taps
+from kdsweep.methods.average import as_one
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs, Setting, reason
+from kdsweep.networks import has_logits
 from kdsweep.networks.build import build
+from kdsweep.networks.outputs import Outputs as File
 from kdsweep.networks.taps import Tapped, evaluating
 from kdsweep.stage import Objective, Stage
 
 _trials = Trials()
+Initial = Mapping[str, Path]  # files of weights, by digest
 
 
-def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
+def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial) -> None:
     """Raise ConfigError unless the stage's terms take its networks' outputs for images of `shape`.
 
-    Each loss is tried once per process.
+    Each loss is tried once per process; `initial` are the files of teachers that are only files.
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
     tried = repr((stage.objective, networks, num_classes, shape))
-    _trials.once(tried, lambda: _try(stage, num_classes, shape))
+    _trials.once(tried, lambda: _try(stage, num_classes, shape, initial))
 
 
 @torch.random.fork_rng(devices=[])
-def tap_pairs(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> dict[str, list[str]]:
+def tap_pairs(
+    stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial
+) -> dict[str, list[str]]:
     """What each term with taps compares of the student and its first teacher, for terms that have a teacher:
     "stage2 32×4×4 ↔ layer2 64×8×8"."""
     if not all_taps(stage.objective, "student"):
         return {}
-    batch, places = _example(stage, num_classes, shape)
+    batch, places = _example(stage, num_classes, shape, initial)
     found = {}
     for name, term in _loss(stage, batch, num_classes).terms.items():
         if term.taps and "teacher" in term.takes:
@@ -43,8 +53,8 @@ def tap_pairs(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> di
 
 
 @torch.random.fork_rng(devices=[])
-def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
-    batch, _ = _example(stage, num_classes, shape)
+def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial) -> None:
+    batch, _ = _example(stage, num_classes, shape, initial)
     for name, term in _loss(stage, batch, num_classes).terms.items():
         if stage.training.batch_size == 1 and (term.of_whole_batch or _normalizes(term)):
             raise ConfigError(
@@ -62,25 +72,35 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
 Places = dict[int, str]  # the modules that gave values, by the values' identities
 
 
-def _example(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> tuple[Batch, Places]:
+def _example(
+    stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial
+) -> tuple[Batch, Places]:
     """What student and teachers, untrained, give for two images."""
     torch.manual_seed(0)
     places: Places = {}
     images = torch.rand(2, *shape).contiguous(memory_format=torch.channels_last)
     if _looks_at_networks(stage.objective):
-        student = _outputs(stage, "student", stage.objective, num_classes, images, places)
-        teachers = [
-            _outputs(parent, "teacher", stage.objective, num_classes, images, places)
-            for parent in stage.parents
-        ]
+
+        def outputs(of: Stage, side: Side) -> Outputs:
+            network = build(of.model, num_classes, shape)
+            if is_file(of.model):
+                network.read(initial[of.initial or ""])  # type: ignore[operator]
+            if isinstance(network, File):
+                return _said(network, of, stage.objective, num_classes)
+            return _outputs(network, of.name, stage.objective, side, images, places)
+
+        student, teachers = outputs(stage, "student"), [outputs(each, "teacher") for each in stage.parents]
     else:
         student, *teachers = (Outputs(torch.randn(2, num_classes)) for _ in (stage, *stage.parents))
-    return Batch(student, teachers, torch.arange(2) % num_classes, torch.arange(2)), places
+    together = as_one(teachers, stage.average)
+    return Batch(student, together, torch.arange(2) % num_classes, torch.arange(2)), places
 
 
 def _loss(stage: Stage, batch: Batch, num_classes: int) -> Loss:
     size, teachers = stage.training.batch_size, len(batch.teachers)
-    setting = Setting(teachers, batch.labels, num_classes, size, lambda: batch, lambda: iter([batch]))
+    weights = stage.average.weights if teachers > 1 else ()
+    alone = (lambda: batch, lambda: iter([batch]))
+    setting = Setting(teachers, batch.labels, num_classes, size, *alone, weights)
     return Loss(stage.objective, setting, stage.seed)
 
 
@@ -93,30 +113,45 @@ def _normalizes(term: nn.Module) -> bool:
 
 
 def _outputs(
-    stage: Stage, side: Side, objective: Objective, num_classes: int, images: Tensor, places: Places
+    network: nn.Module, name: str, objective: Objective, side: Side, images: Tensor, places: Places
 ) -> Outputs:
-    channels, height, width = images.shape[1:]
-    network = build(stage.model, num_classes, (channels, height, width))
+    taps = all_taps(objective, side)
     with evaluating(network):
         try:
-            tapped = Tapped(network, all_taps(objective, side), images)
+            tapped = Tapped(network, taps, images)
             outputs = tapped(images)
         except ConfigError as error:
-            name = next(
-                name for name, term in objective.items() if _lacks(network, {name: term}, side, images)
+            term = next(
+                term for term, each in objective.items() if _lacks(network, {term: each}, side, images)
             )
             role = "the student" if side == "student" else "its teacher"
-            raise ConfigError(f"method.terms.{name}: {role} {stage.name} {error}") from error
+            raise ConfigError(f"method.terms.{term}: {role} {name} {error}") from error
     for tap, values in outputs.taps.items():
         names = [tap] if tap == EMBEDDING else [place.module for place in tapped.places[tap]]
         places |= dict(zip(map(id, values), names, strict=True))
     return outputs
 
 
+def _said(file: File, teacher: Stage, objective: Objective, num_classes: int) -> Outputs:
+    """What a file of outputs gives for two images; it has no taps but its own embeddings."""
+    known = () if has_logits(teacher.model) else (EMBEDDING,)
+    for name, term in objective.items():
+        if lacking := [tap for tap in all_taps({name: term}, "teacher") if tap not in known]:
+            raise ConfigError(
+                f"method.terms.{name}: its teacher {teacher.name} has no tap {lacking[0]}, being a file of "
+                f"{' and '.join(known) or 'logits'} alone"
+            )
+    if not known:
+        return Outputs(torch.randn(2, num_classes))
+    values = file.values[torch.arange(2) % len(file.values)]
+    return Outputs(values, {EMBEDDING: (values,)})
+
+
 def _lacks(network: nn.Module, objective: Objective, side: Side, images: Tensor) -> bool:
     """Whether the network cannot give what the terms look at."""
+    taps = all_taps(objective, side)
     try:
-        Tapped(network, all_taps(objective, side), images)(images)
+        Tapped(network, taps, images)(images)
     except ConfigError:
         return True
     return False

@@ -163,7 +163,8 @@ def _contents(
     def split(name: str) -> Split:
         rows = [pixels.rows[digests[file.path]] for file in of[name]]
         labels = [index[file.label] for file in of[name]]
-        return Split(pixels.images, np.array(rows, np.int64), np.array(labels, np.int64))
+        paths = np.array([file.path for file in of[name]], np.str_)
+        return Split(pixels.images, np.array(rows, np.int64), np.array(labels, np.int64), name, paths)
 
     def fingerprint(*names: str) -> str:
         images = {name: [(file.label, digests[file.path]) for file in of[name]] for name in names}

@@ -1,0 +1,192 @@
+"""What trained networks say of the images: logits and embeddings over a split, as entries of the store, and
+what a stage's teachers say of a batch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsweep.config import OUTPUTS, Augment
+from kdsweep.config.code import takes
+from kdsweep.data.dataset import Dataset
+from kdsweep.errors import ConfigError
+from kdsweep.methods import EMBEDDING, LOGITS, all_taps
+from kdsweep.networks import CLASSES, has_logits
+from kdsweep.networks.weights import WEIGHTS
+from kdsweep.stage import FORMAT, Panel, Stage, digest
+from kdsweep.store.store import Origin, Store
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from kdsweep.methods.term import Outputs
+    from kdsweep.networks.taps import Tapped
+    from kdsweep.training.fit import Teaching
+
+MOST_BUILT = 2  # networks that stay in memory, which the training needs too
+
+
+class Answers:
+    """`device` is asked for when something is computed."""
+
+    def __init__(self, store: Store, dataset: Dataset, device: "Callable[[], torch.device]") -> None:
+        self.store, self.dataset, self.device = store, dataset, device
+        self._built: dict[str, nn.Module] = {}  # by stage, in eval mode
+
+    def network(self, stage: Stage) -> "nn.Module":
+        """A trained stage's network, in eval mode, which is not trained further."""
+        if stage.key not in self._built:
+            from safetensors.torch import load_file
+
+            from kdsweep.networks.build import build
+            from kdsweep.training.network import place
+
+            entry = self.store.find(stage.key)
+            assert entry is not None
+            network = build(stage.model, len(self.dataset.classes), self.dataset.shape)
+            network.load_state_dict(load_file(entry / WEIGHTS))
+            if len(self._built) == MOST_BUILT:
+                del self._built[next(iter(self._built))]
+            self._built[stage.key] = place(network, self.device()).eval().requires_grad_(False)
+        return self._built[stage.key]
+
+    def are_known(self, stage: Stage) -> bool:
+        """Whether the stage has logits of the test images."""
+        if not has_logits(stage.model):
+            return False
+        return not is_outputs(stage) or self.network(stage).covers(self.dataset.test.names)  # type: ignore[operator]
+
+    def averaged(self, panel: Panel, split: str) -> "Tensor":
+        """The averaged outputs of a panel's members, as logits [N, classes]; if not told otherwise, averaged
+        as probabilities."""
+        outputs = [self.outputs(stage, split, LOGITS) for stage in panel.members.values()]
+        if len(outputs) == 1:
+            return outputs[0]
+        from kdsweep.methods.average import averaged
+
+        return averaged([each.double() for each in outputs], panel.average)
+
+    def outputs(self, stage: Stage, split: str, what: str) -> "Tensor":
+        """The trained stage's "logits" [N, classes] or "embedding" [N, D] over a split, on the CPU."""
+        from safetensors.torch import load_file, save_file
+
+        def make(folder: Path) -> None:
+            save_file({what: self._computed(stage, split, what).cpu()}, folder / f"{what}.safetensors")
+
+        # a stage's own description holds its training and validation images
+        images = self._test_images() if split == "test" else {}
+        description = {what: stage.key, "format": FORMAT, "split": split, **images}
+        origin = Origin(what, description, [stage.key], stage.name)
+        entry, _ = self.store.obtain(digest(description), make, origin=origin)
+        return load_file(entry / f"{what}.safetensors")[what]
+
+    def _computed(self, stage: Stage, split: str, what: str) -> "Tensor":
+        from kdsweep.networks.taps import Tapped
+        from kdsweep.training.network import Inputs, over_split
+
+        network = self.network(stage)
+        if is_outputs(stage):
+            try:
+                return looked_up(network, stage, self.dataset, split)
+            except ConfigError as error:
+                raise ConfigError(f"teacher {stage.name} {error}") from error
+        inputs = Inputs(self.dataset.splits[split], self.dataset, self.device())
+        if what == LOGITS:
+            return over_split(network, inputs)
+        tapped = Tapped(network, [what], inputs.first())
+        return over_split(lambda images: tapped(images).taps[what][0], inputs)
+
+    def _test_images(self) -> dict[str, Any]:
+        return {"images": self.dataset.test_fingerprint, "count": len(self.dataset.test.labels)}
+
+    def teaching(self, stage: Stage) -> "Teaching":
+        """The teachers' outputs for a batch: stored ones or, under augmentation or if terms look at maps,
+        those of the networks themselves, in eval mode and without gradients."""
+        from kdsweep.methods.average import as_one
+
+        taps = all_taps(stage.objective, "teacher")
+        live = Augment.model_validate(stage.data["augment"]).random or not set(taps) <= {EMBEDDING}
+        heads = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
+        voices = [
+            self._live(parent, taps) if live and not is_outputs(parent) else self._stored(parent, taps, heads)
+            for parent in stage.parents
+        ]
+        return lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average)
+
+    def _live(self, teacher: Stage, taps: Sequence[str]) -> "Callable[[Tensor, Tensor], Outputs]":
+        import torch
+
+        tapped = self._tapped(teacher, taps)
+
+        def ask(indices: "Tensor", inputs: "Tensor") -> "Outputs":
+            with torch.no_grad():
+                return tapped(inputs)
+
+        return ask
+
+    def _stored(
+        self, teacher: Stage, taps: Sequence[str], head: bool
+    ) -> "Callable[[Tensor, Tensor], Outputs]":
+        from kdsweep.methods.term import Outputs
+
+        known = [LOGITS] if has_logits(teacher.model) else []
+        stored = {
+            name: self.outputs(teacher, "train", name).to(self.device())
+            for name in dict.fromkeys([*known, *taps])
+        }
+        own_head = self._tapped(teacher, [EMBEDDING]).head if head else None
+
+        def look_up(indices: "Tensor", inputs: "Tensor") -> "Outputs":
+            rows = {name: each.index_select(0, indices) for name, each in stored.items()}
+            logits = rows.pop(LOGITS, None)
+            found = {name: (value,) for name, value in rows.items()}
+            return Outputs(found[EMBEDDING][0] if logits is None else logits, found, own_head)
+
+        return look_up
+
+    def _tapped(self, teacher: Stage, taps: Sequence[str]) -> "Tapped":
+        from kdsweep.networks.taps import Tapped
+        from kdsweep.training.network import Inputs
+
+        images = Inputs(self.dataset.train, self.dataset, self.device()).first()
+        return Tapped(self.network(teacher), taps, images)
+
+
+def is_outputs(stage: Stage) -> bool:
+    """Whether a stage's network is a file of outputs."""
+    return bool(stage.model["_target_"] == OUTPUTS)
+
+
+def check_outputs(stage: Stage, file: Path, dataset: Dataset) -> None:
+    """Raise ConfigError unless a file of outputs has all training images, and all or none of other splits."""
+    from kdsweep.networks.build import build
+
+    network = build(stage.model, len(dataset.classes), dataset.shape)
+    network.read(file)  # type: ignore[operator]
+    for split, images in dataset.splits.items():
+        if split == "train" or network.covers(images.names):  # type: ignore[operator]
+            try:
+                looked_up(network, stage, dataset, split)
+            except ConfigError as error:
+                raise ConfigError(f"weights={file}: {error}") from error
+
+
+def looked_up(network: "nn.Module", stage: Stage, dataset: Dataset, split: str) -> "Tensor":
+    """What a file of outputs says of a split: logits [N, classes], or embeddings [N, D].
+
+    Raises ConfigError if it lacks images, or has other classes.
+    """
+    from kdsweep.networks.mapped import given_logits
+
+    outputs: Tensor = network.of(dataset.splits[split].names)  # type: ignore[operator]
+    if not has_logits(stage.model):
+        return outputs
+    if CLASSES not in stage.model and (columns := network.columns(dataset.classes)):  # type: ignore[operator]
+        outputs = outputs[:, columns]
+    logits = given_logits(outputs, stage.model)
+    if logits.shape[1] != len(dataset.classes):
+        raise ConfigError(
+            f"has {logits.shape[1]} outputs, and the data set has {len(dataset.classes)} classes; name the "
+            "class of each output, in order, in teacher.classes"
+        )
+    return logits
