@@ -43,9 +43,6 @@ def _is_model_name(value: str) -> str:
 ModelName = Annotated[str, AfterValidator(_is_model_name)]
 
 
-TeacherName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
-
-
 class Config(Section):
     """A job: one student, one MLflow run, one number (or several for a search with several objectives)."""
 
@@ -85,7 +82,7 @@ class Config(Section):
     """the images"""
     teacher: Teacher
     """the network that teaches"""
-    teachers: dict[TeacherName, Teacher]
+    teachers: dict[str, Teacher]
     """further teachers beside it, by names of your own; recipes say what differs from the first's"""
     student: Student
     """the network that is taught"""
@@ -169,6 +166,15 @@ class Config(Section):
                         f"{part}.trainable={phase.trainable}: must be all with method={self.method.name}, "
                         "whose network ends in its teacher's head",
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_have_names(self) -> Self:
+        for name in self.teachers:
+            if not (name.isidentifier() and name.isascii()):
+                raise PydanticCustomError(
+                    "name", f"teachers.{name}: a name must be a word of letters, digits and _, such as second"
+                )
         return self
 
     @model_validator(mode="after")

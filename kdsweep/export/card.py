@@ -139,7 +139,7 @@ def _cost(chosen: Chosen) -> Iterator[str]:
     rows = [
         ["parameters", *("–" if cost.parameters is None else f"{cost.parameters:,}" for cost in costs)],
         ["MFLOPs of an image", *("–" if cost.flops is None else f"{cost.flops / 1e6:.2f}" for cost in costs)],
-        ["weights, MB", *(f"{cost.bytes / 1e6:.2f}" for cost in costs)],
+        ["weights, MB", *("–" if cost.bytes is None else f"{cost.bytes / 1e6:.2f}" for cost in costs)],
     ]
     measured = [f"{cost.latency_ms:.2f}" for cost in costs if cost.latency_ms is not None]
     if len(measured) == len(costs):  # a busy machine measures no latency

@@ -137,7 +137,8 @@ def _try(
         try:
             logits = network(images)
         except ConfigError as error:
-            raise ConfigError(f"{weights or model['_target_']}: {error}") from error
+            where = f"weights={weights}" if weights else f"model._target_={model['_target_']}"
+            raise ConfigError(f"{where}: {error}") from error
         except Exception as error:  # the network may be any code
             raise ConfigError(
                 f"model._target_={model['_target_']}: does not take images of {size}: {one_line(error)}"

@@ -53,8 +53,8 @@ class Exported(nn.Module):
         self.size = (sides[0], sides[1]) if sides else None
         if len(mean) != len(std) or (in_channels > 1 and len(mean) not in (1, in_channels)):
             raise ConfigError(
-                f"model.mean and model.std have {len(mean)} and {len(std)} numbers; must have one for each "
-                f"channel of the images, {in_channels}, or one for all"
+                f"model.mean, model.std: have {len(mean)} and {len(std)} numbers; must have one for each of "
+                f"the images' {in_channels} channels, or one for all"
             )
         if layout not in ("NCHW", "NHWC"):
             raise ConfigError(f"model.layout={layout}: allowed: NCHW, NHWC")

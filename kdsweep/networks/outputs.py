@@ -199,6 +199,8 @@ def _of_columns(file: Path) -> Table:
             f"has the columns {', '.join(frame.columns[:10])}; must have {NAMES[5]} for the images' names, "
             f"or {SPLIT} and {INDEX}"
         )
+    if frame.empty:
+        return Table([], np.empty((0, 0), np.float32), [])
     if words := [name for name in frame.columns if not pandas.api.types.is_numeric_dtype(frame[name])]:
         raise ConfigError(f"its column {words[0]} holds no numbers; leave only the outputs beside the names")
     return Table(names, frame.to_numpy(np.float32), list(frame.columns))

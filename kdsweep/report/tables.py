@@ -221,14 +221,13 @@ def costs(result: JobResult, latency: Latency | None) -> list[Fitting | str]:
 
 def cost_table(result: JobResult) -> Fitting:
     """Each link's parameters, FLOPs, size and latency, and by what factor the teacher's are larger."""
-    ratio = "teacher" in result.networks
+    teacher = result.networks["teacher"].cost.known() if "teacher" in result.networks else {}
     columns = [Column(result.name, right=False, wraps=True)]
     for worth, head in ((3, "parameters"), (2, "MFLOPs"), (0, "size, MB"), (1, "latency, ms")):
-        columns += [Column(head, worth=worth), *([Column("", worth=worth, style="dim")] if ratio else [])]
+        columns += [Column(head, worth=worth), *([Column("", worth=worth, style="dim")] if teacher else [])]
     table = Fitting([*columns, Column("test %")])
     formats = {"parameters": "{:,}", "flops": "{:.2f}", "bytes": "{:.2f}", "latency_ms": "{:.2f}"}
     units = {"parameters": 1, "flops": 1e6, "bytes": 1e6, "latency_ms": 1}
-    teacher = result.networks["teacher"].cost.known() if ratio else None
     for role in (*result.chain, *({"ensemble"} & result.networks.keys())):
         cost, cells = result.networks[role].cost.known(), []
         for name, form in formats.items():

@@ -89,7 +89,7 @@ class Cost:
 
     __pydantic_config__: ClassVar = STRICT
 
-    bytes: int
+    bytes: int | None = None
     parameters: int | None = None
     flops: float | None = None
     latency_ms: float | None = None

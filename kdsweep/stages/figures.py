@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.config import is_file
+from kdsweep.config import OUTPUTS, is_file
 from kdsweep.data.dataset import Dataset
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.events import StageFinished
@@ -118,7 +118,8 @@ class Figures:
         entry, _ = self.store.obtain(digest(description), make, origin=origin)
         trained = self.store.find(stage.key)
         assert trained is not None
-        return Cost(**json.loads((entry / COST).read_text()), bytes=(trained / WEIGHTS).stat().st_size)
+        size = None if stage.model["_target_"] == OUTPUTS else (trained / WEIGHTS).stat().st_size
+        return Cost(**json.loads((entry / COST).read_text()), bytes=size)
 
 
 def priced(stage: Stage, dataset: Dataset) -> dict[str, Any]:

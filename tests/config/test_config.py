@@ -16,7 +16,11 @@ MORE = "method/terms="  # of which a job has several
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes_and_is_accepted(option):
-    needed = {"training/schedule=multistep": ["training.schedule.milestones=[15,25]"]}
+    needed = {
+        "training/schedule=multistep": ["training.schedule.milestones=[15,25]"],
+        "teacher=exported": ["teacher.weights=teacher.onnx"],
+        "teacher=outputs": ["teacher.weights=teacher.npz"],
+    }
     more = ["method=scratch", f"+{option}"] if option.startswith(MORE) else [option]
     parse(composed(*more, *needed.get(option, [])))
 

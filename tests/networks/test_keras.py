@@ -260,6 +260,8 @@ def test_what_is_trained_with_it_is_evaluated_with_its_constants(tmp_path):
     hardware = Hardware(device="cpu", threads=1)
     maker = Maker(Store(tmp_path / "store"), dataset, hardware, {}, lambda event: None)
     trained = maker.obtain({"student": stage}, {})["student"]
-    evaluated = selection_metrics(maker._logits(stage, "val"), torch.tensor(dataset.val.labels))
+    evaluated = selection_metrics(
+        maker.answers.outputs(stage, "val", "logits"), torch.tensor(dataset.val.labels)
+    )
     assert evaluated == pytest.approx(trained.val.metrics())
-    assert maker._network(stage)[0].eps == 1e-3
+    assert maker.answers.network(stage)[0].eps == 1e-3

@@ -129,19 +129,26 @@ def test_a_sweep_of_chains_trains_a_shared_assistant_once():
 
 
 def test_members_of_the_ensemble_are_choosable():
-    assert list(planned("method=ban", "chain_length=2").ensemble) == ["teacher", "generation1", "student"]
+    assert list(planned("method=ban", "chain_length=2").ensemble.members) == [
+        "teacher",
+        "generation1",
+        "student",
+    ]
     ban = ("method=ban", "chain_length=3")
-    assert list(planned(*ban, "chain.ensemble=[generations]").ensemble) == [
+    assert list(planned(*ban, "chain.ensemble=[generations]").ensemble.members) == [
         "generation1",
         "generation2",
         "student",
     ]
-    assert list(planned(*ban, "chain.ensemble=[generation3,generation1]").ensemble) == [
+    assert list(planned(*ban, "chain.ensemble=[generation3,generation1]").ensemble.members) == [
         "generation1",
         "student",
     ], "the last generation is the student"
-    assert list(planned(*ban, "chain.ensemble=[student,generation1]").ensemble) == ["generation1", "student"]
-    assert not planned(*ban, "chain.ensemble=[]").ensemble
+    assert list(planned(*ban, "chain.ensemble=[student,generation1]").ensemble.members) == [
+        "generation1",
+        "student",
+    ]
+    assert planned(*ban, "chain.ensemble=[]").ensemble is None
     assert not planned("method=ban", "chain.ensemble=[generations]").ensemble, "one is none"
     with pytest.raises(
         ConfigError, match=r"chain\.ensemble=generation9: no such link; allowed: teacher, gen"

@@ -204,8 +204,9 @@ def test_generations_with_alpha_1_are_students_alone_of_their_own_seeds():
     teacher, *generations = made.chain.values()
     assert all(stage.parents == () for stage in generations)
     assert len({stage.key for stage in generations}) == 3, "each begins from other weights"
-    assert list(made.ensemble) == ["teacher", "generation1", "generation2", "student"]
-    assert [made.teachers[role] for role in ("generation1", "student")] == [(teacher,), (generations[1],)]
+    assert list(made.ensemble.members) == ["teacher", "generation1", "generation2", "student"]
+    taught_by = [list(made.teachers[role].members.values()) for role in ("generation1", "student")]
+    assert taught_by == [[teacher], [generations[1]]]
 
 
 SAME = {

@@ -15,7 +15,8 @@ from kdsweep.errors import TrainingError
 from kdsweep.methods.loss import Loss
 from kdsweep.methods.term import Batch, Outputs
 from kdsweep.results.network import Selection
-from kdsweep.stage import Stage
+from kdsweep.stage import Panel, Stage
+from kdsweep.stages.answers import Answers
 from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
 from kdsweep.training.fit import Fitted, fit
@@ -267,16 +268,14 @@ def maker(folder: Path) -> tuple[Maker, list[object]]:
 
 def test_the_teacher_stays_in_eval_mode_and_as_it_was(tmp_path, monkeypatch):
     """Under augmentation the teacher sees every batch: its weights and BatchNorm statistics must not move."""
-    from kdsweep.stages import maker as module
-
     placed = []
-    original = module.Maker._network
+    original = Answers.network
 
     def network(self, stage):
         placed.append(original(self, stage))
         return placed[-1]
 
-    monkeypatch.setattr(module.Maker, "_network", network)
+    monkeypatch.setattr(Answers, "network", network)
     shop, _ = maker(tmp_path)
     teacher = make_stage(NORMED)
     student = make_stage(MLP, KD, (teacher,), augment=MOVING)
@@ -300,8 +299,8 @@ def test_stored_logits_are_what_the_teacher_says(tmp_path):
     shop, _ = maker(tmp_path)
     teacher = make_stage(CNN)
     shop.train({"teacher": teacher})
-    stored = shop._teaching(make_stage(MLP, KD, (teacher,)))
-    asked = shop._teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
+    stored = shop.answers.teaching(make_stage(MLP, KD, (teacher,)))
+    asked = shop.answers.teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
     inputs = Inputs(DATASET.train, DATASET, CPU)
     some = torch.tensor([5, 0, 17])
     images = inputs.batch(some)
@@ -318,8 +317,8 @@ def test_distillation_moves_the_student_towards_its_teacher(tmp_path):
         student = make_stage(MLP, kd_objective(2.0, alpha), (teacher,), epochs=15)
         shop.train({"teacher": teacher, "student": student})
         divergence = torch.nn.functional.kl_div(
-            shop._logits(student, "train").log_softmax(1),
-            shop._logits(teacher, "train").softmax(1),
+            shop.answers.outputs(student, "train", "logits").log_softmax(1),
+            shop.answers.outputs(teacher, "train", "logits").softmax(1),
             reduction="batchmean",
         )
         by_alpha[alpha] = divergence.item()
@@ -330,7 +329,7 @@ def test_the_maker_makes_everything_once(tmp_path):
     shop, events = maker(tmp_path)
     teacher = make_stage(CNN)
     student = make_stage(MLP, KD, (teacher,))
-    links, teachers = {"teacher": teacher, "student": student}, {"student": [teacher]}
+    links, teachers = {"teacher": teacher, "student": student}, {"student": Panel({"teacher": teacher})}
     first, second = (shop.obtain(links, teachers) for _ in range(2))
     finished = [(event.role, event.reused) for event in events if hasattr(event, "reused")]
     assert finished == [("teacher", False), ("student", False), ("teacher", True), ("student", True)]
@@ -349,12 +348,16 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     members = {f"member{i}": stage for i, stage in enumerate(stages)}
     results = shop.obtain(members, {})
     for split in ("val", "test"):
-        expected = sum(shop._logits(stage, split).double().softmax(1) for stage in stages) / 3
-        torch.testing.assert_close(shop._averaged(stages, split).double().softmax(1), expected)
-    ensemble = shop.ensemble(members, [], results)
+        expected = (
+            sum(shop.answers.outputs(stage, split, "logits").double().softmax(1) for stage in stages) / 3
+        )
+        torch.testing.assert_close(shop.answers.averaged(Panel(members), split).double().softmax(1), expected)
+    ensemble = shop.ensemble(Panel(members), None, results)
     labels = torch.tensor(DATASET.test.labels)
     assert ensemble.test.accuracy == (expected.argmax(1) == labels).double().mean()
-    metrics = selection_metrics(shop._averaged(stages, "val"), torch.tensor(DATASET.val.labels))
+    metrics = selection_metrics(
+        shop.answers.averaged(Panel(members), "val"), torch.tensor(DATASET.val.labels)
+    )
     assert ensemble.val.metrics() == pytest.approx(metrics)
     assert ensemble.cost.parameters == sum(each.cost.parameters for each in results.values())
 
@@ -365,8 +368,8 @@ def test_several_teachers_are_heard_together(tmp_path):
     teachers = (make_stage(CNN), make_stage(MLP))
     for teacher in teachers:
         shop.train({"teacher": teacher})
-    stored = shop._teaching(make_stage(MLP, KD, teachers))
-    asked = shop._teaching(make_stage(MLP, KD, teachers, augment=MOVING))
+    stored = shop.answers.teaching(make_stage(MLP, KD, teachers))
+    asked = shop.answers.teaching(make_stage(MLP, KD, teachers, augment=MOVING))
     some = torch.tensor([5, 0, 17])
     images = Inputs(DATASET.train, DATASET, CPU).batch(some)
     kept, said = stored(some, images), asked(some, images)
@@ -391,7 +394,7 @@ def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
     shop.train({"teacher": teacher})
     before = (tmp_path / teacher.key / "weights.safetensors").read_bytes()
     networks = []
-    for owner, name in ((Maker, "_network"), (module, "build_initial")):
+    for owner, name in ((Answers, "network"), (module, "build_initial")):
         original = getattr(owner, name)
 
         def noted(*arguments, original=original):
