@@ -98,7 +98,7 @@ class Backbone(nn.Module):
             network.set_submodule(name, head.build(layer, classes, keep))
         self.preprocess, self.network = preprocess, network
         self.classifiers = [NETWORK + name for name in classifiers]
-        self.images = images
+        self.images, self.keeps_head = images, keep and head.is_one_layer
         self.original_names = {name.removeprefix(NETWORK): name for name in self.state_dict()}
         place = ".1" if head.is_one_layer and head.dropout else ""
         for name in classifiers:

@@ -153,6 +153,10 @@ def _try(
         )
     if weights is not None and not bool(logits.isfinite().all()):
         raise ConfigError(f"weights={weights}: the network gives NaN or infinity with them")
+    if CLASSES in model and not trained and weights is None and not getattr(network, "keeps_head", True):
+        raise ConfigError(
+            f"num_classes={model[CLASSES]['outputs']}: the pretrained weights have another number of outputs"
+        )
     if empty := next((name for name, each in network.named_parameters() if each.numel() == 0), None):
         raise ConfigError(
             f"model._target_={model['_target_']}: its {empty} has no weights, since its layer has no width; "

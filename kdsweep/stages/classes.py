@@ -29,19 +29,29 @@ def for_classes(
     classes: Sequence[str],
     shape: tuple[int, int, int],
     store: Store,
+    mapping: str | None = None,
 ) -> Path:
     """The file to begin with: `file`, or a copy without the head if that was trained for other classes.
 
     The head's shape shows another number of classes; for the same number the names decide, if the file has
-    them. Raises ConfigError for the same classes in another order.
+    them. Raises ConfigError for the same classes in another order, and for more of them where the key
+    `mapping` would say which are meant.
     """
     known = _trained_for(file, weights_digest(file))
-    if known is None or len(known) != len(classes) or known == tuple(classes):
+    if known is None or known == tuple(classes):
+        return file
+    named = json.dumps(list(known), ensure_ascii=False, separators=(",", ":"))
+    if mapping and set(classes) <= set(known):
+        more = (
+            "more classes than the data set" if len(known) > len(classes) else "its classes in another order"
+        )
+        raise ConfigError(f"weights={weights}: has {more}; map them with {mapping}={named}")
+    if len(known) != len(classes):
         return file
     if set(known) == set(classes):
         raise ConfigError(
             f"weights={weights}: has the data set's classes in another order; take its order with "
-            f"dataset.classes={json.dumps(list(known), ensure_ascii=False, separators=(',', ':'))}"
+            f"dataset.classes={named}"
         )
     log.warning(
         "weights=%s: trained for other classes (%s) than these (%s); the head begins anew",

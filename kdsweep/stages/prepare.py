@@ -16,7 +16,7 @@ from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import ALONE, Known, Plan, plan
 from kdsweep.stages.choices import refuse_choices
 from kdsweep.stages.classes import for_classes
-from kdsweep.stages.teachers import expected_classes
+from kdsweep.stages.teachers import expected_classes, mapping_key
 from kdsweep.store.store import Store, open_store
 from kdsweep.tracking import download
 from kdsweep.training.device import resolve, uses_cuda
@@ -70,7 +70,8 @@ def prepare(config: Config) -> Job:
             return None
         file = locate(network.weights, store, lambda uri: download(config.tracking, uri))
         if expected := expected_classes(network, dataset.classes):
-            file = for_classes(network.weights, file, network.model, expected, dataset.shape, store)
+            mapping = mapping_key(network, config.all_teachers)
+            file = for_classes(network.weights, file, network.model, expected, dataset.shape, store, mapping)
         initial[weights_digest(file)] = file
         return weights_digest(file)
 

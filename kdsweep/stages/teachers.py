@@ -51,6 +51,14 @@ def expected_classes(network: Network, classes: Sequence[str]) -> Sequence[str] 
     return network.classes or classes
 
 
+def mapping_key(network: Network, teachers: Mapping[str, Teacher]) -> str | None:
+    """The key that maps the outputs of a network to classes; None if it is trained for the data set's."""
+    untrained = (
+        role for role, each in teachers.items() if each is network and not each.training.total_epochs
+    )
+    return next((f"{role}.classes" for role in untrained), None)
+
+
 def refuse_augmented(augment: Augment, panel: Panel) -> None:
     """Raise ConfigError if images change at random that a file of outputs saw unchanged."""
     for role, stage in panel.members.items():

@@ -1,0 +1,145 @@
+"""Every method with every kind of teacher and of images: an epoch is trained, or a line says why not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import CONF, composed
+from PIL import Image
+
+from kdsweep.config.parse import parse
+from kdsweep.errors import ConfigError
+from kdsweep.stages.maker import Maker
+from kdsweep.stages.prepare import Job, prepare
+
+METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+TEACHER = ("teacher=resnet", "teacher.model.depth=8")
+FURTHER = ("+teacher@teachers.second=resnet", "teachers.second.model.depth=8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Twelve images of each of two classes to train on, six to test on."""
+    root, random = tmp_path_factory.mktemp("combinations"), np.random.RandomState(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for label, name in enumerate(("cats", "dogs")):
+            (root / "images" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.randint(0, 120, (16, 16, 3)).astype(np.uint8)
+                pixels[8 * label : 8 * label + 8] += 100
+                Image.fromarray(pixels).save(root / "images" / split / name / f"{number}.png")
+    return root
+
+
+def prepared(folder: Path, *overrides: str) -> Job:
+    data = ("dataset=image_folder", f"dataset.root={folder}/images", "dataset.image_size=16")
+    small = ("student=resnet", "student.model.depth=8", "training.epochs=1", "training.batch_size=8")
+    where = (
+        f"store={folder}/store",
+        "hardware.device=cpu",
+        "+hardware.threads=1",
+        "dataset.val_fraction=0.2",
+    )
+    return prepare(parse(composed(*data, *small, *where, *overrides)))
+
+
+def trained(folder: Path, *overrides: str) -> Maker:
+    job = prepared(folder, *overrides)
+    maker = Maker(job.store, job.dataset, job.config.hardware, job.initial, lambda event: None)
+    maker.train(job.plan.links())
+    return maker
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> Path:
+    """What the trained teacher says of all images, and its network as another program has it."""
+    job = prepared(folder, *TEACHER)
+    teacher, maker = job.plan.chain["teacher"], trained(folder, *TEACHER)
+    splits = job.dataset.splits
+    names = [name for split in splits.values() for name in split.names]
+    for what in ("logits", "embedding"):
+        outputs = torch.cat([maker.answers.outputs(teacher, split, what) for split in splits])
+        np.savez(folder / f"{what}.npz", names=np.array(names), outputs=outputs.numpy())
+    network = maker.answers.network(teacher)
+    torch.jit.trace(network, torch.rand(2, 3, 16, 16)).save(str(folder / "teacher.pt"))
+    return folder
+
+
+KINDS: dict[str, Callable[[Path], tuple[str, ...]]] = {
+    "usual": lambda files: TEACHER,
+    "several": lambda files: (*TEACHER, *FURTHER),
+    "averaged": lambda files: (*TEACHER, *FURTHER, "chain.average=probabilities"),
+    "outputs": lambda files: ("teacher=outputs", f"teacher.weights={files}/logits.npz"),
+    "embeddings": lambda files: (
+        *("teacher=outputs", f"teacher.weights={files}/embedding.npz", "teacher.gives=embedding"),
+    ),
+    "exported": lambda files: ("teacher=exported", f"teacher.weights={files}/teacher.pt"),
+    "headless": lambda files: (*stored(files), "teacher.gives=embedding"),
+    "mapped": lambda files: (*stored(files), "teacher.classes=[dogs,cats]"),
+}
+
+
+def stored(files: Path) -> tuple[str, ...]:
+    """The trained teacher's weights, as a file that names no classes."""
+    key = prepared(files, *TEACHER).plan.chain["teacher"].key
+    weights = files / "weights.pt"
+    if not weights.exists():
+        from safetensors.torch import load_file
+
+        torch.save(load_file(files / "store" / key / "weights.safetensors"), weights)
+    return (*TEACHER, f"teacher.weights={weights}", "teacher.training.epochs=0")
+
+
+# of each kind, one method that works and, where there is one, another that is refused
+EXAMPLES = [
+    *(("kd", kind) for kind in KINDS),
+    *(("at", kind) for kind in ("several", "averaged", "exported", "outputs", "headless", "mapped")),
+    *(("crd", kind) for kind in ("several", "embeddings", "headless", "exported")),
+    *(("simkd", kind) for kind in ("several", "mapped", "headless", "outputs")),
+    *(("srrl", kind) for kind in ("outputs", "headless", "mapped", "averaged")),
+]
+WORKS = {"kd": {"usual", "several", "averaged", "outputs", "exported", "mapped"}}
+WORKS |= {"at": {"several", "headless", "mapped"}, "crd": {"several", "embeddings", "headless"}}
+WORKS |= {"simkd": set(), "srrl": set()}
+
+
+@pytest.mark.parametrize(("method", "kind"), EXAMPLES)
+def test_an_epoch_is_trained_or_a_line_says_why_not(files, method, kind):
+    if kind in WORKS[method]:
+        trained(files, f"method={method}", *KINDS[kind](files))
+    else:
+        with pytest.raises(ConfigError) as found:
+            prepared(files, f"method={method}", *KINDS[kind](files))
+        assert "\n" not in str(found.value), found.value
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_of_all_methods_too(files, method, kind):
+    try:
+        job = prepared(files, f"method={method}", *KINDS[kind](files))
+    except ConfigError as error:
+        assert kind != "usual" and "\n" not in str(error), error
+    else:
+        maker = Maker(job.store, job.dataset, job.config.hardware, job.initial, lambda event: None)
+        assert maker.train(job.plan.links())["student"].history[0]["train/loss"] >= 0
+
+
+def test_a_student_of_a_file_of_outputs_is_that_of_the_network_that_made_it(files):
+    """The same logits, the same bits."""
+    students = []
+    for kind in ("usual", "outputs"):
+        overrides = ("method=kd", *KINDS[kind](files))
+        maker, job = trained(files, *overrides), prepared(files, *overrides)
+        students.append(maker.answers.network(job.plan.chain["student"]).state_dict())
+    assert all(torch.equal(value, students[1][name]) for name, value in students[0].items())
+
+
+def test_a_mapped_teacher_gives_the_logits_of_the_data_sets_classes(files):
+    maker, job = trained(files, *KINDS["mapped"](files)), prepared(files, *KINDS["mapped"](files))
+    mapped = maker.answers.outputs(job.plan.chain["teacher"], "test", "logits")
+    plain = maker.answers.outputs(prepared(files, *TEACHER).plan.chain["teacher"], "test", "logits")
+    torch.testing.assert_close(mapped, plain[:, [1, 0]])
