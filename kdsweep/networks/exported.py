@@ -1,5 +1,6 @@
 """A network that another program exported, in a file of ONNX, TorchScript or torch.export."""
 
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -163,7 +164,9 @@ def _onnx(content: bytes, device: torch.device, output: int | str) -> Opened:
 
 
 def _script(content: bytes, device: torch.device, output: int | str) -> Opened:
-    network = torch.jit.load(BytesIO(content), map_location=device).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises its successor
+        network = torch.jit.load(BytesIO(content), map_location=device).eval()
     return lambda images: _one_of(network(images), output), None
 
 
