@@ -45,7 +45,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 RUN = ["README.md"]
 RUN += [
     f"docs/{page}.md"
-    for page in ("index", "configuration", "commands", "search", "scaling", "report", "export")
+    for page in ("index", "configuration", "commands", "teachers", "search", "scaling", "report", "export")
 ]
 
 
