@@ -21,7 +21,7 @@ from kdsweep.report.charts.metric import metrics
 from kdsweep.report.charts.response import main_charts
 from kdsweep.report.note import short
 from kdsweep.report.pictures.draw import draw
-from kdsweep.results.names import link_name, written
+from kdsweep.results.names import kind_of, link_name, written
 from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult, Latency
 from kdsweep.system.table import Column, Fitting
@@ -209,7 +209,7 @@ def _roles(results: Sequence[JobResult]) -> set[str]:
 def _down_the_table(role: str) -> tuple[int, str]:
     """Ensembles come first, then assistants and generations, the baseline, the teacher."""
     last = {"ensemble": 0, "scratch": 2, "teacher": 3}
-    return last.get(role, 1), role
+    return last.get(kind_of(role), 1), role
 
 
 def costs(result: JobResult, latency: Latency | None) -> list[Fitting | str]:

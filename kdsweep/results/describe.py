@@ -20,7 +20,8 @@ def describe(result: JobResult, config: Config) -> None:
     }
     numbers = {key: value for key in result.options if (value := _at(values, key)) is not None}
     if config.method.has_teacher:
-        numbers = {"teacher": config.teacher.name, **numbers, CHAIN_LENGTH: config.chain_length}
+        teachers = " + ".join(each.name for each in config.all_teachers.values())
+        numbers = {"teacher": teachers, **numbers, CHAIN_LENGTH: config.chain_length}
     result.recipe |= numbers
 
 

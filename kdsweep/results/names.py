@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from kdsweep.results.strict import STRICT
 
 CHAIN_LENGTH, METHOD = "chain_length", "method"
+TEACHER = "teacher"  # the role, and what those of further teachers begin with
 LABELS = {CHAIN_LENGTH: "chain length (steps of distillation)"}
 
 
@@ -81,5 +82,12 @@ def usual(options: Options) -> list[str]:
 
 
 def link_name(role: str) -> str:
-    """A role as people write it: generation 2, baseline."""
+    """A role as people write it: generation 2, baseline, teacher second."""
+    if kind_of(role) == TEACHER:
+        return role.replace("teachers.", "teacher ")
     return "baseline" if role == "scratch" else re.sub(r"(\d+)$", r" \1", role)
+
+
+def kind_of(role: str) -> str:
+    """The role; of a further teacher, teacher."""
+    return TEACHER if role.startswith("teachers.") else role

@@ -18,7 +18,7 @@ from kdsweep.report.charts.figures import (
     whiskers,
     with_interval,
 )
-from kdsweep.results.names import link_name
+from kdsweep.results.names import kind_of, link_name
 from kdsweep.results.result import JobResult
 
 COSTS = {
@@ -48,7 +48,7 @@ class Point:
 
 def cost_section(rows: Sequence[Row]) -> Section | None:
     """The charts of accuracy against each cost; None if all networks cost the same."""
-    points = list(_points(rows))
+    points = [point for point in _points(rows) if "flops" in point.cost]  # not of a teacher that is a file
     if len({tuple(point.cost.values()) for point in points}) < 2:
         return None
     views = []
@@ -130,7 +130,7 @@ def _figure(points: Sequence[Point], front: Sequence[Point], key: str, title: st
     line = {"color": "--line1", "width": 2, "shape": "hv", "dash": "dot"}
     data = [scatter("lines", "Pareto front", *places, meta="toggle", line=line)]
     outline = {"color": "--ground", "width": 1}
-    styles = {point.role: STYLES.get(point.role, BETWEEN) for point in points}
+    styles = {point.role: STYLES.get(kind_of(point.role), BETWEEN) for point in points}
     for style in (*STYLES.values(), BETWEEN):
         if style not in styles.values():
             continue
