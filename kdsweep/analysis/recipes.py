@@ -51,7 +51,7 @@ class Recipe:
     @property
     def taught(self) -> bool:
         """Whether there is a teacher; otherwise the recipe is a baseline."""
-        return any("teacher" in job.networks for job in self.jobs)
+        return any(job.taught for job in self.jobs)
 
     def same_student(self, other: "Recipe") -> bool:
         """Whether both train the same network, and differ only in values that a baseline does not have."""

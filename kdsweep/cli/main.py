@@ -57,7 +57,9 @@ def main() -> None:
 
 
 def _at_home(argument: str) -> str:
-    """An override with its ~ replaced by the home directory, which shells do only after keys without dots."""
+    """An override with its ~ replaced by the home directory, which shells do only after keys without dots; a
+    further teacher may be given keys that its file does not mention."""
+    argument = re.sub(r"^teachers\.(?=\w+\.)", "++teachers.", argument)
     found = re.fullmatch(r"""([^='"]+=)(["']?)(sqlite:///)?(~[^'"]*)\2""", argument)
     if not found:
         return argument

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kdsweep.export.chosen import Chosen
+from kdsweep.results.names import TEACHER, kind_of
 
 FIGURES = {
     "accuracy": "accuracy",
@@ -103,15 +104,14 @@ def _written(value: Any) -> str:
 def _origin(chosen: Chosen) -> str:
     """A sentence that says how the network was trained."""
     result, method = chosen.result, chosen.result.recipe["method"]
-    if chosen.role != "student" or "teacher" not in result.networks:
+    if chosen.role != "student" or not result.taught:
         return f"An image classifier, trained by kdsweep as {chosen.role}."
-    teacher = result.networks["teacher"]
-    between = len(result.chain) - 2
+    teachers = [network for role, network in result.networks.items() if kind_of(role) == TEACHER]
+    accuracies = " and ".join(f"{teacher.test.accuracy:.2%}" for teacher in teachers)
+    known = f" (test accuracy {accuracies})" if teachers else ""
+    between = len(result.between)
     chain = f" through {between} network{'s' if between > 1 else ''} in between" if between > 0 else ""
-    return (
-        f"An image classifier, distilled ({method}) from {teacher.name} (test accuracy "
-        f"{teacher.test.accuracy:.2%}){chain}."
-    )
+    return f"An image classifier, distilled ({method}) from {result.recipe[TEACHER]}{known}{chain}."
 
 
 def _figures(chosen: Chosen) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kdsweep.errors import ConfigError, without_passwords
 from kdsweep.results.dataset import DatasetInfo
-from kdsweep.results.names import Option, named, options_of
+from kdsweep.results.names import TEACHER, Option, kind_of, named, options_of
 from kdsweep.results.network import Evaluation, NetworkResult, Selection
 from kdsweep.results.packed import unpack_bits, unpack_floats
 from kdsweep.results.strict import STRICT
@@ -184,6 +184,16 @@ class JobResult:
         """The results of all jobs below `folder`, by number."""
         results = [cls.load(file.parent) for file in folder.rglob(RESULT)]
         return sorted(results, key=lambda result: result.number)
+
+    @property
+    def taught(self) -> bool:
+        """Whether its student has a teacher, which may have no figures of its own."""
+        return TEACHER in self.recipe
+
+    @property
+    def between(self) -> list[str]:
+        """The links between teachers and student."""
+        return [role for role in self.chain if role != "student" and kind_of(role) != TEACHER]
 
     @property
     def student(self) -> NetworkResult:

@@ -239,7 +239,8 @@ def _count(jobs: int, keys: Sequence[str]) -> str:
 
 def _subject(first: "Config") -> str:
     """The subject of the jobs, taken from the first."""
-    taught = "alone" if first.method.name == "scratch" else f"taught by {first.teacher.name}"
+    teachers = " + ".join(each.name for each in first.all_teachers.values())
+    taught = "alone" if first.method.name == "scratch" else f"taught by {teachers}"
     return f"{first.student.name} {taught}, {first.dataset.name}"
 
 

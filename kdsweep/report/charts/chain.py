@@ -20,7 +20,7 @@ from kdsweep.results.result import JobResult
 
 def has_links(results: Sequence[JobResult]) -> bool:
     """Whether there is anything between teacher and student."""
-    return any(len(result.chain) > 2 for result in results)
+    return any(result.between for result in results)
 
 
 def chain_chart(results: Sequence[JobResult], swept: Sequence[str]) -> Figure:

@@ -49,7 +49,7 @@ def curves(jobs: Sequence[JobResult]) -> Figure:
 
 def _traces(jobs: Sequence[JobResult]) -> Iterable[dict[str, Any]]:
     for role, name, colour, symbol in (
-        ("student", "distilled" if len(jobs[0].chain) > 1 else "student", "--student", "circle"),
+        ("student", "distilled" if jobs[0].taught else "student", "--student", "circle"),
         ("scratch", "baseline", "--line1", "square"),
     ):
         networks = _learned(jobs, role)

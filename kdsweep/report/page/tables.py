@@ -147,8 +147,8 @@ def _lost(row: Row) -> str:
 
 
 def links_table(rows: Sequence[Row]) -> Table | None:
-    """The links of chains with networks in between, each for its first recipe, the best one if validation
-    ranked them; None if there are none."""
+    """The links of chains with networks in between, or several teachers, each for its first recipe, the best
+    one if validation ranked them; None if there are none."""
     first: dict[tuple[str, ...], Row] = {}
     for row in rows:
         chain = row.recipe.jobs[0].chain
