@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsweep.config import SAME, Config
+from kdsweep.config import SAME, Config, Teacher
 from kdsweep.errors import ConfigError
 from kdsweep.system.hydra_errors import unknown_key
 
@@ -144,6 +144,8 @@ def _path(location: tuple[int | str, ...], values: Any) -> list[int | str]:
 
 
 def _siblings(path: list[int | str], values: Mapping[Any, Any]) -> list[str]:
+    if path[0] == "teachers" and len(path) == 3:  # whose file mentions few of its keys
+        return list(Teacher.model_fields)
     for part in path[:-1]:
         values = values[part]
     return [str(key) for key in values if key != path[-1]]
