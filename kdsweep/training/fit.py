@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdsweep.config import Augment, Phase
 from kdsweep.data.dataset import Dataset
+from kdsweep.data.mix import main_class
 from kdsweep.errors import TrainingError
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
@@ -182,13 +183,12 @@ def _step(
     def step(batch: Tensor) -> dict[str, Tensor]:
         indices = batch.to(device)
         if isinstance(learner.train, Inputs):
-            inputs = learner.train.augmented(indices, recipe, drawn)
+            inputs, expected = learner.train.augmented(indices, recipe, drawn)
         else:
-            inputs = learner.train.batch(indices)
+            inputs, expected = learner.train.batch(indices), labels[indices]
         with autocast:
             taught = teaching(indices, inputs)
             outputs = learner.student(inputs)
-        expected = labels[indices]
         losses = loss(Batch(outputs, taught, expected, indices), epoch, epochs)
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -198,7 +198,7 @@ def _step(
             for name, value in losses.items()
         }
         figures |= {f"train/{name}": value.detach() for name, value in loss.figures().items()}
-        figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(expected).float().mean()
+        figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(main_class(expected)).float().mean()
         return {name: figure * len(batch) for name, figure in figures.items()}
 
     return step
