@@ -22,7 +22,7 @@ class Augment(Section):
     """Random changes of training images; by default there are none."""
 
     resized_crop: Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(rises)] = (1, 1)
-    """smallest and largest share of the image's area that a crop has, enlarged to the old size; [1, 1]: none"""
+    """smallest and largest share of the area that a crop of the image has, enlarged to the old size"""
 
     crop_padding: int = Field(default=0, ge=0, le=1000)
     """pixels of zero padding from which a crop of the old size is drawn"""
@@ -33,7 +33,7 @@ class Augment(Section):
     rand_augment: RandAugment = RandAugment()
     """RandAugment"""
     trivial_augment: bool = False
-    """one operation of random strength for each image: TrivialAugment (Müller & Hutter 2021, arXiv:2103.10158)"""
+    """an operation of random strength for each image (TrivialAugment, Müller & Hutter 2021, arXiv:2103.10158)"""
     rotation: float = Field(default=0, ge=0, le=180)
     """largest angle in degrees, to either side"""
     shift: float = Field(default=0, ge=0, lt=1)
@@ -47,9 +47,9 @@ class Augment(Section):
     random_erasing: Fraction = 0
     """probability that a rectangle of an image becomes black (Zhong et al. 2017, arXiv:1708.04896)"""
     mixup: float = Field(default=0, ge=0)
-    """α of the Beta distribution from which two images' shares are drawn (Zhang et al. 2017, arXiv:1710.09412); 0: none"""
+    """α > 0 mixes two images and their labels, in shares from Beta(α, α) (Zhang et al. 2017, arXiv:1710.09412)"""
     cutmix: float = Field(default=0, ge=0)
-    """α for a rectangle of another image (Yun et al. 2019, arXiv:1905.04899); with mixup, a batch has one of both"""
+    """α > 0 puts a rectangle of another image in (Yun et al. 2019, arXiv:1905.04899); a batch has this or mixup"""
 
     @property
     def random(self) -> bool:
@@ -64,7 +64,9 @@ class Augment(Section):
     @property
     def operates(self) -> str | None:
         """What applies torchvision's operations on pixels, if anything does."""
-        return "rand_augment" if self.rand_augment.num_ops else "trivial_augment" if self.trivial_augment else None
+        if self.rand_augment.num_ops:
+            return "rand_augment"
+        return "trivial_augment" if self.trivial_augment else None
 
     def effective(self) -> dict[str, Any]:
         """The options that play a part, so that two recipes that train alike are one."""

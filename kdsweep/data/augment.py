@@ -64,7 +64,7 @@ def _each(images: Tensor, change: Change, generator: torch.Generator) -> Tensor:
 
 
 def _resized_crop(recipe: Augment, images: Tensor) -> Change:
-    from torchvision.transforms import v2  # late: importing it takes half a second
+    from torchvision.transforms import v2  # late: importing it takes a second
 
     crop: Change = v2.RandomResizedCrop(list(images.shape[2:]), recipe.resized_crop)
     return crop
@@ -78,7 +78,8 @@ def _operations(recipe: Augment) -> Change:
         operations.append(v2.RandAugment(recipe.rand_augment.num_ops, recipe.rand_augment.magnitude))
     if recipe.trivial_augment:
         operations.append(v2.TrivialAugmentWide())
-    return v2.Compose(operations)
+    in_turn: Change = v2.Compose(operations)
+    return in_turn
 
 
 def _erasing(recipe: Augment) -> Change:

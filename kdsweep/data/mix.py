@@ -9,7 +9,7 @@ from kdsweep.data.augment import drawing
 def mix(
     inputs: Tensor, labels: Tensor, recipe: Augment, num_classes: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mix each of `inputs` [B, C, H, W] with its neighbour in the batch, and their labels [B] in the same shares.
+    """Mix each of `inputs` [B, C, H, W] with its neighbour in the batch, and their labels [B] as well.
 
     The labels become probabilities, float32 [B, num_classes]. A batch has one share, drawn by `generator`; if
     the recipe has mixup and cutmix, it has either with probability 1/2, as in timm.

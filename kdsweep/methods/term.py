@@ -32,8 +32,8 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """What terms look at in a step: outputs, `labels` int64 [B], of mixed images float32 [B, C], and `indices` [B]
-    in the training split."""
+    """What terms look at in a step: outputs, `labels` int64 [B], or float32 [B, C] of mixed images, and
+    `indices` [B] in the training split."""
 
     student: Outputs
     teachers: Sequence[Outputs]

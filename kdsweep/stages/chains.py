@@ -16,7 +16,7 @@ from kdsweep.networks import INIT, STUDENT, TEACHER
 from kdsweep.stage import Objective, Stage, derive
 from kdsweep.stages.graph import in_order
 
-# of the baseline, of a teacher, and of any method that gives the teacher no weight
+# of the baseline, of a teacher without smoothed labels, and of any method that gives the teacher no weight
 ALONE: Objective = {
     "labels": {"_target_": "kdsweep.methods.labels.cross_entropy", "weight": 1, "smoothing": 0}
 }
@@ -104,7 +104,8 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         is_baseline = student.key == scratch.key  # or learns from labels in another way
         return Plan({"student": student}, scratch if config.baseline and not is_baseline else None, {}, {})
 
-    chain = {"teacher": stage(config.teacher, config.teacher.training, ALONE, config.seed)}
+    smoothed = {"labels": {**ALONE["labels"], "smoothing": config.teacher.label_smoothing}}
+    chain = {"teacher": stage(config.teacher, config.teacher.training, smoothed, config.seed)}
     teachers: dict[str, tuple[Stage, ...]] = {}
     for step in _steps(config, known):
         earlier = tuple(chain.values())

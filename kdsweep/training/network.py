@@ -60,7 +60,7 @@ class Inputs:
     def augmented(
         self, indices: Tensor, recipe: Augment, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """As `batch`, with random augmentation, and the labels: of mixed images probabilities [B, classes]."""
+        """As `batch`, with random augmentation, and the labels, float32 [B, classes] of mixed images."""
         inputs = self._normalized(augment(self._raw(indices), recipe, generator))
         if recipe.mixes is None:
             return inputs, self.labels[indices]

@@ -20,8 +20,8 @@ def nkd(
 
     p and q are the student's and the teacher's probabilities at T = 1; p̂_T and q̂_T those of the classes which
     are not the label, normalized among themselves, at T. Both sums are cross-entropies: for equal networks
-    the loss is not 0, and neither is the gradient of its first part. The label of a mixed image is that of the
-    larger share, as in the authors' code.
+    the loss is not 0, and neither is the gradient of its first part. The label of a mixed image is that of
+    the larger share, as in the authors' code.
     """
     labels = labels.argmax(-1) if labels.dim() == 2 else labels
     student, teacher, dtype = student.double(), teacher.double(), student.dtype
