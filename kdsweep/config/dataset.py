@@ -33,7 +33,7 @@ class Augment(Section):
     rand_augment: RandAugment = RandAugment()
     """RandAugment"""
     trivial_augment: bool = False
-    """an operation of random strength for each image (TrivialAugment, Müller & Hutter 2021, arXiv:2103.10158)"""
+    """an operation of random strength for each image (Müller & Hutter 2021, arXiv:2103.10158)"""
     rotation: float = Field(default=0, ge=0, le=180)
     """largest angle in degrees, to either side"""
     shift: float = Field(default=0, ge=0, lt=1)
@@ -47,9 +47,9 @@ class Augment(Section):
     random_erasing: Fraction = 0
     """probability that a rectangle of an image becomes black (Zhong et al. 2017, arXiv:1708.04896)"""
     mixup: float = Field(default=0, ge=0)
-    """α > 0 mixes two images and their labels, in shares from Beta(α, α) (Zhang et al. 2017, arXiv:1710.09412)"""
+    """α > 0: two images and labels are mixed by shares of Beta(α, α) (Zhang et al. 2017, arXiv:1710.09412)"""
     cutmix: float = Field(default=0, ge=0)
-    """α > 0 puts a rectangle of another image in (Yun et al. 2019, arXiv:1905.04899); a batch has this or mixup"""
+    """α > 0: by a rectangle (Yun et al. 2019, arXiv:1905.04899); with mixup, a batch has one of the two"""
 
     @property
     def random(self) -> bool:

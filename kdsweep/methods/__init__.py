@@ -7,8 +7,8 @@ A config names it by import path. It takes by name what it looks at, and what it
   [B, C, H, W]: a tensor for one tap, a tuple for several; of `stages` as many of both networks, unless the
   term is `unpaired`. Of several teachers each is asked alone, and the losses are averaged. A term without
   `teacher` needs none.
-- `labels`: int64 [B]. Of images that `dataset.augment` mixes, they are probabilities, float32 [B, C], which only
-  terms marked by `soft_labels` take; others with `labels` or `indices` are refused then.
+- `labels`: int64 [B]. Of images that `dataset.augment` mixes, they are probabilities, float32 [B, C], which
+  only terms marked by `soft_labels` take; others with `labels` or `indices` are refused then.
 - `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
 - `teacher_head`: the teacher's head, a function from its embeddings [B, D] to logits [B, C], which gradients
   pass; `embedding` must be one of the teacher's taps.

@@ -76,7 +76,7 @@ def _score(metrics: dict[str, float], monitor: str) -> list[float]:
 
 
 class Checkpoint:
-    """Network, terms of the loss, optimizer, best weights, their average, progress as one safetensors file."""
+    """Network, terms of the loss, optimizer, average, best weights and progress as one safetensors file."""
 
     def __init__(self, folder: Path, network: nn.Module, loss: nn.Module, device: torch.device) -> None:
         self.file = folder / CHECKPOINT
@@ -136,7 +136,7 @@ class Checkpoint:
         new.replace(self.file)
 
     def load(self) -> Progress:
-        """Restore all but optimizer and average as after the last epoch; without a checkpoint, a new Progress.
+        """Restore all but optimizer and average as after the last epoch; without a file, a new Progress.
 
         The folder of the checkpoint exists afterwards.
         """
@@ -163,7 +163,7 @@ class Checkpoint:
         return progress
 
     def restore(self, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None) -> None:
-        """Restore the optimizer's memory and the average in the phase under way; a later one begins without."""
+        """Restore the memory of optimizer and average in the phase under way; a later one begins without."""
         restore_optimizer(optimizer, self._optimizer)
         if average and self._average:
             average.load_state_dict(self._average)
