@@ -9,6 +9,15 @@ from pydantic_core import PydanticCustomError
 from kdsweep.config.section import OF_SWEEP, Fraction, Range, Section, Share, rises
 
 
+def _is_alpha(value: float) -> float:
+    if 0 < value < 1e-3:  # smaller ones mix nothing, and underflow
+        raise PydanticCustomError("alpha", "must be 0, for none, or from 0.001 to 1000; usual are 0.2 to 1")
+    return value
+
+
+Alpha = Annotated[float, Field(ge=0, le=1000), AfterValidator(_is_alpha)]  # of Beta(α, α)
+
+
 class RandAugment(Section):
     """RandAugment (Cubuk et al. 2019, arXiv:1909.13719), as torchvision has it."""
 
@@ -46,9 +55,9 @@ class Augment(Section):
     """smallest and largest factor of the pixels"""
     random_erasing: Fraction = 0
     """probability that a rectangle of an image becomes black (Zhong et al. 2017, arXiv:1708.04896)"""
-    mixup: float = Field(default=0, ge=0)
+    mixup: Alpha = 0
     """α > 0: two images and labels are mixed by shares of Beta(α, α) (Zhang et al. 2017, arXiv:1710.09412)"""
-    cutmix: float = Field(default=0, ge=0)
+    cutmix: Alpha = 0
     """α > 0: by a rectangle (Yun et al. 2019, arXiv:1905.04899); with mixup, a batch has one of the two"""
 
     @property
