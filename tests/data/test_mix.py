@@ -29,7 +29,7 @@ def batch(rows: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     st.integers(0, 99),
 )
 def test_a_labels_shares_are_those_of_the_images(recipe, rows, seed):
-    """An image's mean is that of the shares of its two values, and its label's probabilities are these shares."""
+    """An image's mean is that of its two values by their shares, which are the label's probabilities."""
     images, labels = batch(rows)
     before = images.clone()
     mixed, soft = mix(images, labels, recipe, CLASSES, seeded(seed))
