@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-MARKER = "of_whole_batch"  # the decorator of `kdsweep.methods`, which changes no signature
+MARKERS = ("of_whole_batch", "soft_labels")  # decorators of `kdsweep.methods`, which change no signature
 SOURCE = "_source_"  # in a stage's description: the digest of a component's code, if it is the user's
 # by kdsweep to each network, optimizer and schedule
 GIVEN = ("num_classes", "in_channels", "image_size", "params", "lr", "optimizer", "last_epoch")
@@ -140,7 +140,7 @@ def _read_signature(file: Path, changed: int, name: str, method: str) -> ast.arg
 def _is_plain(statement: ast.ClassDef | ast.FunctionDef) -> bool:
     """Whether no decorator may have put something else in its place."""
     names = [each.id if isinstance(each, ast.Name) else None for each in statement.decorator_list]
-    return all(name == MARKER for name in names)
+    return all(name in MARKERS for name in names)
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

@@ -3,14 +3,35 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from kdsweep.config.section import OF_SWEEP, Range, Section
+from kdsweep.config.section import OF_SWEEP, Fraction, Range, Section, Share, rises
+
+
+def _is_alpha(value: float) -> float:
+    if 0 < value < 1e-3:  # smaller ones mix nothing, and underflow
+        raise PydanticCustomError("alpha", "must be 0, for none, or from 0.001 to 1000; usual are 0.2 to 1")
+    return value
+
+
+Alpha = Annotated[float, Field(ge=0, le=1000), AfterValidator(_is_alpha)]  # of Beta(α, α)
+
+
+class RandAugment(Section):
+    """RandAugment (Cubuk et al. 2019, arXiv:1909.13719), as torchvision has it."""
+
+    num_ops: int = Field(default=0, ge=0, le=20)
+    """operations, drawn for each image, that follow each other; 0: none"""
+    magnitude: int = Field(default=9, ge=0, le=30)
+    """strength of the operations"""
 
 
 class Augment(Section):
     """Random changes of training images; by default there are none."""
+
+    resized_crop: Annotated[tuple[Share, Share], Field(strict=False), AfterValidator(rises)] = (1, 1)
+    """smallest and largest share of the area that a crop of the image has, enlarged to the old size"""
 
     crop_padding: int = Field(default=0, ge=0, le=1000)
     """pixels of zero padding from which a crop of the old size is drawn"""
@@ -18,6 +39,10 @@ class Augment(Section):
     """mirror left to right, with probability 1/2"""
     vertical_flip: bool = False
     """mirror top to bottom, with probability 1/2"""
+    rand_augment: RandAugment = RandAugment()
+    """RandAugment"""
+    trivial_augment: bool = False
+    """an operation of random strength for each image (Müller & Hutter 2021, arXiv:2103.10158)"""
     rotation: float = Field(default=0, ge=0, le=180)
     """largest angle in degrees, to either side"""
     shift: float = Field(default=0, ge=0, lt=1)
@@ -28,16 +53,42 @@ class Augment(Section):
     """true: separate zooms for height and width, as in Keras; false: one for both"""
     brightness: Range = (1, 1)
     """smallest and largest factor of the pixels"""
+    random_erasing: Fraction = 0
+    """probability that a rectangle of an image becomes black (Zhong et al. 2017, arXiv:1708.04896)"""
+    mixup: Alpha = 0
+    """α > 0: two images and labels are mixed by shares of Beta(α, α) (Zhang et al. 2017, arXiv:1710.09412)"""
+    cutmix: Alpha = 0
+    """α > 0: by a rectangle (Yun et al. 2019, arXiv:1905.04899); with mixup, a batch has one of the two"""
 
     @property
     def random(self) -> bool:
         """Whether an image looks different from epoch to epoch."""
         return self.effective() != Augment().effective()
 
+    @property
+    def mixes(self) -> str | None:
+        """What mixes images and their labels, if anything does."""
+        return "mixup" if self.mixup else "cutmix" if self.cutmix else None
+
+    @property
+    def operates(self) -> str | None:
+        """What applies torchvision's operations on pixels, if anything does."""
+        if self.rand_augment.num_ops:
+            return "rand_augment"
+        return "trivial_augment" if self.trivial_augment else None
+
     def effective(self) -> dict[str, Any]:
         """The options that play a part, so that two recipes that train alike are one."""
-        apart = self.independent_zoom and self.zoom != (1, 1)
-        return self.model_dump(exclude=set() if apart else {"independent_zoom"})
+        off = {name for name in LATER if getattr(self, name) == Augment.model_fields[name].default}
+        if not self.rand_augment.num_ops:
+            off.add("rand_augment")
+        if not self.independent_zoom or self.zoom == (1, 1):
+            off.add("independent_zoom")
+        return self.model_dump(exclude=off)
+
+
+# options that keys do not have at their defaults, so that networks trained before there were these are found
+LATER = ("resized_crop", "trivial_augment", "random_erasing", "mixup", "cutmix")
 
 
 def _as_written(value: Any) -> Any:

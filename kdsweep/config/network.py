@@ -84,6 +84,8 @@ class Teacher(Network):
     """its share among several teachers, relative to theirs"""
     training: Training
     """the teacher's recipe; values that are not given are the student's"""
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    """ε of the labels that the teacher learns, as method.terms.labels.smoothing is of the student's"""
 
 
 class Assistant(Network):

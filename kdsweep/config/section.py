@@ -9,15 +9,17 @@ from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
-def _rises(value: tuple[float, float]) -> tuple[float, float]:
+def rises(value: tuple[float, float]) -> tuple[float, float]:
+    """Check of a range."""
     if value[0] > value[1]:
         raise PydanticCustomError("range", "must be [smallest, largest]")
     return value
 
 
-Range = Annotated[tuple[Positive, Positive], Field(strict=False), AfterValidator(_rises)]
+Range = Annotated[tuple[Positive, Positive], Field(strict=False), AfterValidator(rises)]
 
 
 APART: dict[str, JsonValue] = {"apart": True}

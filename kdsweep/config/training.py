@@ -95,6 +95,12 @@ class Training(Section):
     """stop after this many epochs without a better one; null: never"""
     mixed_precision: bool
     """bfloat16 on CUDA; elsewhere float32, as with false"""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """decay of a moving average of the weights, which is evaluated and kept instead of them; null: none"""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """norm to which longer gradients, of all that learns together, are shortened in each step; null: none"""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """shuffled: each image once per epoch; balanced: as many draws, in which classes are equally probable"""
     trainable: Trainable
     """all; head; or N, the last N layers with weights; frozen layers stay in eval mode"""
     fine_tuning: FineTuning
@@ -127,4 +133,7 @@ class Training(Section):
             used["monitor"] = self.monitor
         if self.mixed_precision:
             used["mixed_precision"] = True
+        used |= {name: value for name in ("ema", "clip_norm") if (value := getattr(self, name))}
+        if self.sampling == "balanced":
+            used["sampling"] = "balanced"
         return used

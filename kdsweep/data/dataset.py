@@ -92,7 +92,17 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
         contents.deep_range,
     )
     _warn_of_missing(recipe, dataset.classes, dataset.splits)
+    _refuse_channels(recipe, dataset.shape[0])
     return dataset
+
+
+def _refuse_channels(recipe: config.Dataset, channels: int) -> None:
+    """Raise DataError for operations on colours that the images do not have."""
+    if recipe.augment.operates and channels not in (1, 3):
+        raise DataError(
+            f"dataset.augment.{recipe.augment.operates}: needs images of 1 or 3 channels, and those of "
+            f"{recipe.name} have {channels}; leave it out"
+        )
 
 
 def _warn_of_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mapping[str, Split]) -> None:

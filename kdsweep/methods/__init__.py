@@ -7,7 +7,9 @@ A config names it by import path. It takes by name what it looks at, and what it
   [B, C, H, W]: a tensor for one tap, a tuple for several; of `stages` as many of both networks, unless the
   term is `unpaired`. Of several teachers each is asked alone, and the losses are averaged. A term without
   `teacher` needs none.
-- `labels`: int64 [B]. `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
+- `labels`: int64 [B]. Of images that `dataset.augment` mixes, they are probabilities, float32 [B, C], which
+  only terms marked by `soft_labels` take; others with `labels` or `indices` are refused then.
+- `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
 - `teacher_head`: the teacher's head, a function from its embeddings [B, D] to logits [B, C], which gradients
   pass; `embedding` must be one of the teacher's taps.
 - `generator`: a torch.Generator on the CPU, seeded for this term and epoch.
@@ -43,6 +45,12 @@ Component = TypeVar("Component")
 def of_whole_batch(term: Component) -> Component:
     """Mark a term whose loss for an image depends on the other images of its batch."""
     term.of_whole_batch = True  # type: ignore[attr-defined]
+    return term
+
+
+def soft_labels(term: Component) -> Component:
+    """Mark a term that takes `labels` of mixed images too: probabilities, float32 [B, C]."""
+    term.soft_labels = True  # type: ignore[attr-defined]
     return term
 
 

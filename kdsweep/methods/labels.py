@@ -3,7 +3,10 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsweep.methods import soft_labels
 
+
+@soft_labels
 def cross_entropy(student: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """CE(student, labels), averaged over the batch.
 
@@ -14,13 +17,14 @@ def cross_entropy(student: Tensor, labels: Tensor, *, smoothing: float = 0.0) ->
     return F.cross_entropy(student, labels, label_smoothing=smoothing)
 
 
+@soft_labels
 def binary_cross_entropy(student: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """BCE of the student's sigmoids and the labels, averaged over images and classes.
 
     `smoothing` as for cross_entropy.
     """
     _check(smoothing)
-    wanted = F.one_hot(labels, student.shape[-1]).to(student.dtype)
+    wanted = (labels if labels.dim() == 2 else F.one_hot(labels, student.shape[-1])).to(student.dtype)
     wanted = wanted * (1 - smoothing) + smoothing / student.shape[-1]
     return F.binary_cross_entropy_with_logits(student, wanted)
 

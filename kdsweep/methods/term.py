@@ -32,7 +32,8 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """What terms look at in a step: outputs, `labels` int64 [B], `indices` [B] in the training split."""
+    """What terms look at in a step: outputs, `labels` int64 [B], or float32 [B, C] of mixed images, and
+    `indices` [B] in the training split."""
 
     student: Outputs
     teachers: Sequence[Outputs]
@@ -68,6 +69,7 @@ class Term(nn.Module):
             component = import_component(description["_target_"])
             learns = inspect.isclass(component)
             self.of_whole_batch = getattr(component, "of_whole_batch", False)
+            self.soft_labels = getattr(component, "soft_labels", False)
             self.paired = not getattr(component, "unpaired", False)
             self.takes = set(inspect.signature(component.forward if learns else component).parameters)
             self.weights = setting.weights

@@ -17,7 +17,7 @@ from kdsweep.stage import Average, Objective, Panel, Stage, derive
 from kdsweep.stages.graph import in_order
 from kdsweep.stages.teachers import marks, refuse_augmented, refuse_terms
 
-# of the baseline, of a teacher, and of any method that gives the teacher no weight
+# of the baseline, of a teacher without smoothed labels, and of any method that gives the teacher no weight
 ALONE: Objective = {
     "labels": {"_target_": "kdsweep.methods.labels.cross_entropy", "weight": 1, "smoothing": 0}
 }
@@ -118,9 +118,10 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
 
     chain: dict[str, Stage] = {}
     for number, (role, teacher) in enumerate(config.all_teachers.items()):
-        made = stage(role, teacher, teacher.training, ALONE, config.seed)
+        labels = {"labels": {**ALONE["labels"], "smoothing": teacher.label_smoothing}}
+        made = stage(role, teacher, teacher.training, labels, config.seed)
         if any(made.key == each.key for each in chain.values()):  # the same network again
-            made = stage(role, teacher, teacher.training, ALONE, derive(config.seed, number, "teacher"))
+            made = stage(role, teacher, teacher.training, labels, derive(config.seed, number, "teacher"))
         if any(made.key == each.key for each in chain.values()):
             raise ConfigError(f"{role}: is the same network as an earlier teacher, with the same weights")
         chain[role] = made

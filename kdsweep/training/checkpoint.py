@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdsweep.store.unfinished import CHECKPOINT
 from kdsweep.system.files import discard, exists, share
@@ -75,40 +76,54 @@ def _score(metrics: dict[str, float], monitor: str) -> list[float]:
 
 
 class Checkpoint:
-    """Network, terms of the loss, optimizer, best weights and progress as one safetensors file."""
+    """Network, terms of the loss, optimizer, average, best weights and progress as one safetensors file."""
 
     def __init__(self, folder: Path, network: nn.Module, loss: nn.Module, device: torch.device) -> None:
         self.file = folder / CHECKPOINT
         self.network, self.loss, self.device = network, loss, device
         self._best: dict[str, Tensor] = {}
-        self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way
+        self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way, as the average
+        self._average: dict[str, Tensor] = {}
         self._due = time.monotonic()
 
     def best(self) -> dict[str, Tensor]:
         return self._best
 
-    def save(self, progress: Progress, optimizer: torch.optim.Optimizer, better: bool) -> None:
-        """With `better`, the weights are the best so far; replace the checkpoint in one step if it is due."""
+    def save(
+        self,
+        progress: Progress,
+        optimizer: torch.optim.Optimizer,
+        better: bool,
+        average: AveragedModel | None = None,
+    ) -> None:
+        """With `better`, the weights, or their average, are the best so far; replace the checkpoint in one
+        step if it is due."""
         weights = _contiguous(self.network.state_dict())
         if better:  # copying into the same memory is faster than allocating
-            self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in weights.items()}
-            for name, tensor in weights.items():
+            shown = _contiguous(average.module.state_dict()) if average else weights
+            self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in shown.items()}
+            for name, tensor in shown.items():
                 self._best[name].copy_(tensor)
         start = time.monotonic()
         if start < self._due:
             return
-        self._write(progress, optimizer, weights)
+        self._write(progress, optimizer, weights, average)
         took = time.monotonic() - start
         self._due = start + min(took / SHARE, SECONDS_BETWEEN_SAVES)
 
     def _write(
-        self, progress: Progress, optimizer: torch.optim.Optimizer, weights: dict[str, Tensor]
+        self,
+        progress: Progress,
+        optimizer: torch.optim.Optimizer,
+        weights: dict[str, Tensor],
+        average: AveragedModel | None,
     ) -> None:
         tensors = {
             **_prefixed("network", weights),
             **_prefixed("best", self._best),
             **_prefixed("loss", _contiguous(self.loss.state_dict())),
             **_prefixed("optimizer", _contiguous(optimizer_tensors(optimizer))),
+            **_prefixed("average", _contiguous(average.state_dict()) if average else {}),
         }
         new = self.file.with_suffix(".new")
         try:
@@ -121,7 +136,7 @@ class Checkpoint:
         new.replace(self.file)
 
     def load(self) -> Progress:
-        """Restore everything but the optimizer as after the last epoch; without a checkpoint, a new Progress.
+        """Restore all but optimizer and average as after the last epoch; without a file, a new Progress.
 
         The folder of the checkpoint exists afterwards.
         """
@@ -144,12 +159,15 @@ class Checkpoint:
         self.loss.load_state_dict(_part("loss", tensors))
         self._best = {name: tensor.to(self.device) for name, tensor in _part("best", tensors).items()}
         self._optimizer = _part("optimizer", tensors)
+        self._average = _part("average", tensors)
         return progress
 
-    def restore(self, optimizer: torch.optim.Optimizer) -> None:
-        """Restore the optimizer's memory in the phase under way; a later phase begins without."""
+    def restore(self, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None) -> None:
+        """Restore the memory of optimizer and average in the phase under way; a later one begins without."""
         restore_optimizer(optimizer, self._optimizer)
-        self._optimizer = {}
+        if average and self._average:
+            average.load_state_dict(self._average)
+        self._optimizer, self._average = {}, {}
 
 
 def _read(file: Path) -> tuple[str, dict[str, Tensor]]:

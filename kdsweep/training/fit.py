@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdsweep.config import Augment, Phase
+from kdsweep.config import Augment, Training
 from kdsweep.data.dataset import Dataset
+from kdsweep.data.mix import main_class
 from kdsweep.errors import TrainingError
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
@@ -20,6 +21,7 @@ from kdsweep.networks import has_logits
 from kdsweep.networks.build import build_initial
 from kdsweep.networks.taps import Tapped, evaluating
 from kdsweep.stage import TERMS, Stage, derive
+from kdsweep.training.average import MovingAverage
 from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.frozen import cut, freeze
 from kdsweep.training.frozen import train as set_train
@@ -74,34 +76,37 @@ def fit(
         checkpoint = Checkpoint(unfinished, network, loss, device)
         progress = checkpoint.load()
         learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        shown = network  # what is evaluated and kept
 
         for number, phase in enumerate(recipe.phases):
             if not progress.begin(number, phase.epochs):
                 continue
-            if progress.epochs_of_phase == 0 and recipe.keep == "best" and checkpoint.best():
-                network.load_state_dict(checkpoint.best())
+            if progress.epoch and progress.epochs_of_phase == 0:
+                network.load_state_dict(_kept(recipe, checkpoint, shown))
             freeze(network, phase.trainable, learnable)
-            learner = _learner(stage, phase, student, train, val)
+            average = MovingAverage(network, recipe.ema) if recipe.ema else None
+            shown = average.module if average else network
+            learner = _learner(stage, student, train, val, shown)
             parts = [{"params": part.parameters()} for part in (network, loss)]
             optimizer = make_optimizer(parts, recipe, phase.learning_rate)
-            checkpoint.restore(optimizer)
+            checkpoint.restore(optimizer, average)
             schedule = make_schedule(optimizer, recipe, phase.epochs, progress.epochs_of_phase)
             while progress.epochs_of_phase < phase.epochs and not progress.exhausted(recipe.patience):
                 start, epoch = time.perf_counter(), progress.epoch + 1
                 torch.manual_seed(derive(stage.seed, epoch, "dropout"))
                 set_train(network)
                 loss.train()
-                step = _step(learner, optimizer, loss, stage, teaching, epoch)
-                figures = _epoch(step, _batches(stage, len(train.labels), epoch))
+                step = _step(learner, optimizer, average, loss, stage, teaching, epoch)
+                figures = _epoch(step, _batches(stage, train.labels, epoch))
                 schedule.step()
-                metrics = {**figures, **_selection(learner.student.network, learner.val)}
+                metrics = {**figures, **_selection(learner.shown, learner.val)}
                 if not all(map(math.isfinite, metrics.values())):
                     raise TrainingError(
                         f"the loss is no longer finite in epoch {epoch}; "
                         f"lower the learning rate, {phase.learning_rate:g}"
                     )
                 better = progress.record(metrics, recipe.monitor, time.perf_counter() - start)
-                checkpoint.save(progress, optimizer, better)
+                checkpoint.save(progress, optimizer, better, average)
                 on_epoch(progress.epoch, metrics, time.perf_counter() - start)
 
         if not progress.history:  # without training the weights stay as in their file
@@ -111,9 +116,14 @@ def fit(
             if not all(map(math.isfinite, looked_at)):
                 raise TrainingError("its weights give outputs that are NaN or infinity")
             progress.record(figures, "val/accuracy", 0.0)
-        weights = (recipe.keep == "best" and checkpoint.best()) or network.state_dict()
+        weights = _kept(recipe, checkpoint, shown)
         chosen = progress.best_epoch if recipe.keep == "best" else progress.epoch
     return Fitted(_plain(weights), progress.history, chosen, progress.seconds)
+
+
+def _kept(recipe: Training, checkpoint: Checkpoint, shown: nn.Module) -> dict[str, Tensor]:
+    """The weights that a training, or a phase, ends with."""
+    return (recipe.keep == "best" and checkpoint.best()) or shown.state_dict()
 
 
 def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, classes: int) -> Loss:
@@ -140,22 +150,27 @@ def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, clas
 
 @dataclass(frozen=True)
 class _Learner:
-    """What runs in every epoch: the network on images or, behind a frozen front, the rest on features."""
+    """What runs in every epoch: the network on images or, behind a frozen front, the rest on features.
+
+    `shown` is what is evaluated: the student, or the average of its weights.
+    """
 
     student: Tapped
     train: Batches
     val: Batches | None
+    shown: nn.Module
 
 
-def _learner(stage: Stage, phase: Phase, student: Tapped, train: Inputs, val: Inputs | None) -> _Learner:
+def _learner(stage: Stage, student: Tapped, train: Inputs, val: Inputs | None, shown: nn.Module) -> _Learner:
     halves = None if student.places else cut(student.network)  # a tap may lie before the cut
     if halves is None or Augment.model_validate(stage.data["augment"]).random:
-        return _Learner(student, train, val)
+        return _Learner(student, train, val, shown)
     front, rest = halves
     learned, checked = features(front, train), features(front, val) if val else None
     if learned is None or (val and checked is None):
-        return _Learner(student, train, val)
-    return _Learner(Tapped(rest), learned, checked)
+        return _Learner(student, train, val, shown)
+    averaged = None if shown is student.network else cut(shown)
+    return _Learner(Tapped(rest), learned, checked, averaged[1] if averaged else rest)
 
 
 def _selection(network: nn.Module, val: Batches | None) -> dict[str, float]:
@@ -166,6 +181,7 @@ def _selection(network: nn.Module, val: Batches | None) -> dict[str, float]:
 def _step(
     learner: _Learner,
     optimizer: torch.optim.Optimizer,
+    average: MovingAverage | None,
     loss: Loss,
     stage: Stage,
     teaching: Teaching,
@@ -178,37 +194,49 @@ def _step(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.training.mixed_precision)
     drawn = torch.Generator().manual_seed(derive(stage.seed, epoch, "augmentation"))
     epochs = stage.training.total_epochs
+    learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     loss.begin(epoch)
 
     def step(batch: Tensor) -> dict[str, Tensor]:
         indices = batch.to(device)
         if isinstance(learner.train, Inputs):
-            inputs = learner.train.augmented(indices, recipe, drawn)
+            inputs, expected = learner.train.augmented(indices, recipe, drawn)
         else:
-            inputs = learner.train.batch(indices)
+            inputs, expected = learner.train.batch(indices), labels[indices]
         with autocast:
             taught = teaching(indices, inputs)
             outputs = learner.student(inputs)
-        expected = labels[indices]
         losses = loss(Batch(outputs, taught, expected, indices), epoch, epochs)
         optimizer.zero_grad()
         losses["loss"].backward()
+        if stage.training.clip_norm:
+            nn.utils.clip_grad_norm_(learned, stage.training.clip_norm)
         optimizer.step()
+        if average:
+            average.follow()
         figures = {
             "train/loss" if name == "loss" else f"train/loss_{name}": value.detach()
             for name, value in losses.items()
         }
         figures |= {f"train/{name}": value.detach() for name, value in loss.figures().items()}
-        figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(expected).float().mean()
+        figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(main_class(expected)).float().mean()
         return {name: figure * len(batch) for name, figure in figures.items()}
 
     return step
 
 
-def _batches(stage: Stage, count: int, epoch: int) -> list[Tensor]:
-    """The indices of an epoch in its own order, without a last batch of one, which BatchNorm cannot use."""
+def _batches(stage: Stage, labels: Tensor, epoch: int) -> list[Tensor]:
+    """The indices of an epoch in its own order, without a last batch of one, which BatchNorm cannot use.
+
+    If they are balanced, each is drawn anew: a class by chance, and one of its images.
+    """
     order = torch.Generator().manual_seed(derive(stage.seed, epoch, "order"))
-    batches = list(torch.randperm(count, generator=order).split(stage.training.batch_size))
+    if stage.training.sampling == "balanced":
+        shares = 1 / labels.bincount().double()[labels]
+        indices = torch.multinomial(shares.cpu(), len(labels), replacement=True, generator=order)
+    else:
+        indices = torch.randperm(len(labels), generator=order)
+    batches = list(indices.split(stage.training.batch_size))
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdsweep.config import Augment
 from kdsweep.data.augment import augment
 from kdsweep.data.dataset import Dataset
+from kdsweep.data.mix import mix
 from kdsweep.data.split import Split
 
 EVALUATION_BATCH = 128  # small, since a network may enlarge its images
@@ -33,6 +34,7 @@ class Inputs:
     def __init__(self, split: Split, dataset: Dataset, device: torch.device) -> None:
         self.device = device
         self.labels = torch.tensor(split.labels, device=device)
+        self._classes = len(dataset.classes)
         self._rows: Tensor | None = None
         height, width = dataset.shape[1:]
         if len(split.labels) * height * width * dataset.shape[0] <= ON_DEVICE:
@@ -55,9 +57,15 @@ class Inputs:
         """Two images to try a network on; one image twice if it is alone."""
         return self.batch(torch.arange(2, device=self.device) % len(self.labels))
 
-    def augmented(self, indices: Tensor, recipe: Augment, generator: torch.Generator) -> Tensor:
-        """As `batch`, with random augmentation."""
-        return self._normalized(augment(self._raw(indices), recipe, generator))
+    def augmented(
+        self, indices: Tensor, recipe: Augment, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """As `batch`, with random augmentation, and the labels, float32 [B, classes] of mixed images."""
+        inputs = self._normalized(augment(self._raw(indices), recipe, generator))
+        if recipe.mixes is None:
+            return inputs, self.labels[indices]
+        inputs, labels = mix(inputs, self.labels[indices], recipe, self._classes, generator)
+        return inputs.contiguous(memory_format=torch.channels_last), labels
 
     def _raw(self, indices: Tensor) -> Tensor:
         if self._rows is None:

@@ -1,18 +1,20 @@
 """Try the terms of a loss on two images before anything is trained."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from kdsweep.config import is_file
+from kdsweep.config import Augment, is_file
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError, Trials
 from kdsweep.methods import EMBEDDING, Side, all_taps
 from kdsweep.methods.average import as_one
 from kdsweep.methods.loss import Loss
-from kdsweep.methods.term import Batch, Outputs, Setting, reason
+from kdsweep.methods.term import Batch, Outputs, Setting, Term, reason
 from kdsweep.networks import has_logits
 from kdsweep.networks.build import build
 from kdsweep.networks.outputs import Outputs as File
@@ -29,7 +31,9 @@ def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int], ini
     Each loss is tried once per process; `initial` are the files of teachers that are only files.
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
-    tried = repr((stage.objective, networks, num_classes, shape))
+    files = [parent.initial for parent in stage.parents if is_file(parent.model)]
+    mixes, alone = _augment(stage).mixes, stage.training.batch_size == 1
+    tried = repr((stage.objective, networks, files, num_classes, shape, mixes, alone))
     _trials.once(tried, lambda: _try(stage, num_classes, shape, initial))
 
 
@@ -55,7 +59,12 @@ def tap_pairs(
 @torch.random.fork_rng(devices=[])
 def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial) -> None:
     batch, _ = _example(stage, num_classes, shape, initial)
-    for name, term in _loss(stage, batch, num_classes).terms.items():
+    loss, mixes = _loss(stage, batch, num_classes), _augment(stage).mixes
+    if mixes:
+        batch = replace(batch, labels=F.one_hot(batch.labels, num_classes).float())
+    for name, term in loss.terms.items():
+        if mixes and not term.soft_labels:
+            _refuse_mixed(name, term, mixes)
         if stage.training.batch_size == 1 and (term.of_whole_batch or _normalizes(term)):
             raise ConfigError(
                 f"method.terms.{name}: compares the images of a batch, so training.batch_size=1 is too small"
@@ -67,6 +76,22 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: I
         if not isinstance(value, Tensor) or value.dim():
             given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ConfigError(f"method.terms.{name}: gives {given}, must be a tensor of one number")
+
+
+def _refuse_mixed(name: str, term: Term, mixes: str) -> None:
+    """Raise ConfigError if the term looks at one label or one place in the training split per image."""
+    needed = [what for what in ("labels", "indices") if what in term.takes]
+    if needed:
+        what = {"labels": "needs one label per image", "indices": "remembers single images"}[needed[0]]
+        raise ConfigError(
+            f"method.terms.{name}: {what}, and dataset.augment.{mixes} mixes them; set "
+            f"dataset.augment.{mixes}=0, or take a method that looks at the teacher alone beside the labels' "
+            "cross-entropy, such as kd"
+        )
+
+
+def _augment(stage: Stage) -> Augment:
+    return Augment.model_validate(stage.data["augment"])
 
 
 Places = dict[int, str]  # the modules that gave values, by the values' identities

@@ -159,6 +159,37 @@ def test_all_mistakes_are_told_together():
         ),
         ("dataset.augment.zoom=[1.5,0.5]", "dataset.augment.zoom=[1.5, 0.5]: must be [smallest, largest]"),
         (
+            "dataset.augment.resized_crop=[0.5,0.2]",
+            "dataset.augment.resized_crop=[0.5, 0.2]: must be [smallest, largest]",
+        ),
+        (
+            "dataset.augment.resized_crop=[0.5,2]",
+            "dataset.augment.resized_crop.1=2: must be less than or equal to 1",
+        ),
+        (
+            "dataset.augment.rand_augment.magnitude=31",
+            "dataset.augment.rand_augment.magnitude=31: must be less than or equal to 30",
+        ),
+        (
+            "dataset.augment.rand_augment.num_ops=-1",
+            "dataset.augment.rand_augment.num_ops=-1: must be greater than or equal to 0",
+        ),
+        ("dataset.augment.trivial_augment=1", "dataset.augment.trivial_augment=1: must be true or false"),
+        (
+            "dataset.augment.random_erasing=1.5",
+            "dataset.augment.random_erasing=1.5: must be less than or equal to 1",
+        ),
+        ("dataset.augment.mixup=-1", "dataset.augment.mixup=-1: must be greater than or equal to 0"),
+        (
+            "dataset.augment.cutmix=1e-9",
+            "dataset.augment.cutmix=1e-09: must be 0, for none, or from 0.001 to 1000; usual are 0.2 to 1",
+        ),
+        ("training.ema=1", "training.ema=1: must be less than 1"),
+        ("training.ema=0", "training.ema=0: must be greater than 0"),
+        ("training.clip_norm=0", "training.clip_norm=0: must be greater than 0"),
+        ("training.sampling=weighted", "training.sampling=weighted: allowed: shuffled, balanced"),
+        ("teacher.label_smoothing=1", "teacher.label_smoothing=1: must be less than 1"),
+        (
             "training.trainable=tail",
             "training.trainable=tail: allowed: all, head, or a number N of last layers",
         ),

@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +193,30 @@ def test_limits_take_the_first(load, tmp_path):
     both = np.concatenate([data.train.images, data.val.images])[:, 0]
     assert sorted(both[:, 0, 0]) == list(range(20))
     assert (data.test.images[:, 0] == images[:5]).all()
+
+
+@pytest.mark.parametrize("operation", [{"rand_augment": {"num_ops": 2}}, {"trivial_augment": True}], ids=str)
+def test_operations_on_colours_need_one_channel_or_three(load, monkeypatch, operation):
+    asked = recipe(augment=config.Augment(**operation))
+    assert load(asked).shape[0] == 1
+    read = dataset.read_arrays
+
+    def of_four_channels(*given):
+        contents = read(*given)
+        wide = [
+            replace(split, source=split.source.repeat(4, axis=1)) for split in (contents.train, contents.test)
+        ]
+        return replace(contents, train=wide[0], test=wide[1])
+
+    monkeypatch.setattr(dataset, "read_arrays", of_four_channels)
+    dataset._load.cache_clear()
+    assert load(recipe()).shape[0] == 4
+    with pytest.raises(DataError) as error:
+        load(asked)
+    (name,) = operation
+    assert str(error.value) == (
+        f"dataset.augment.{name}: needs images of 1 or 3 channels, and those of mine have 4; leave it out"
+    )
 
 
 def test_a_split_without_images_is_refused(load):

@@ -196,9 +196,74 @@ def test_brightness_is_a_factor_within_the_range_of_pixels():
     assert torch.equal(augment(images, Augment(brightness=(0.5, 0.5)), seeded()), images.float() / 2)
 
 
+LIBRARY = [  # what torchvision does, image by image
+    {"resized_crop": (0.1, 0.6)},
+    {"rand_augment": {"num_ops": 2, "magnitude": 20}},
+    {"trivial_augment": True},
+    {"random_erasing": 1.0},
+]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("change", LIBRARY, ids=lambda change: next(iter(change)))
+def test_torchvisions_changes_are_drawn_per_image_by_the_generator_alone(change, channels):
+    images, generator = noise(1, channels, 16, 20).expand(12, -1, -1, -1), seeded(1)
+    before = torch.get_rng_state()
+    first = augment(images, Augment(**change), generator)
+    later = augment(images, Augment(**change), generator)
+    assert torch.equal(torch.get_rng_state(), before), "torch's own generator is as it was"
+    torch.rand(5)
+    assert torch.equal(first, augment(images, Augment(**change), seeded(1)))
+    assert not torch.equal(first, later)
+    assert first.dtype == torch.uint8 and first.shape == images.shape
+    assert len({image.numpy().tobytes() for image in first}) > 6
+
+
+def test_a_resized_crop_shows_a_part_enlarged():
+    """Of a ramp from left to right, a part of the width has a part of the values."""
+    ramp = torch.arange(0, 256, 4, dtype=torch.uint8).expand(40, 1, 64, 64)
+    cropped = augment(ramp, Augment(resized_crop=(0.25, 0.25)), seeded())
+    spans = (cropped.amax((1, 2, 3)).int() - cropped.amin((1, 2, 3)).int()) / 252
+    assert ((spans > 0.4) & (spans < 0.6)).all(), "half the width, times the root of 3 / 4 to 4 / 3"
+    assert cropped.amin((1, 2, 3)).unique().numel() > 10, "anywhere"
+
+
+def test_erasing_blackens_a_rectangle_of_some_images():
+    white = torch.full((200, 3, 16, 16), 255, dtype=torch.uint8)
+    erased = augment(white, Augment(random_erasing=0.5), seeded())
+    holes = (erased == 0).all(1)
+    assert 70 < holes.any((1, 2)).sum() < 130
+    for hole in holes[holes.any((1, 2))]:
+        rows, columns = hole.any(1).sum(), hole.any(0).sum()
+        assert hole.sum() == rows * columns and 0.01 < hole.float().mean() < 0.4
+    assert ((erased == 0) | (erased == 255)).all()
+
+
+def test_stronger_operations_change_more():
+    images = smooth(64, 32, 32)[:, :1]
+    changes = [
+        (augment(images, Augment(rand_augment={"num_ops": 2, "magnitude": each}), seeded()).float() - images)
+        .abs()
+        .mean()
+        for each in (0, 10, 25)
+    ]
+    assert changes[0] < changes[1] < changes[2]
+
+
+def test_no_operations_are_none_whatever_their_magnitude():
+    recipe = Augment(rand_augment={"num_ops": 0, "magnitude": 30})
+    assert not recipe.random and recipe.effective() == Augment().effective()
+    images = noise(2, 1, 4, 4)
+    assert augment(images, recipe, seeded()) is images
+
+
 @given(
     st.builds(
         Augment,
+        resized_crop=st.tuples(st.floats(0.05, 0.5), st.floats(0.5, 1)),
+        rand_augment=st.fixed_dictionaries({"num_ops": st.integers(0, 2), "magnitude": st.integers(0, 30)}),
+        trivial_augment=st.booleans(),
+        random_erasing=st.floats(0, 1),
         crop_padding=st.integers(0, 2),
         horizontal_flip=st.booleans(),
         vertical_flip=st.booleans(),
@@ -211,9 +276,10 @@ def test_brightness_is_a_factor_within_the_range_of_pixels():
     st.integers(0, 99),
 )
 def test_whatever_is_on_pixels_stay_pixels(changes, seed):
-    images = noise(3, 2, 6, 9)
+    images = noise(3, 3, 6, 9)
     kept = images.clone()
     changed = augment(images, changes, seeded(seed))
+    assert torch.equal(changed, augment(images, changes, seeded(seed)))
     assert changed.shape == images.shape
     assert changed.min() >= 0 and changed.max() <= 255
     plain = changes.rotation == changes.shift == 0 and changes.zoom == changes.brightness == (1, 1)

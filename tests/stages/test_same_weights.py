@@ -130,6 +130,10 @@ APART = {
         {"keep": "last", "patience": 1, "monitor": "val/cross_entropy"},
     ),
     "bfloat16": ({"mixed_precision": True}, {}),
+    "a moving average": ({"ema": 0.9}, {}),
+    "its decay": ({"ema": 0.9}, {"ema": 0.99}),
+    "clipped gradients": ({"clip_norm": 1.0}, {}),
+    "balanced draws": ({"sampling": "balanced"}, {}),
 }
 
 
@@ -209,12 +213,27 @@ def test_generations_with_alpha_1_are_students_alone_of_their_own_seeds():
     assert taught_by == [[teacher], [generations[1]]]
 
 
+STILL = ("training.epochs=0", "student.weights=file", "teacher.training.epochs=5")
 SAME = {
     "a warm-up of no epochs": ((), ("+method.terms.kd.warmup=0",)),
     "an option at its default": ((), ("~method.terms.kd.scale_by_temperature_squared",)),
     "train_limit": (("dataset.train_limit=1000",), ("dataset.train_limit=null",)),
     "a larger train_limit": (("dataset.train_limit=5000",), ("dataset.train_limit=1000",)),
     "batch_size": (("training.batch_size=800",), ("training.batch_size=5000",)),
+    "operations that are none, of whatever magnitude": (
+        ("dataset.augment.rand_augment.magnitude=3",),
+        ("dataset.augment.trivial_augment=false",),
+    ),
+    "a crop of everything": (("dataset.augment.resized_crop=[1,1]",), ()),
+    "a teacher of labels that are not smoothed": (("teacher.label_smoothing=0.0",), ()),
+    "a teacher that is not trained, and smoothed labels": (
+        ("teacher.weights=file", "teacher.training.epochs=0", "teacher.label_smoothing=0.1"),
+        ("teacher.weights=file", "teacher.training.epochs=0"),
+    ),
+    "no training, and how it would step and draw": (
+        (*STILL, "training.ema=0.9", "training.clip_norm=1", "training.sampling=balanced"),
+        (*STILL, *(f"teacher.training.{each}" for each in ("ema=0.9", "clip_norm=1", "sampling=balanced"))),
+    ),
     "mixed_precision without a GPU": (
         ("training.mixed_precision=true",),
         ("training.mixed_precision=false",),
@@ -234,6 +253,31 @@ def test_configs_that_do_not_are_not():
     assert keys("temperature=2") != keys(
         "temperature=2", "method.terms.kd.scale_by_temperature_squared=false"
     )
+
+
+def test_options_that_came_later_are_in_a_key_only_where_they_play_a_part():
+    """Networks that were trained before there were these are found."""
+    later = {"resized_crop", "rand_augment", "trivial_augment", "random_erasing", "mixup", "cutmix"}
+    later |= {"ema", "clip_norm", "sampling"}
+    for stage in plan(parse(composed()), "content", KNOWN).links().values():
+        assert not later & {*stage.data["augment"], *stage.describe()["training"]}
+    for each in (
+        "dataset.augment.resized_crop=[0.2,1]",
+        "dataset.augment.rand_augment.num_ops=1",
+        "dataset.augment.trivial_augment=true",
+        "dataset.augment.random_erasing=0.1",
+        "dataset.augment.mixup=0.2",
+        "dataset.augment.cutmix=0.2",
+    ):
+        assert not set(keys(each).values()) & set(keys().values())
+
+
+def test_smoothed_labels_of_a_teacher_change_it_and_whom_it_teaches_alone():
+    plain, smoothed = keys(), keys("teacher.label_smoothing=0.1")
+    assert {role for role in plain if plain[role] != smoothed[role]} == {"teacher", "student"}
+    made = plan(parse(composed("teacher.label_smoothing=0.1")), "content", KNOWN)
+    assert made.chain["teacher"].objective["labels"]["smoothing"] == 0.1
+    assert made.chain["student"].objective["labels"]["smoothing"] == 0
 
 
 def test_given_weights_are_one_network_for_all_seeds_and_teachers():

@@ -3,9 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsweep.methods import soft_labels
 from kdsweep.methods.logits.dkd import decoupled
 
 
+@soft_labels
 def nkd(
     student: Tensor,
     teacher: Tensor,
@@ -18,8 +20,10 @@ def nkd(
 
     p and q are the student's and the teacher's probabilities at T = 1; p̂_T and q̂_T those of the classes which
     are not the label, normalized among themselves, at T. Both sums are cross-entropies: for equal networks
-    the loss is not 0, and neither is the gradient of its first part.
+    the loss is not 0, and neither is the gradient of its first part. The label of a mixed image is that of
+    the larger share, as in the authors' code.
     """
+    labels = labels.argmax(-1) if labels.dim() == 2 else labels
     student, teacher, dtype = student.double(), teacher.double(), student.dtype
     of_label = F.one_hot(labels, student.shape[-1]).bool()
     target = teacher.softmax(-1) * student.log_softmax(-1) * of_label
