@@ -62,6 +62,7 @@ class Stage:
     initial: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(default="", compare=False)  # of the network, for people; not in the key
+    images: int = field(default=0, compare=False)  # that an epoch sees, for forecasts; not in the key
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,8 @@ A config names it by import path. It takes by name what it looks at, and what it
   [B, C, H, W]: a tensor for one tap, a tuple for several; of `stages` as many of both networks, unless the
   term is `unpaired`. Of several teachers each is asked alone, and the losses are averaged. A term without
   `teacher` needs none.
-- `labels`: int64 [B]. `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
+- `labels`: int64 [B]. `indices`: int64 [B], the images' places in the training split. A term that takes one
+  of them is given the labelled images of a batch only, if some have no labels. `epoch`: from 1.
 - `teacher_head`: the teacher's head, a function from its embeddings [B, D] to logits [B, C], which gradients
   pass; `embedding` must be one of the teacher's taps.
 - `generator`: a torch.Generator on the CPU, seeded for this term and epoch.
@@ -23,7 +24,7 @@ of its `__init__`, which may also take:
 A module may have `figures`, a mapping from names to scalars, which are reported for each epoch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from kdsweep.config.code import SOURCE
@@ -38,6 +39,11 @@ PRE = ".pre"  # what the last activation of a stage takes
 Taps = str | Sequence[str]
 Side = Literal["student", "teacher"]
 Component = TypeVar("Component")
+
+
+def needs_labels(taken: Collection[str]) -> bool:
+    """Whether a term that takes this by name is only for images with labels."""
+    return "labels" in taken or "indices" in taken
 
 
 def of_whole_batch(term: Component) -> Component:

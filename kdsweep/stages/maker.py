@@ -20,6 +20,7 @@ from kdsweep import __version__
 from kdsweep.config import Augment, Hardware
 from kdsweep.config.code import takes
 from kdsweep.data.dataset import Dataset
+from kdsweep.data.split import UNLABELED
 from kdsweep.errors import TrainingError
 from kdsweep.methods import LOGITS
 from kdsweep.networks import TEACHER
@@ -158,6 +159,7 @@ class Maker:
             "history": fitted.history,
             "best_epoch": fitted.best_epoch,
             "seconds": fitted.seconds,
+            "images": stage.images,
             "made_by": _provenance(self.device, self.hardware),
         }
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
@@ -180,7 +182,7 @@ class Maker:
 
         if not Augment.model_validate(stage.data["augment"]).random and set(taps) <= {EMBEDDING}:
             stored = [
-                [self._outputs(teacher, "train", name).to(self.device) for name in (LOGITS, *taps)]
+                [self._over_training(teacher, name, stage).to(self.device) for name in (LOGITS, *taps)]
                 for teacher in stage.parents
             ]
             asked = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
@@ -201,6 +203,13 @@ class Maker:
                 return [network(inputs) for network in networks]
 
         return ask
+
+    def _over_training(self, teacher: Stage, what: str, student: Stage) -> "Tensor":
+        """A teacher's outputs over the images from which a student learns."""
+        import torch
+
+        splits = ["train", UNLABELED] if UNLABELED in student.data else ["train"]
+        return torch.cat([self._outputs(teacher, split, what) for split in splits])
 
     def _averaged(self, members: Sequence[Stage], split: str) -> "Tensor":
         """The members' averaged probabilities, as logits [N, classes]."""
@@ -233,7 +242,9 @@ class Maker:
             save_file({what: outputs.cpu()}, folder / f"{what}.safetensors")
 
         # a stage's own description holds its training and validation images
-        images = self._test_images() if split == "test" else {}
+        data = self.dataset
+        others = {"test": data.test_fingerprint, UNLABELED: data.unlabeled_fingerprint}
+        images = {"images": others[split], "count": len(data.splits[split].labels)} if split in others else {}
         description = {what: stage.key, "format": FORMAT, "split": split, **images}
         origin = Origin(what, description, [stage.key], stage.name)
         entry, _ = self.store.obtain(digest(description), make, origin=origin)
@@ -253,9 +264,6 @@ class Maker:
                 del self._built[next(iter(self._built))]
             self._built[stage.key] = place(network, self.device).eval().requires_grad_(False)
         return self._built[stage.key]
-
-    def _test_images(self) -> dict[str, Any]:
-        return {"images": self.dataset.test_fingerprint, "count": len(self.dataset.test.labels)}
 
     @cached_property
     def device(self) -> "torch.device":

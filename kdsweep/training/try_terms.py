@@ -15,14 +15,16 @@ from kdsweep.stage import Objective, Stage
 _trials = Trials()
 
 
-def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
+def check_terms(
+    stage: Stage, num_classes: int, shape: tuple[int, int, int], labeled: float | None = None
+) -> None:
     """Raise ConfigError unless the stage's terms take its networks' outputs for images of `shape`.
 
-    Each loss is tried once per process.
+    A batch has `labeled` images with labels on average; None: all have. Each loss is tried once per process.
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
-    tried = repr((stage.objective, networks, num_classes, shape))
-    _trials.once(tried, lambda: _try(stage, num_classes, shape))
+    tried = repr((stage.objective, networks, num_classes, shape, labeled, stage.training.batch_size))
+    _trials.once(tried, lambda: _try(stage, num_classes, shape, labeled))
 
 
 @torch.random.fork_rng(devices=[])
@@ -43,12 +45,18 @@ def tap_pairs(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> di
 
 
 @torch.random.fork_rng(devices=[])
-def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int]) -> None:
+def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int], labeled: float | None) -> None:
     batch, _ = _example(stage, num_classes, shape)
     for name, term in _loss(stage, batch, num_classes).terms.items():
-        if stage.training.batch_size == 1 and (term.of_whole_batch or _normalizes(term)):
+        if stage.training.batch_size == 1 and term.compares:
             raise ConfigError(
                 f"method.terms.{name}: compares the images of a batch, so training.batch_size=1 is too small"
+            )
+        if labeled is not None and labeled < 2 and term.compares and term.needs_labels:
+            raise ConfigError(
+                f"method.terms.{name}: compares the labelled images of a batch, and a batch of "
+                f"{stage.training.batch_size} has {labeled:.2g} of them; take a smaller "
+                "dataset.unlabeled_share or a larger training.batch_size"
             )
         try:
             value: object = term(batch, epoch=1)
@@ -86,10 +94,6 @@ def _loss(stage: Stage, batch: Batch, num_classes: int) -> Loss:
 
 def _described(value: Tensor, places: Places) -> str:
     return f"{places.get(id(value), 'logits')} {'×'.join(map(str, value.shape[1:]))}"
-
-
-def _normalizes(term: nn.Module) -> bool:
-    return any(isinstance(part, nn.modules.batchnorm._NormBase) for part in term.modules())
 
 
 def _outputs(
