@@ -14,7 +14,7 @@ from kdsweep.errors import Pruned, explain
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.report.live import Display
 from kdsweep.report.pictures.confusion import draw_confusion
-from kdsweep.report.tables import costs, draw_inside, sweep_table
+from kdsweep.report.tables import costs, draw_inside, sweep_table, unlabeled_line
 from kdsweep.results.describe import describe
 from kdsweep.results.events import Emit, Event
 from kdsweep.results.line import sweep_line
@@ -67,7 +67,8 @@ def run_job(
         if sweep:
             display.console.print(sweep_line(result, sweep.jobs), markup=False)
         elif not result.error:
-            display.console.print("", sweep_table([result], []), "", *costs(result, measured), sep="\n")
+            shown = [sweep_table([result], []), *unlabeled_line([result]), "", *costs(result, measured)]
+            display.console.print("", *shown, sep="\n")
             display.console.print(*("", *model) if model else (), sep="\n  ")
 
 

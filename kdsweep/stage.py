@@ -79,6 +79,7 @@ class Stage:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     average: Average = Average()
     name: str = field(default="", compare=False)  # of the network, for people; not in the key
+    images: int = field(default=0, compare=False)  # that an epoch sees, for forecasts; not in the key
 
     def describe(self) -> dict[str, Any]:
         average = {} if self.average == Average() else {"average": asdict(self.average)}

@@ -12,7 +12,8 @@ from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult
 
 SEED = "seed"
-OF_DISTILLED = ("method", "experiment", "chain", CHAIN_LENGTH)  # a baseline has none of these, nor keys below
+# a baseline has none of these, nor keys below
+OF_DISTILLED = ("method", "experiment", "chain", CHAIN_LENGTH, "dataset.unlabeled", "dataset.unlabeled_share")
 
 
 @dataclass

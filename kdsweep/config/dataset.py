@@ -116,6 +116,12 @@ def _columns(value: Any) -> Any:
     return column
 
 
+def _of_image_files(value: Any) -> None:
+    if value is not None:
+        allowed = "needs a data set of image files: dataset=image_folder or dataset=image_csv; allowed: null"
+        raise PydanticCustomError("of_image_files", allowed)
+
+
 COLOURS = {"white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0)}
 
 
@@ -157,11 +163,17 @@ class _Dataset(Section):
     """unit: pixels in [0, 1]; standard: also standardized by the training split's mean and deviation"""
     augment: Augment
     """random changes of training images, drawn again in each epoch"""
+    unlabeled: str | None = Field(default=None, min_length=1)
+    """folder of images without labels, at any depth, from which taught students learn too; null: none"""
+    unlabeled_share: float | None = Field(default=None, gt=0, le=1)
+    """their share of each batch; 1: taught students see only them; null: an epoch has each image once"""
 
 
 class ArrayDataset(_Dataset):
     """A data set whose files hold arrays of pixels."""
 
+    unlabeled: Annotated[None, BeforeValidator(_of_image_files)] = None
+    """only for data sets of image files"""
     source: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
     """digits come with scikit-learn; mnist, fashion_mnist, cifar10, cifar100 are downloaded"""
 

@@ -14,7 +14,7 @@ from kdsweep import config
 from kdsweep.data.arrays import read_arrays
 from kdsweep.data.files.names import meant
 from kdsweep.data.files.read import read_image_files
-from kdsweep.data.split import Split, grouped_split
+from kdsweep.data.split import UNLABELED, Split, grouped_split
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store.store import Store
@@ -27,7 +27,7 @@ CHUNK = 2**26  # bytes of images that are read at a time
 @dataclass(frozen=True)
 class Dataset:
     """The splits of one data set. Selection uses only `val`, which is None if no image was held back for it;
-    `test` is for the report."""
+    `test` is for the report. From `unlabeled`, whose labels are -1, taught students learn beside `train`."""
 
     train: Split
     val: Split | None
@@ -42,6 +42,8 @@ class Dataset:
     available: int = 0  # training images before limits, and before val was drawn from them
     entries: tuple[str, ...] = ()  # keys of what the store holds of it
     deep_range: tuple[int, int] | None = None  # what became 0 and 255 of image files with 16 bits, if any
+    unlabeled: Split | None = None
+    unlabeled_fingerprint: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,7 +53,7 @@ class Dataset:
     @property
     def splits(self) -> dict[str, Split]:
         """The splits that there are, by name."""
-        splits = {"train": self.train, "val": self.val, "test": self.test}
+        splits = {"train": self.train, "val": self.val, "test": self.test, UNLABELED: self.unlabeled}
         return {name: split for name, split in splits.items() if split is not None}
 
 
@@ -90,6 +92,8 @@ def _load(recipe: config.Dataset, store: Path, source: Path | None = None) -> Da
         len(contents.train.labels),
         tuple(sorted(images.used)),
         contents.deep_range,
+        contents.unlabeled,
+        contents.unlabeled_fingerprint,
     )
     _warn_of_missing(recipe, dataset.classes, dataset.splits)
     _refuse_channels(recipe, dataset.shape[0])
@@ -108,6 +112,8 @@ def _refuse_channels(recipe: config.Dataset, channels: int) -> None:
 def _warn_of_missing(recipe: config.Dataset, classes: Sequence[str], splits: Mapping[str, Split]) -> None:
     """Warn of classes that lost all images of a split to limits or draws."""
     for name, split in splits.items():
+        if name == UNLABELED:
+            continue
         counts = np.bincount(split.labels, minlength=len(classes))
         missing = [name for name, count in zip(classes, counts, strict=True) if not count]
         if missing:

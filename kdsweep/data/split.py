@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]  # [N, C, H, W]
 Labels = NDArray[np.int64]  # [N]
 
+UNLABELED = "unlabeled"  # the split of images without labels
+
 
 @dataclass(frozen=True)
 class Split:
@@ -47,6 +49,8 @@ class Contents:
     fingerprint: str  # of the images and labels in `train` and `val`
     test_fingerprint: str
     deep_range: tuple[int, int] | None = None  # what became 0 and 255 of image files with 16 bits
+    unlabeled: Split | None = None  # images without labels, which are -1 here
+    unlabeled_fingerprint: str | None = None
 
 
 def stratified_split(labels: Labels, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

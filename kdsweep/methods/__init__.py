@@ -9,7 +9,8 @@ A config names it by import path. It takes by name what it looks at, and what it
   `teacher` needs none.
 - `labels`: int64 [B]. Of images that `dataset.augment` mixes, they are probabilities, float32 [B, C], which
   only terms marked by `soft_labels` take; others with `labels` or `indices` are refused then.
-- `indices`: int64 [B], the images' places in the training split. `epoch`: from 1.
+- `indices`: int64 [B], the images' places in the training split. A term that takes labels or indices is given
+  the labelled images of a batch only, if some have no labels. `epoch`: from 1.
 - `teacher_head`: the teacher's head, a function from its embeddings [B, D] to logits [B, C], which gradients
   pass; `embedding` must be one of the teacher's taps.
 - `generator`: a torch.Generator on the CPU, seeded for this term and epoch.
@@ -25,7 +26,7 @@ of its `__init__`, which may also take:
 A module may have `figures`, a mapping from names to scalars, which are reported for each epoch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from kdsweep.config.code import SOURCE
@@ -40,6 +41,11 @@ PRE = ".pre"  # what the last activation of a stage takes
 Taps = str | Sequence[str]
 Side = Literal["student", "teacher"]
 Component = TypeVar("Component")
+
+
+def needs_labels(taken: Collection[str]) -> bool:
+    """Whether a term that takes this by name is only for images with labels."""
+    return "labels" in taken or "indices" in taken
 
 
 def of_whole_batch(term: Component) -> Component:

@@ -1,6 +1,7 @@
 """The loss of a stage: the weighted sum of its terms, with what these learn and remember."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,14 @@ class Loss(nn.Module):
     def forward(self, batch: Batch, epoch: int = 1, epochs: int = 1) -> dict[str, Tensor]:
         """The sum as "loss", and each term by its name, unweighted; all are scalars."""
         losses = {name: term(batch, epoch) for name, term in self.terms.items()}
-        weights = [scheduled_weight(self.objective[name], epoch, epochs) for name in losses]
-        first, *rest = [loss * weight for loss, weight in zip(losses.values(), weights, strict=True)]
-        return {"loss": sum(rest, first), **losses}
+        return {"loss": self.weighted(losses, epoch, epochs), **losses}
+
+    def weighted(self, losses: Mapping[str, Any], epoch: int = 1, epochs: int = 1) -> Any:
+        """The sum of the terms' losses, by name, with their weights in an epoch."""
+        first, *rest = [
+            losses[name] * scheduled_weight(self.objective[name], epoch, epochs) for name in self.terms
+        ]
+        return sum(rest, first)
 
     def figures(self) -> dict[str, Tensor]:
         """What the terms report beside their losses, as "term_name"."""

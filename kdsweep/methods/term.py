@@ -11,7 +11,7 @@ from torch import Size, Tensor, nn
 
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError
-from kdsweep.methods import LOGITS, OF_EVERY_TERM, STAGES, Side, Taps, taps_of
+from kdsweep.methods import LOGITS, OF_EVERY_TERM, STAGES, Side, Taps, needs_labels, taps_of
 from kdsweep.methods.pairs import paired
 from kdsweep.stage import derive
 from kdsweep.system.foreign_errors import one_line
@@ -33,18 +33,40 @@ class Outputs:
 @dataclass(frozen=True)
 class Batch:
     """What terms look at in a step: outputs, `labels` int64 [B], or float32 [B, C] of mixed images, and
-    `indices` [B] in the training split."""
+    `indices` [B] in the training split.
+
+    The first `labeled` images have labels; None: all.
+    """
 
     student: Outputs
     teachers: Sequence[Outputs]
     labels: Tensor
     indices: Tensor
+    labeled: int | None = None
+
+
+def labeled_part(batch: Batch) -> Batch:
+    """The images of a batch that have labels; each field with a row per image is a line here."""
+    if batch.labeled is None:
+        return batch
+    rows = slice(batch.labeled)
+    return Batch(
+        student=_rows(batch.student, rows),
+        teachers=[_rows(teacher, rows) for teacher in batch.teachers],
+        labels=batch.labels[rows],
+        indices=batch.indices[rows],
+    )
+
+
+def _rows(outputs: Outputs, rows: slice) -> Outputs:
+    taps = {name: tuple(value[rows] for value in values) for name, values in outputs.taps.items()}
+    return replace(outputs, logits=outputs.logits[rows], taps=taps)
 
 
 @dataclass(frozen=True)
 class Setting:
     """What terms are made for: so many teachers, all training labels [N], and the size of batches; for those
-    with adapters an example of two images, for its shapes, and batches of all training images."""
+    with adapters an example of two images, for its shapes, and batches of all labelled training images."""
 
     teachers: int
     train_labels: Tensor
@@ -68,21 +90,31 @@ class Term(nn.Module):
                 raise ValueError("standardize is for terms of logits; this one has taps")
             component = import_component(description["_target_"])
             learns = inspect.isclass(component)
-            self.of_whole_batch = getattr(component, "of_whole_batch", False)
             self.soft_labels = getattr(component, "soft_labels", False)
             self.paired = not getattr(component, "unpaired", False)
             self.takes = set(inspect.signature(component.forward if learns else component).parameters)
-            self.weights = setting.weights
+            self.needs_labels, self.weights = needs_labels(self.takes), setting.weights
             self.number = setting.teachers if "teacher" in self.takes else 1
             self.adapters = nn.ModuleList()
             for teacher in range(self.number if learns else 0):
                 torch.manual_seed(derive(seed, teacher, "adapter"))
                 self.adapters.append(component(**self._made_for(component, setting, teacher), **options))
             self.function = None if learns else partial(component, **options)
+            self.compares = getattr(component, "of_whole_batch", False) or _normalizes(self.adapters)
         except Exception as error:
             raise ConfigError(f"method.terms.{name}: {reason(error)}") from error
 
+    def images(self, batch: Batch) -> int:
+        """How many images of a batch the loss is the mean of: none if those with labels are too few."""
+        if batch.labeled is None or not self.needs_labels:
+            return len(batch.indices)
+        return batch.labeled if batch.labeled >= (2 if self.compares else 1) else 0
+
     def forward(self, batch: Batch, epoch: int) -> Tensor:
+        if not self.images(batch):
+            return batch.student.logits.sum() * 0  # with a gradient, as there may be no other term
+        if self.needs_labels:
+            batch = labeled_part(batch)
         losses = []
         for teacher in range(self.number):
             known: dict[str, Any] = {
@@ -176,6 +208,10 @@ def _several(taken: Taken) -> Sequence[Tensor]:
 
 def _shapes(taken: Taken) -> Size | tuple[Size, ...]:
     return taken.shape if isinstance(taken, Tensor) else tuple(value.shape for value in taken)
+
+
+def _normalizes(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.modules.batchnorm._NormBase) for part in module.modules())
 
 
 def reason(error: Exception) -> str:

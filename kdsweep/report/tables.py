@@ -21,6 +21,7 @@ from kdsweep.report.charts.metric import metrics
 from kdsweep.report.charts.response import main_charts
 from kdsweep.report.note import short
 from kdsweep.report.pictures.draw import draw
+from kdsweep.results.dataset import counted_images
 from kdsweep.results.names import kind_of, link_name, written
 from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult, Latency
@@ -117,11 +118,23 @@ def _tables(record: Record) -> list[Fitting | str]:
     table = sweep_table(record.finished, record.sweep.keys)
     if record.trials:  # compared by recipe; each job is in the CSV
         table = _recipe_table(leaderboard(record))
-    tables = [table, "", *costs(shown_job(leaderboard(record)), record.sweep.latency)]
+    tables = [
+        table,
+        *unlabeled_line(record.finished),
+        "",
+        *costs(shown_job(leaderboard(record)), record.sweep.latency),
+    ]
     for each in tables:
         if isinstance(each, Fitting):
             each.elsewhere = "sweep.txt"
     return tables
+
+
+def unlabeled_line(results: Sequence[JobResult]) -> list[str]:
+    """How many images of each kind there were, if networks learned from some without labels."""
+    datasets = [result.dataset for result in results]
+    used = any("unlabeled" in data.get("images", {}) for data in datasets)
+    return [f"images: {counted_images(datasets)}"] if used else []
 
 
 def _recipe_table(rows: Sequence[Row]) -> Fitting:

@@ -3,11 +3,12 @@ what a stage's teachers say of a batch."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdsweep.config import OUTPUTS, Augment
 from kdsweep.config.code import takes
 from kdsweep.data.dataset import Dataset
+from kdsweep.data.split import UNLABELED
 from kdsweep.errors import ConfigError
 from kdsweep.methods import EMBEDDING, LOGITS, all_taps
 from kdsweep.networks import CLASSES, has_logits
@@ -74,7 +75,9 @@ class Answers:
             save_file({what: self._computed(stage, split, what).cpu()}, folder / f"{what}.safetensors")
 
         # a stage's own description holds its training and validation images
-        images = self._test_images() if split == "test" else {}
+        data = self.dataset
+        others = {"test": data.test_fingerprint, UNLABELED: data.unlabeled_fingerprint}
+        images = {"images": others[split], "count": len(data.splits[split].labels)} if split in others else {}
         description = {what: stage.key, "format": FORMAT, "split": split, **images}
         origin = Origin(what, description, [stage.key], stage.name)
         entry, _ = self.store.obtain(digest(description), make, origin=origin)
@@ -96,9 +99,6 @@ class Answers:
         tapped = Tapped(network, [what], inputs.first())
         return over_split(lambda images: tapped(images).taps[what][0], inputs)
 
-    def _test_images(self) -> dict[str, Any]:
-        return {"images": self.dataset.test_fingerprint, "count": len(self.dataset.test.labels)}
-
     def teaching(self, stage: Stage) -> "Teaching":
         """The teachers' outputs for a batch: stored ones or, under augmentation or if terms look at maps,
         those of the networks themselves, in eval mode and without gradients."""
@@ -108,7 +108,9 @@ class Answers:
         live = Augment.model_validate(stage.data["augment"]).random or not set(taps) <= {EMBEDDING}
         heads = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
         voices = [
-            self._live(parent, taps) if live and not is_outputs(parent) else self._stored(parent, taps, heads)
+            self._live(parent, taps)
+            if live and not is_outputs(parent)
+            else self._stored(parent, taps, heads, UNLABELED in stage.data)
             for parent in stage.parents
         ]
         return lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average)
@@ -125,13 +127,16 @@ class Answers:
         return ask
 
     def _stored(
-        self, teacher: Stage, taps: Sequence[str], head: bool
+        self, teacher: Stage, taps: Sequence[str], head: bool, unlabeled: bool
     ) -> "Callable[[Tensor, Tensor], Outputs]":
+        import torch
+
         from kdsweep.methods.term import Outputs
 
         known = [LOGITS] if has_logits(teacher.model) else []
+        splits = ["train", UNLABELED] if unlabeled else ["train"]
         stored = {
-            name: self.outputs(teacher, "train", name).to(self.device())
+            name: torch.cat([self.outputs(teacher, split, name) for split in splits]).to(self.device())
             for name in dict.fromkeys([*known, *taps])
         }
         own_head = self._tapped(teacher, [EMBEDDING]).head if head else None
@@ -158,13 +163,13 @@ def is_outputs(stage: Stage) -> bool:
 
 
 def check_outputs(stage: Stage, file: Path, dataset: Dataset) -> None:
-    """Raise ConfigError unless a file of outputs has all training images, and all or none of other splits."""
+    """Raise ConfigError unless a file of outputs has all images to learn from, and all or none of others."""
     from kdsweep.networks.build import build
 
     network = build(stage.model, len(dataset.classes), dataset.shape)
     network.read(file)  # type: ignore[operator]
     for split, images in dataset.splits.items():
-        if split == "train" or network.covers(images.names):  # type: ignore[operator]
+        if split in ("train", UNLABELED) or network.covers(images.names):  # type: ignore[operator]
             try:
                 looked_up(network, stage, dataset, split)
             except ConfigError as error:

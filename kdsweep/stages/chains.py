@@ -11,7 +11,10 @@ from typing import Any
 
 from kdsweep.config import Assistant, Augment, Config, Dataset, Method, Network, Teacher, Training
 from kdsweep.config.code import SOURCE, default_options, source_digest, takes
+from kdsweep.data.split import UNLABELED
+from kdsweep.data.unlabeled import Mix
 from kdsweep.errors import ConfigError
+from kdsweep.methods import needs_labels
 from kdsweep.networks import INIT, STUDENT, TEACHER, has_logits
 from kdsweep.stage import Average, Objective, Panel, Stage, derive
 from kdsweep.stages.graph import in_order
@@ -58,6 +61,8 @@ class Known:
     draws_val: bool  # whether val_fraction decides on the validation split: the files have none
     images: int  # for training, before train_limit and before the validation split is drawn
     trained_on: int  # of them
+    unlabeled: str | None = None  # the digest of the images without labels, if there are any
+    unlabeled_images: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,14 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
         if training.total_epochs == 0:  # the weights stay as in their file, so no teacher matters
             still = {**data, "augment": Augment().effective()}
             return Stage(still, model, training, ALONE, 0, (), source, initial, defaults, name=network.name)
-        training = _effective(training, known)
-        made = (data, model, training, objective, seed, parents, source, initial, defaults, average)
-        return Stage(*made, name=network.name)
+        learned, most, images = data, known.trained_on, known.trained_on
+        if parents and _learns_from_unlabeled(config, objective, training, known):
+            mix = Mix(images, known.unlabeled_images, config.dataset.unlabeled_share, training.batch_size)
+            learned = {**data, UNLABELED: {"fingerprint": known.unlabeled, "share": mix.share}}
+            most, images = mix.largest_batch, mix.images
+        training = _effective(training, known, most)
+        made = (learned, model, training, objective, seed, parents, source, initial, defaults, average)
+        return Stage(*made, name=network.name, images=images)
 
     scratch = stage("student", config.student, config.training, ALONE, config.seed)
     if not config.method.has_teacher:
@@ -240,10 +250,35 @@ def _evaluated(members: Mapping[str, Stage], average: Average) -> Panel | None:
     return Panel(members, average) if whole and len(members) > 1 else None
 
 
-def _effective(training: Training, known: Known) -> Training:
-    """The recipe as it takes effect: no batch is larger than the split, only a GPU uses bfloat16."""
+def _learns_from_unlabeled(config: Config, objective: Objective, training: Training, known: Known) -> bool:
+    """Whether a taught stage has a term for the images without labels.
+
+    Raises ConfigError if a batch has no labelled image for a term that needs labels, or no room for both.
+    """
+    if known.unlabeled is None:
+        return False
+    share = config.dataset.unlabeled_share
+    for_labeled = [name for name, term in objective.items() if needs_labels(takes(term["_target_"]))]
+    if share == 1 and for_labeled:
+        name = for_labeled[0]
+        weight = "alpha" if config.method.terms[name].weight == "alpha" else f"method.terms.{name}.weight"
+        raise ConfigError(
+            f"dataset.unlabeled_share=1: a batch has no labelled image for method.terms.{name}, which needs "
+            f"labels; leave it out ({weight}=0), or take a smaller share"
+        )
+    learns = len(for_labeled) < len(objective)
+    if learns and share is not None and share < 1 and training.batch_size == 1:
+        raise ConfigError(
+            f"dataset.unlabeled_share={share}: a batch of training.batch_size=1 has no room for both kinds "
+            "of images; allowed: batches of 2 or more, or a share of null or 1"
+        )
+    return learns
+
+
+def _effective(training: Training, known: Known, most: int) -> Training:
+    """The recipe as it takes effect: no batch has more than `most` images, only a GPU uses bfloat16."""
     mixed = training.mixed_precision and known.on_gpu()
-    size = min(training.batch_size, known.trained_on)
+    size = min(training.batch_size, most)
     parts = {"optimizer": _described(training.optimizer), "schedule": _described(training.schedule)}
     return training.model_copy(update={"batch_size": size, "mixed_precision": mixed, **parts})
 

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from kdsweep.config import Augment, Hardware
+from kdsweep.data.split import UNLABELED
 from kdsweep.stage import Stage, digest
 from kdsweep.stages.graph import Graph, Links, Node, nodes
 from kdsweep.store.store import Store
@@ -56,6 +57,7 @@ class Pace(NamedTuple):
     seconds: float  # per epoch
     taught: bool
     threads: int
+    images: int = 0  # of an epoch; 0: not known
 
 
 def needs(jobs: Sequence[Links], store: Store, hardware: Hardware) -> dict[str, Need]:
@@ -75,7 +77,10 @@ def _need(node: Node, store: Store, paces: "Paces") -> Need:
 
 
 class Paces:
-    """Seconds per epoch of the networks in a store, by data, network, recipe and teachers."""
+    """Seconds per epoch of the networks in a store, by data, network, recipe and teachers.
+
+    An epoch with unlabelled images takes longer than one without, by their number.
+    """
 
     def __init__(self, store: Store, hardware: Hardware) -> None:
         self.threads = hardware.cpu_threads
@@ -84,17 +89,23 @@ class Paces:
             description, history = record["stage"], record["history"]
             if record["seconds"] > 0:
                 taught, threads = bool(description["parents"]), record["made_by"]["threads"]
-                pace = Pace(record["seconds"] / len(history), taught, threads)
+                pace = Pace(record["seconds"] / len(history), taught, threads, record.get("images", 0))
                 self.known.setdefault(_kind(description), []).append(pace)
 
     def of(self, stage: Stage) -> Pace | None:
         """The median pace of the most similar trainings; None if no such network was trained."""
-        alike = self.known.get(_kind(stage.describe()), [])
+        alike = [_for_images(pace, stage) for pace in self.known.get(_kind(stage.describe()), [])]
         if not alike:
             return None
         likeness = [(pace.threads == self.threads, pace.taught == bool(stage.parents)) for pace in alike]
         most = [pace for pace, like in zip(alike, likeness, strict=True) if like == max(likeness)]
         return most[0]._replace(seconds=median(pace.seconds for pace in most))
+
+
+def _for_images(pace: Pace, stage: Stage) -> Pace:
+    if not pace.images or not stage.images:
+        return pace
+    return pace._replace(seconds=pace.seconds * stage.images / pace.images)
 
 
 def _records(store: Store) -> Iterator[dict[str, Any]]:
@@ -109,7 +120,8 @@ def _records(store: Store) -> Iterator[dict[str, Any]]:
 
 def _kind(description: Mapping[str, Any]) -> str:
     """The digest of what sets the pace of a training. With augmentation teachers run on each batch too."""
-    data = {key: value for key, value in description["data"].items() if key != "split_seed"}
+    other = ("split_seed", UNLABELED)
+    data = {key: value for key, value in description["data"].items() if key not in other}
     recipe = {key: value for key, value in description["training"].items() if key in PACE}
     optimizer = description["training"].get("optimizer", {}).get("_target_")
     random = Augment.model_validate(data["augment"]).random

@@ -155,6 +155,7 @@ class Maker:
             "history": fitted.history,
             "best_epoch": fitted.best_epoch,
             "seconds": fitted.seconds,
+            "images": stage.images,
             "made_by": _provenance(self.device, self.hardware),
         }
         (folder / "stage.json").write_text(json.dumps(record, indent=1))

@@ -1,5 +1,6 @@
 """A job before it trains: its data loaded, its stages planned, its networks and recipes tried."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 from kdsweep.config import Config, ImageDataset, Network
 from kdsweep.config.code import default_options, source_digest
 from kdsweep.data.dataset import Dataset, load
+from kdsweep.data.split import UNLABELED
+from kdsweep.data.unlabeled import Mix
 from kdsweep.errors import ConfigError
 from kdsweep.networks.build import check, parameter_count
 from kdsweep.networks.weights import weights_digest
 from kdsweep.results.dataset import DatasetInfo
+from kdsweep.stage import Stage
 from kdsweep.stages.answers import check_outputs, is_outputs
 from kdsweep.stages.begin import locate
 from kdsweep.stages.chains import ALONE, Known, Plan, plan
@@ -18,8 +22,11 @@ from kdsweep.stages.choices import refuse_choices
 from kdsweep.stages.classes import for_classes
 from kdsweep.stages.teachers import expected_classes, mapping_key
 from kdsweep.store.store import Store, open_store
+from kdsweep.system.progress import once
 from kdsweep.tracking import download
 from kdsweep.training.device import resolve, uses_cuda
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,23 @@ class Job:
         return list(dict.fromkeys([*stages, *begun, *self.dataset.entries]))
 
     @property
+    def uses_unlabeled(self) -> bool:
+        """Whether a network learns from images without labels."""
+        return any(UNLABELED in stage.data for stage in self.plan.links().values())
+
+    @property
     def dataset_info(self) -> DatasetInfo:
         data, config = self.dataset, self.config.dataset
         root = str(Path(config.root).expanduser().absolute())
+        used = self.uses_unlabeled and data.unlabeled_fingerprint
         return {
             "name": config.name,
             "fingerprint": data.fingerprint,
             "test_fingerprint": data.test_fingerprint,
-            "images": {name: len(split.labels) for name, split in data.splits.items()},
+            **({"unlabeled_fingerprint": used} if used else {}),
+            "images": {
+                name: len(split.labels) for name, split in data.splits.items() if name != UNLABELED or used
+            },
             "classes": list(data.classes),
             "shape": list(data.shape),
             "mean": data.mean.tolist(),
@@ -91,12 +107,24 @@ def prepare(config: Config) -> Job:
         draws_val=dataset.draws_val,
         images=dataset.available,
         trained_on=len(dataset.train.labels),
+        unlabeled=dataset.unlabeled_fingerprint,
+        unlabeled_images=len(dataset.unlabeled.labels) if dataset.unlabeled else 0,
     )
     job = Job(config, dataset, plan(config, dataset.fingerprint, known), store, initial)
     if dataset.val is None:
         refuse_choices(config, job.plan.links())
+    _warn_of_unused(job)
     _check_untrained(job)
     return job
+
+
+def _warn_of_unused(job: Job) -> None:
+    """Explain why a taught student does not learn from the images without labels."""
+    taught = [stage for stage in job.plan.links().values() if stage.parents]
+    if job.dataset.unlabeled and taught and not job.uses_unlabeled:
+        name = job.config.method.name
+        text = f"method={name}: all of its terms need labels, so images without labels play no part in it"
+        once(log.warning, text)
 
 
 def _check_untrained(job: Job) -> None:
@@ -123,8 +151,16 @@ def _check_untrained(job: Job) -> None:
             else:
                 check(stage.model, classes, shape, weights, stage.training.total_epochs > 0)
             if stage.parents or stage.objective != ALONE:
-                check_terms(stage, classes, shape, job.initial)
+                check_terms(stage, classes, shape, job.initial, _labeled_in_batch(stage, job.dataset))
         except ConfigError as error:
             problems[role] = str(error) if str(error).startswith("method.") else f"{role}.{error}"
     if problems:
         raise ConfigError("\n".join(problems.values()))
+
+
+def _labeled_in_batch(stage: Stage, dataset: Dataset) -> float | None:
+    """How many images of a batch have labels, on average; None if the stage learns from no others."""
+    if UNLABELED not in stage.data or dataset.unlabeled is None:
+        return None
+    counts = len(dataset.train.labels), len(dataset.unlabeled.labels)
+    return Mix(*counts, stage.data[UNLABELED]["share"], stage.training.batch_size).labeled_in_batch

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from kdsweep.config import Augment, Training
 from kdsweep.data.dataset import Dataset
 from kdsweep.data.mix import main_class
+from kdsweep.data.split import UNLABELED
 from kdsweep.errors import TrainingError
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
@@ -22,6 +24,7 @@ from kdsweep.networks.build import build_initial
 from kdsweep.networks.taps import Tapped, evaluating
 from kdsweep.stage import TERMS, Stage, derive
 from kdsweep.training.average import MovingAverage
+from kdsweep.training.batches import batches
 from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.frozen import cut, freeze
 from kdsweep.training.frozen import train as set_train
@@ -69,10 +72,11 @@ def fit(
         if teacher:
             network.take_head(teacher())  # type: ignore[operator]
         network = place(network, device)
-        train = Inputs(dataset.train, dataset, device)
+        labeled = len(dataset.train.labels)
+        train = Inputs(dataset.train, dataset, device, dataset.unlabeled if UNLABELED in stage.data else None)
         val = Inputs(dataset.val, dataset, device) if dataset.val else None
         student = Tapped(network, all_taps(stage.objective, "student"), train.first())
-        loss = _loss(stage, student, train, teaching, classes)
+        loss = _loss(stage, student, train, labeled, teaching, classes)
         checkpoint = Checkpoint(unfinished, network, loss, device)
         progress = checkpoint.load()
         learnable = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -96,8 +100,11 @@ def fit(
                 torch.manual_seed(derive(stage.seed, epoch, "dropout"))
                 set_train(network)
                 loss.train()
-                step = _step(learner, optimizer, average, loss, stage, teaching, epoch)
-                figures = _epoch(step, _batches(stage, train.labels, epoch))
+                step = _step(learner, labeled, optimizer, average, loss, stage, teaching, epoch)
+                figures = _epoch(step, batches(stage, train.labels[:labeled], len(train.labels), epoch))
+                if UNLABELED in stage.data:  # terms have means over different images
+                    terms = {name: figures.get(f"train/loss_{name}", 0.0) for name in loss.terms}
+                    figures["train/loss"] = loss.weighted(terms, epoch, recipe.total_epochs)
                 schedule.step()
                 metrics = {**figures, **_selection(learner.shown, learner.val)}
                 if not all(map(math.isfinite, metrics.values())):
@@ -126,9 +133,12 @@ def _kept(recipe: Training, checkpoint: Checkpoint, shown: nn.Module) -> dict[st
     return (recipe.keep == "best" and checkpoint.best()) or shown.state_dict()
 
 
-def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, classes: int) -> Loss:
+def _loss(
+    stage: Stage, student: Tapped, train: Inputs, labeled: int, teaching: Teaching, classes: int
+) -> Loss:
     """The stage's loss; the outputs of student and teachers for two images shape its adapters."""
     images, indices = train.first(), torch.arange(2, device=train.labels.device) % len(train.labels)
+    labels = train.labels[:labeled]
 
     @cache
     def example() -> Batch:
@@ -137,14 +147,14 @@ def _loss(stage: Stage, student: Tapped, train: Inputs, teaching: Teaching, clas
 
     @torch.no_grad()
     def training_images() -> Iterator[Batch]:
-        everything = torch.arange(len(train.labels), device=train.labels.device)
+        everything = torch.arange(labeled, device=train.labels.device)
         for part in everything.split(train.evaluation_batch):
             taught = teaching(part, train.batch(part))
-            yield Batch(taught[0], taught, train.labels[part], part)
+            yield Batch(taught[0], taught, labels[part], part)
 
     met = len(stage.parents) if stage.average.of == TERMS else min(1, len(stage.parents))
     size, weights = stage.training.batch_size, stage.average.weights if met > 1 else ()
-    setting = Setting(met, train.labels.cpu(), classes, size, example, training_images, weights)
+    setting = Setting(met, labels.cpu(), classes, size, example, training_images, weights)
     return Loss(stage.objective, setting, stage.seed).to(train.labels.device)
 
 
@@ -178,17 +188,23 @@ def _selection(network: nn.Module, val: Batches | None) -> dict[str, float]:
     return selection_metrics(logits(network, val), val.labels) if val else {}
 
 
+Figures = dict[str, tuple[Tensor, int]]  # of a batch: means, and over how many images
+
+
 def _step(
     learner: _Learner,
+    labeled: int,
     optimizer: torch.optim.Optimizer,
     average: MovingAverage | None,
     loss: Loss,
     stage: Stage,
     teaching: Teaching,
     epoch: int,
-) -> Callable[[Tensor], dict[str, Tensor]]:
-    """A function that makes one update from the images at its indices and returns the batch's figures, summed
-    over images."""
+) -> Callable[[Tensor], Figures]:
+    """A function that makes one update from the images at its indices and returns the batch's figures.
+
+    Of a batch with unlabelled images, which come last, those that need labels are of the `labeled` ones.
+    """
     recipe = Augment.model_validate(stage.data["augment"])
     labels, device = learner.train.labels, learner.train.labels.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.training.mixed_precision)
@@ -197,8 +213,9 @@ def _step(
     learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     loss.begin(epoch)
 
-    def step(batch: Tensor) -> dict[str, Tensor]:
-        indices = batch.to(device)
+    def step(indices: Tensor) -> Figures:
+        with_labels = int((indices < labeled).sum())
+        indices = indices.to(device)
         if isinstance(learner.train, Inputs):
             inputs, expected = learner.train.augmented(indices, recipe, drawn)
         else:
@@ -206,7 +223,9 @@ def _step(
         with autocast:
             taught = teaching(indices, inputs)
             outputs = learner.student(inputs)
-        losses = loss(Batch(outputs, taught, expected, indices), epoch, epochs)
+        mixed = with_labels if UNLABELED in stage.data else None
+        batch = Batch(outputs, taught, expected, indices, mixed)
+        losses = loss(batch, epoch, epochs)
         optimizer.zero_grad()
         losses["loss"].backward()
         if stage.training.clip_norm:
@@ -214,40 +233,28 @@ def _step(
         optimizer.step()
         if average:
             average.follow()
-        figures = {
-            "train/loss" if name == "loss" else f"train/loss_{name}": value.detach()
-            for name, value in losses.items()
-        }
-        figures |= {f"train/{name}": value.detach() for name, value in loss.figures().items()}
-        figures["train/accuracy"] = outputs.logits.argmax(dim=1).eq(main_class(expected)).float().mean()
-        return {name: figure * len(batch) for name, figure in figures.items()}
+        figures = {"train/loss": (losses.pop("loss").detach(), len(indices))}
+        for name, value in losses.items():
+            figures[f"train/loss_{name}"] = value.detach(), loss.terms[name].images(batch)
+        figures |= {f"train/{name}": (value.detach(), len(indices)) for name, value in loss.figures().items()}
+        right = outputs.logits[:with_labels].argmax(dim=1).eq(main_class(expected[:with_labels]))
+        figures["train/accuracy"] = right.float().mean(), with_labels
+        return figures
 
     return step
 
 
-def _batches(stage: Stage, labels: Tensor, epoch: int) -> list[Tensor]:
-    """The indices of an epoch in its own order, without a last batch of one, which BatchNorm cannot use.
-
-    If they are balanced, each is drawn anew: a class by chance, and one of its images.
-    """
-    order = torch.Generator().manual_seed(derive(stage.seed, epoch, "order"))
-    if stage.training.sampling == "balanced":
-        shares = 1 / labels.bincount().double()[labels]
-        indices = torch.multinomial(shares.cpu(), len(labels), replacement=True, generator=order)
-    else:
-        indices = torch.randperm(len(labels), generator=order)
-    batches = list(indices.split(stage.training.batch_size))
-    return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
-
-
-def _epoch(step: Callable[[Tensor], dict[str, Tensor]], batches: list[Tensor]) -> dict[str, float]:
+def _epoch(step: Callable[[Tensor], Figures], batches: Sequence[Tensor]) -> dict[str, float]:
     """Train on every batch; return the figures per image. Summing on the device avoids waiting for it."""
     totals: dict[str, Tensor] = {}
+    images: Counter[str] = Counter()
     for batch in batches:
-        for name, figure in step(batch).items():
-            totals[name] = totals[name] + figure if name in totals else figure
-    images = sum(len(batch) for batch in batches)
-    return {name: total.item() / images for name, total in totals.items()}
+        for name, (figure, count) in step(batch).items():
+            if count:  # else no image of the batch has it
+                total = figure * count
+                totals[name] = totals[name] + total if name in totals else total
+                images[name] += count
+    return {name: total.item() / images[name] for name, total in totals.items()}
 
 
 def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:

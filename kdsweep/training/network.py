@@ -29,21 +29,24 @@ class Batches(Protocol):
 
 
 class Inputs:
-    """Images and labels of a split, normalised batch by batch on the device."""
+    """Images and labels of a split, and then those of a `second`, normalised batch by batch on the device."""
 
-    def __init__(self, split: Split, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, split: Split, dataset: Dataset, device: torch.device, second: Split | None = None
+    ) -> None:
         self.device = device
-        self.labels = torch.tensor(split.labels, device=device)
+        splits = [split, second] if second else [split]
+        self.labels = torch.cat([torch.tensor(each.labels) for each in splits]).to(device)
         self._classes = len(dataset.classes)
-        self._rows: Tensor | None = None
+        self._images: Tensor | None = None
+        self._parts: list[tuple[Tensor, Tensor]] = []  # images, of which batches take those at rows
         height, width = dataset.shape[1:]
-        if len(split.labels) * height * width * dataset.shape[0] <= ON_DEVICE:
-            self._images = torch.tensor(split.images, device=device)
+        if len(self.labels) * height * width * dataset.shape[0] <= ON_DEVICE:
+            self._images = torch.cat([torch.tensor(each.images, device=device) for each in splits])
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the memory map is read-only, and never written
-                self._images = torch.from_numpy(split.source)
-            self._rows = torch.tensor(split.rows)
+                self._parts = [(torch.from_numpy(each.source), torch.tensor(each.rows)) for each in splits]
         self.evaluation_batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         # (pixel / 255 - mean) / std as one multiplication and one addition
         self._scale = torch.tensor(1 / (255 * dataset.std), device=device)[:, None, None]
@@ -60,17 +63,34 @@ class Inputs:
     def augmented(
         self, indices: Tensor, recipe: Augment, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """As `batch`, with random augmentation, and the labels, float32 [B, classes] of mixed images."""
-        inputs = self._normalized(augment(self._raw(indices), recipe, generator))
+        """As `batch`, with random augmentation, and the labels, float32 [B, classes] of mixed images.
+
+        Images without labels, which come last, are mixed with each other.
+        """
+        inputs, labels = (
+            self._normalized(augment(self._raw(indices), recipe, generator)),
+            self.labels[indices],
+        )
         if recipe.mixes is None:
-            return inputs, self.labels[indices]
-        inputs, labels = mix(inputs, self.labels[indices], recipe, self._classes, generator)
+            return inputs, labels
+        kinds = [labels >= 0, labels < 0]
+        parts = [
+            mix(inputs[kind], labels[kind].clamp(min=0), recipe, self._classes, generator)
+            for kind in kinds
+            if kind.any()
+        ]
+        inputs, labels = (torch.cat(each) for each in zip(*parts, strict=True))
         return inputs.contiguous(memory_format=torch.channels_last), labels
 
     def _raw(self, indices: Tensor) -> Tensor:
-        if self._rows is None:
+        if self._images is not None:
             return self._images.index_select(0, indices)  # six times faster than images[indices]
-        return self._images.index_select(0, self._rows[indices.cpu()]).to(self.device)
+        places, found = indices.cpu(), self._parts[0][0].new_empty(len(indices), *self._parts[0][0].shape[1:])
+        for images, rows in self._parts:
+            here = ((places >= 0) & (places < len(rows))).nonzero()[:, 0]
+            found[here] = images.index_select(0, rows[places[here]])
+            places = places - len(rows)
+        return found.to(self.device)
 
     def _normalized(self, images: Tensor) -> Tensor:
         inputs = images.to(torch.float32, copy=True).mul_(self._scale).add_(self._shift)

@@ -25,16 +25,23 @@ _trials = Trials()
 Initial = Mapping[str, Path]  # files of weights, by digest
 
 
-def check_terms(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial) -> None:
+def check_terms(
+    stage: Stage,
+    num_classes: int,
+    shape: tuple[int, int, int],
+    initial: Initial,
+    labeled: float | None = None,
+) -> None:
     """Raise ConfigError unless the stage's terms take its networks' outputs for images of `shape`.
 
-    Each loss is tried once per process; `initial` are the files of teachers that are only files.
+    `initial` are the files of teachers that are only files. A batch has `labeled` images with labels on
+    average; None: all have. Each loss is tried once per process.
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
     files = [parent.initial for parent in stage.parents if is_file(parent.model)]
-    mixes, alone = _augment(stage).mixes, stage.training.batch_size == 1
-    tried = repr((stage.objective, networks, files, num_classes, shape, mixes, alone))
-    _trials.once(tried, lambda: _try(stage, num_classes, shape, initial))
+    batches = (_augment(stage).mixes, labeled, stage.training.batch_size)
+    tried = repr((stage.objective, networks, files, num_classes, shape, batches))
+    _trials.once(tried, lambda: _try(stage, num_classes, shape, initial, labeled))
 
 
 @torch.random.fork_rng(devices=[])
@@ -57,7 +64,9 @@ def tap_pairs(
 
 
 @torch.random.fork_rng(devices=[])
-def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial) -> None:
+def _try(
+    stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial, labeled: float | None
+) -> None:
     batch, _ = _example(stage, num_classes, shape, initial)
     loss, mixes = _loss(stage, batch, num_classes), _augment(stage).mixes
     if mixes:
@@ -65,9 +74,15 @@ def _try(stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: I
     for name, term in loss.terms.items():
         if mixes and not term.soft_labels:
             _refuse_mixed(name, term, mixes)
-        if stage.training.batch_size == 1 and (term.of_whole_batch or _normalizes(term)):
+        if stage.training.batch_size == 1 and term.compares:
             raise ConfigError(
                 f"method.terms.{name}: compares the images of a batch, so training.batch_size=1 is too small"
+            )
+        if labeled is not None and labeled < 2 and term.compares and term.needs_labels:
+            raise ConfigError(
+                f"method.terms.{name}: compares the labelled images of a batch, and a batch of "
+                f"{stage.training.batch_size} has {labeled:.2g} of them; take a smaller "
+                "dataset.unlabeled_share or a larger training.batch_size"
             )
         try:
             value: object = term(batch, epoch=1)
@@ -131,10 +146,6 @@ def _loss(stage: Stage, batch: Batch, num_classes: int) -> Loss:
 
 def _described(value: Tensor, places: Places) -> str:
     return f"{places.get(id(value), 'logits')} {'×'.join(map(str, value.shape[1:]))}"
-
-
-def _normalizes(term: nn.Module) -> bool:
-    return any(isinstance(part, nn.modules.batchnorm._NormBase) for part in term.modules())
 
 
 def _outputs(

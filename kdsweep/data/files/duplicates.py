@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from kdsweep.config import ImageDataset
 from kdsweep.data.files.folders import ImageFile, counted, shown, some
+from kdsweep.data.split import UNLABELED
 from kdsweep.errors import DataError
 from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)
 
-KEPT = ("test", "val", "train")  # the first split that has a copy keeps it, so the test images stay the same
+KEPT = (
+    "test",
+    "val",
+    "train",
+    UNLABELED,
+)  # the first split that has a copy keeps it, so the test images stay the same
 
 
 def without_duplicates(
@@ -26,7 +32,7 @@ def without_duplicates(
     for file in files:
         same[digests[file.path]].append(file)
     copied = [group for group in same.values() if len(group) > 1]
-    differing = [group for group in copied if len({file.label for file in group}) > 1]
+    differing = [group for group in copied if len(_labels(group)) > 1]
     shared = [group for group in copied if len({file.split for file in group}) > 1]
     found = {"more than one label": differing, "more than one split": shared}
     where = f"dataset.root={recipe.root}"
@@ -48,12 +54,16 @@ def without_duplicates(
                 )
     if recipe.duplicates != "drop" or not copied:
         return list(files)
-    chosen = {_first(group).path for group in same.values() if len({file.label for file in group}) == 1}
+    chosen = {_first(group).path for group in same.values() if len(_labels(group)) <= 1}
     left = [file.path for file in files if file.path not in chosen]
     all_of = f", and all copies of {len(differing):,} images with more than one label" if differing else ""
     text = f"{where}: {counted(len(left), 'image')} left out, copies of others{all_of}: {some(left)}"
     once(log.warning, text)
     return [file for file in files if file.path in chosen]
+
+
+def _labels(group: Sequence[ImageFile]) -> set[str]:
+    return {file.label for file in group if file.split != UNLABELED}
 
 
 def _first(group: Sequence[ImageFile]) -> ImageFile:
@@ -64,5 +74,5 @@ def _pair(group: Sequence[ImageFile]) -> str:
     """The names of two copies that differ in label or split."""
     first = group[0]
     other = next(file for file in group if (file.label, file.split) != (first.label, first.split))
-    labels = f" ({first.label}, {other.label})" if first.label != other.label else ""
+    labels = f" ({first.label}, {other.label})" if len(_labels([first, other])) > 1 else ""
     return f"{first.path} = {other.path}{labels}"

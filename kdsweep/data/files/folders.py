@@ -28,7 +28,7 @@ Identity = tuple[int, int]  # of a folder, by whatever links it is reached: devi
 class ImageFile:
     path: str  # below the data set's root, with slashes
     label: str  # the name of its class
-    split: str | None  # train, val or test; None: to be drawn
+    split: str | None  # train, val, test or, without a label, unlabeled; None: to be drawn
 
 
 class _Below(NamedTuple):
@@ -39,10 +39,11 @@ class _Below(NamedTuple):
 
 @dataclass
 class PassedOver:
-    """What a walk leaves out and a person should know about."""
+    """What a walk leaves out, which a person should know of; `apart`, a folder of another use, does not."""
 
     litter: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)
+    apart: Identity | None = None
 
     def warn(self, root: object) -> None:
         if self.litter:
@@ -61,7 +62,7 @@ def list_folders(recipe: "ImageFolder") -> list[ImageFile]:
     root = Path(recipe.root).expanduser()
     if not root.is_dir():
         raise DataError(f"dataset.root={recipe.root}: no such folder\n{_expected(recipe)}")
-    passed = PassedOver()
+    passed = PassedOver(apart=_apart(recipe))
     names = _folders(root, passed)
     folders = _split_folders(recipe, root, names)
     if "train" in folders:
@@ -118,6 +119,8 @@ def _walk(folder: Path, passed: PassedOver) -> Iterator[_Below]:
     while pending:
         parent, below, linked = pending.popleft()
         identity = _identity(parent)
+        if below and identity == passed.apart:
+            continue
         if linked and identity in seen:
             passed.links.append(parent)
             continue
@@ -148,6 +151,12 @@ def _entries(folder: str | Path, passed: PassedOver) -> Iterator[os.DirEntry[str
             yield entry
 
 
+def _apart(recipe: "ImageFolder") -> Identity | None:
+    """The folder of unlabelled images, which may lie among those of the classes."""
+    folder = recipe.unlabeled and Path(recipe.unlabeled).expanduser()
+    return _identity(folder) if folder and folder.is_dir() else None
+
+
 def _folders(folder: Path, passed: PassedOver) -> list[str]:
     """The folders right below a folder, by name, without links that form a circle."""
     above, names = _above(folder) | {_identity(folder)}, []
@@ -155,7 +164,7 @@ def _folders(folder: Path, passed: PassedOver) -> list[str]:
         if _is_folder(entry):
             if entry.is_symlink() and _identity(entry.path) in above:
                 passed.links.append(entry.path)
-            else:
+            elif passed.apart is None or _identity(entry.path) != passed.apart:
                 names.append(entry.name)
     return names
 
@@ -255,8 +264,18 @@ def _check_no_split_stands_alone(recipe: "ImageFolder", names: list[str]) -> Non
         raise DataError(
             f"dataset.root={recipe.root}: has {', '.join(alone)} but no {recipe.train_folder}; the folders "
             "of splits are named by dataset.train_folder, dataset.val_folder and dataset.test_folder\n"
-            f"The root has the folders {', '.join(map(printable, names))}"
+            f"The root has the folders {', '.join(map(printable, names))}" + _to_train_without(recipe)
         )
+
+
+def _to_train_without(recipe: "ImageFolder") -> str:
+    """What to do if only unlabelled images are there to learn from."""
+    if recipe.unlabeled is None:
+        return ""
+    return (
+        f"\nIf {recipe.unlabeled} is all there is to learn from: dataset.train_folder={recipe.val_folder} "
+        "dataset.val_folder=none dataset.unlabeled_share=1 alpha=0 baseline=false, with a trained teacher"
+    )
 
 
 def _expected(recipe: "ImageFolder") -> str:

@@ -83,8 +83,17 @@ def content_digests(root: Path, paths: Sequence[str], store: Store) -> tuple[dic
     return digests, unreadable
 
 
-def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: Store) -> Pixels:
-    """The pixels of files, which are given by content digest: each content once, in the order of digests."""
+def decoded(
+    root: Path,
+    files: Mapping[str, str],
+    recipe: ImageDataset,
+    store: Store,
+    deep: tuple[int, int] | None = None,
+) -> Pixels:
+    """The pixels of files, which are given by content digest: each content once, in the order of digests.
+
+    `deep` are the values of 16 bits that become 0 and 255, if other images have decided that.
+    """
     digests = sorted(files)
 
     def make(folder: Path) -> None:
@@ -101,16 +110,17 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
             where = printable(str(root))
             task = f"decoding {len(digests):,} images of {where}, once"
             facts = _in_threads(decode_row, range(len(digests)), cores(), task)
-            deep = [row for row, each in enumerate(facts) if each.extremes]
+            of_deep = [row for row, each in enumerate(facts) if each.extremes]
             # the number of bits is known once all values have been seen
-            look = look._replace(deep=deep_range([each.extremes for each in facts if each.extremes]))
+            taken = deep_range([each.extremes for each in facts if each.extremes])
+            look = look._replace(deep=deep or taken)
             if look.deep != DEEP:
-                task = f"decoding {len(deep):,} images of {where} again, by the range of their 16 bits"
-                _in_threads(decode_row, deep, cores(), task)
+                task = f"decoding {len(of_deep):,} images of {where} again, by the range of their 16 bits"
+                _in_threads(decode_row, of_deep, cores(), task)
         found = {
             "unreadable": {key: each.error for key, each in zip(digests, facts, strict=True) if each.error},
             "transparent": [key for key, each in zip(digests, facts, strict=True) if each.transparent],
-            "deep": [digests[row] for row in deep],
+            "deep": [digests[row] for row in of_deep],
             "deep_range": look.deep,
         }
         (folder / "found.json").write_text(json.dumps(found, indent=1))
@@ -123,6 +133,7 @@ def decoded(root: Path, files: Mapping[str, str], recipe: ImageDataset, store: S
         "resize": recipe.resize,
         "decoding": DECODING,
         "background": recipe.background,
+        **({"deep_range": deep} if deep else {}),
     }
     key = digest({"pixels of": digests, **how})
     origin = Origin("pixels", {"pixels of": f"{len(digests)} images", "root": str(root.resolve()), **how})

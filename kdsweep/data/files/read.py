@@ -15,7 +15,8 @@ from kdsweep.data.files.folders import ImageFile, counted, list_folders, shown, 
 from kdsweep.data.files.names import alike, in_order, meant
 from kdsweep.data.files.pixels import Pixels, content_digests, decoded
 from kdsweep.data.files.table import list_table
-from kdsweep.data.split import Contents, Split, grouped_split
+from kdsweep.data.files.unlabeled import list_unlabeled
+from kdsweep.data.split import UNLABELED, Contents, Split, grouped_split
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
 from kdsweep.store.store import Store
@@ -31,28 +32,49 @@ def read_image_files(recipe: Recipe, store: Store) -> Contents:
 
     Raises DataError if files are missing or unreadable, or leave a class without images.
     """
-    files = list_table(recipe) if isinstance(recipe, ImageCsv) else list_folders(recipe)
-    files.sort(key=lambda file: file.path)
-    classes = _classes(recipe, files)
-    files = [file for file in files if file.label in classes]
+    listed = list_table(recipe) if isinstance(recipe, ImageCsv) else list_folders(recipe)
+    listed.sort(key=lambda file: file.path)
+    classes = _classes(recipe, listed)
+    files = [file for file in listed if file.label in classes]
     splits = {file.split for file in files}
     _check_classes(recipe, files, splits, classes)
+    unlabeled = list_unlabeled(recipe, listed)
 
-    root, paths = Path(recipe.root).expanduser(), [file.path for file in files]
-    digests, unreadable = content_digests(root, paths, store)
-    contents = {content: path for path, content in digests.items()}
-    pixels = decoded(root, contents, recipe, store)
-    unreadable |= {
-        path: pixels.unreadable[content] for path, content in digests.items() if content in pixels.unreadable
-    }
-    files = without_duplicates(recipe, _readable(recipe, files, unreadable), digests)
+    files, digests, pixels = _decoded(recipe, files, store)
+    apart = None
+    if unlabeled:  # an entry of their own: they are many, and change neither range nor row of the labelled
+        deep = pixels.deep_range if pixels.deep else None
+        unlabeled, others, apart = _decoded(recipe, unlabeled, store, deep)
+        digests |= others
+    files = without_duplicates(recipe, [*files, *unlabeled], digests)
+    unlabeled = [file for file in files if file.split == UNLABELED]
+    files = [file for file in files if file.split != UNLABELED]
     _check_classes(recipe, files, splits, classes)
+    if apart and not unlabeled:
+        raise DataError(
+            f"dataset.unlabeled={recipe.unlabeled}: has no readable image but copies of labelled ones"
+        )
 
     if splits == {None}:
         files = _draw_test(recipe, files, digests)
     _warn_of_pixels(recipe, files, digests, pixels)
-    files.sort(key=lambda file: (digests[file.path], file.path))
-    return _contents(recipe, files, digests, classes, pixels)
+    if apart:
+        _warn_of_pixels(recipe, unlabeled, digests, apart)
+    files = sorted([*files, *unlabeled], key=lambda file: (digests[file.path], file.path))
+    return _contents(recipe, files, digests, classes, pixels, apart)
+
+
+def _decoded(
+    recipe: Recipe, files: list[ImageFile], store: Store, deep: tuple[int, int] | None = None
+) -> tuple[list[ImageFile], dict[str, str], Pixels]:
+    """The readable ones of the files, the digests of their contents by path, and their pixels."""
+    root = Path(recipe.root).expanduser()
+    digests, unreadable = content_digests(root, [file.path for file in files], store)
+    pixels = decoded(root, {content: path for path, content in digests.items()}, recipe, store, deep)
+    unreadable |= {
+        path: pixels.unreadable[content] for path, content in digests.items() if content in pixels.unreadable
+    }
+    return _readable(recipe, files, unreadable), digests, pixels
 
 
 def _classes(recipe: Recipe, files: Sequence[ImageFile]) -> tuple[str, ...]:
@@ -155,23 +177,28 @@ def _contents(
     digests: Mapping[str, str],
     classes: tuple[str, ...],
     pixels: Pixels,
+    apart: Pixels | None,
 ) -> Contents:
-    """The splits in the order of `files`, with the digests of their contents."""
+    """The splits in the order of `files`, with the digests of their contents; `apart` are the pixels of
+    unlabelled ones."""
     index = {name: number for number, name in enumerate(classes)}
-    of = {split: [file for file in files if file.split == split] for split in ("train", "val", "test")}
+    of = {
+        split: [file for file in files if file.split == split]
+        for split in ("train", "val", "test", UNLABELED)
+    }
 
-    def split(name: str) -> Split:
+    def split(name: str, pixels: Pixels = pixels) -> Split:
         rows = [pixels.rows[digests[file.path]] for file in of[name]]
-        labels = [index[file.label] for file in of[name]]
+        labels = [-1 if name == UNLABELED else index[file.label] for file in of[name]]
         paths = np.array([file.path for file in of[name]], np.str_)
         return Split(pixels.images, np.array(rows, np.int64), np.array(labels, np.int64), name, paths)
 
-    def fingerprint(*names: str) -> str:
+    def fingerprint(*names: str, pixels: Pixels = pixels) -> str:
         images = {name: [(file.label, digests[file.path]) for file in of[name]] for name in names}
         how: dict[str, Any] = {"image_size": recipe.image_size, "resize": recipe.resize, "decoding": 1}
         # options without effect are left out, so that they do not change the fingerprint
         used = {digests[file.path] for name in names for file in of[name]}
-        if classes != tuple(sorted(classes)):
+        if names != (UNLABELED,) and classes != tuple(sorted(classes)):
             how["classes"] = classes
         if used & pixels.transparent:
             how["background"] = recipe.background
@@ -187,4 +214,6 @@ def _contents(
         fingerprint=fingerprint("train", "val"),
         test_fingerprint=fingerprint("test"),
         deep_range=pixels.deep_range if pixels.deep else None,
+        unlabeled=split(UNLABELED, apart) if apart else None,
+        unlabeled_fingerprint=fingerprint(UNLABELED, pixels=apart) if apart else None,
     )

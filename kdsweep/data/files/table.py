@@ -165,6 +165,9 @@ def _found(recipe: ImageCsv, root: Path, file: Path, rows: list[ImageFile]) -> l
             f"extensions\n{shown(unclear)}"
         )
     extra = sorted({path for path in files if is_image(path)}.difference(*paths.values()))
+    if recipe.unlabeled:
+        here, apart = root.resolve(), Path(recipe.unlabeled).expanduser().resolve()
+        extra = [path for path in extra if not (here / path).is_relative_to(apart)]
     if extra:
         where = f"{len(extra):,} images in {root / recipe.images}"
         once(log.warning, f"{file}: {where} have no row and are left out: {some(extra)}")

@@ -20,6 +20,7 @@ from kdsweep.report.charts.pareto import cost_section
 from kdsweep.report.charts.response import along_section
 from kdsweep.report.page.best_model import shipped
 from kdsweep.report.page.tables import leaderboard_table, links_table, times
+from kdsweep.results.dataset import counted_images
 from kdsweep.results.record import Record
 from kdsweep.results.result import INTERRUPTED, PRUNED, JobResult
 
@@ -180,12 +181,9 @@ def _origin(record: Record) -> Origin:
 
 def _datasets(results: Iterable[JobResult]) -> Iterable[tuple[str, str]]:
     """Each data set with the digest of its content."""
-    seen = set()
-    for data in (result.dataset for result in results):
-        fingerprint = data.get("fingerprint")
-        if not fingerprint or fingerprint in seen:
-            continue
-        seen.add(fingerprint)
-        images = ", ".join(f"{count:,} {split}" for split, count in data.get("images", {}).items())
-        yield f"data set {data.get('name', '')}", f"{images} images, {len(data.get('classes', []))} classes"
+    known = [result.dataset for result in results if result.dataset.get("fingerprint")]
+    for fingerprint in dict.fromkeys(data["fingerprint"] for data in known):
+        same = [data for data in known if data["fingerprint"] == fingerprint]
+        name, classes = same[0].get("name", ""), len(same[0].get("classes", []))
+        yield f"data set {name}", f"{counted_images(same)} images, {classes} classes"
         yield "its fingerprint", fingerprint
