@@ -1,5 +1,6 @@
 """Splits: some images of an array with their labels, and how they are drawn."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,8 @@ class Split:
     @property
     def names(self) -> list[str]:
         """The images' names: paths, or the place in a part, such as train/17."""
-        if self.paths is not None:
-            return [str(path) for path in self.paths]
+        if self.paths is not None:  # those of a folder outside of the data set's begin with its name
+            return [re.sub(r"^(\.\./)+", "", str(path)) for path in self.paths]
         return [f"{self.part}/{row}" for row in self.rows]
 
     @property

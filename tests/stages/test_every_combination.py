@@ -31,6 +31,10 @@ def folder(tmp_path_factory) -> Path:
                 pixels = random.randint(0, 120, (16, 16, 3)).astype(np.uint8)
                 pixels[8 * label : 8 * label + 8] += 100
                 Image.fromarray(pixels).save(root / "images" / split / name / f"{number}.png")
+    (root / "unlabeled").mkdir()
+    for number in range(10):
+        pixels = random.randint(0, 220, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "unlabeled" / f"{number}.png")
     return root
 
 
@@ -93,6 +97,29 @@ def stored(files: Path) -> tuple[str, ...]:
     return (*TEACHER, f"teacher.weights={weights}", "teacher.training.epochs=0")
 
 
+UNLABELED = "dataset.unlabeled={}/unlabeled"
+IMAGES: dict[str, Callable[[Path], tuple[str, ...]]] = {
+    "mixed": lambda files: ("dataset.augment.mixup=0.2", "dataset.augment.cutmix=1"),
+    "unlabeled": lambda files: (UNLABELED.format(files),),
+    "half unlabeled": lambda files: (UNLABELED.format(files), "dataset.unlabeled_share=0.5"),
+    "only unlabeled": lambda files: (UNLABELED.format(files), "dataset.unlabeled_share=1"),
+    "mixed and unlabeled": lambda files: (UNLABELED.format(files), "dataset.augment.mixup=0.2"),
+    "balanced": lambda files: ("training.sampling=balanced", "training.ema=0.9", "training.clip_norm=1"),
+}
+
+
+def trains_or_says_why_not(folder: Path, *overrides: str) -> bool:
+    """Whether an epoch was trained; else a line said why not."""
+    try:
+        job = prepared(folder, *overrides)
+    except ConfigError as error:
+        assert "\n" not in str(error), error
+        return False
+    maker = Maker(job.store, job.dataset, job.config.hardware, job.initial, lambda event: None)
+    assert isfinite(maker.train(job.plan.links())["student"].history[0]["train/loss"])
+    return True
+
+
 # of each kind, one method that works and, where there is one, another that is refused
 EXAMPLES = [
     *(("kd", kind) for kind in KINDS),
@@ -120,13 +147,29 @@ def test_an_epoch_is_trained_or_a_line_says_why_not(files, method, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_of_all_methods_too(files, method, kind):
-    try:
-        job = prepared(files, f"method={method}", *KINDS[kind](files))
-    except ConfigError as error:
-        assert kind != "usual" and "\n" not in str(error), error
-    else:
-        maker = Maker(job.store, job.dataset, job.config.hardware, job.initial, lambda event: None)
-        assert isfinite(maker.train(job.plan.links())["student"].history[0]["train/loss"])
+    assert trains_or_says_why_not(files, f"method={method}", *KINDS[kind](files)) or kind != "usual"
+
+
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("method", ["kd", "dkd", "crd"])
+def test_of_every_kind_of_images(files, method, images):
+    trains_or_says_why_not(files, f"method={method}", *TEACHER, *IMAGES[images](files))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("method", METHODS)
+def test_of_all_methods_and_every_kind_of_images(files, method, images):
+    trains_or_says_why_not(files, f"method={method}", *TEACHER, *IMAGES[images](files))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_every_kind_of_teacher_and_of_images(files, kind, images):
+    methods = {"embeddings": "feature_cosine", "headless": "feature_cosine"}
+    method = methods.get(kind, "kd")
+    trains_or_says_why_not(files, f"method={method}", "alpha=0", *KINDS[kind](files), *IMAGES[images](files))
 
 
 def test_a_student_of_a_file_of_outputs_is_that_of_the_network_that_made_it(files):

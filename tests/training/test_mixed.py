@@ -21,7 +21,7 @@ from kdsweep.networks.taps import Tapped
 from kdsweep.networks.zoo.mlp import MLP as Perceptron
 from kdsweep.stage import derive
 from kdsweep.stages.chains import ALONE
-from kdsweep.training.fit import _batches
+from kdsweep.training.batches import batches
 from kdsweep.training.network import Inputs, place
 from kdsweep.training.try_terms import check_terms
 
@@ -47,15 +47,15 @@ def test_each_method_trains_on_mixed_images_or_is_refused_in_a_line(tmp_path, te
     stage = make_stage(model, objective(name), parents, augment=MIXED, epochs=1, batch_size=20)
     if name in REFUSED:
         with pytest.raises(ConfigError) as error:
-            check_terms(stage, 3, DATASET.shape)
+            check_terms(stage, 3, DATASET.shape, {})
         assert str(error.value) == (
             f"method.terms.{name}: needs one label per image, and dataset.augment.mixup mixes them; set "
             "dataset.augment.mixup=0, or take a method that looks at the teacher alone beside the labels' "
             "cross-entropy, such as kd"
         )
-        check_terms(make_stage(model, objective(name), parents), 3, DATASET.shape)
+        check_terms(make_stage(model, objective(name), parents), 3, DATASET.shape, {})
         return
-    check_terms(stage, 3, DATASET.shape)
+    check_terms(stage, 3, DATASET.shape, {})
     images = Inputs(DATASET.train, DATASET, CPU).first()
     tapped = Tapped(teacher, all_taps(stage.objective, "teacher"), images)
 
@@ -95,9 +95,9 @@ def weighs(student: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def test_terms_of_ones_own_are_held_to_it(term, mixing, why):
     own = labels_and(0.5, mine={"_target_": f"{__name__}.{term.__name__}"})
     with pytest.raises(ConfigError, match=rf"method\.terms\.mine: .*{why}"):
-        check_terms(make_stage(MLP, own, augment=Augment(**mixing)), 3, DATASET.shape)
+        check_terms(make_stage(MLP, own, augment=Augment(**mixing)), 3, DATASET.shape, {})
     if term is not weighs:
-        check_terms(make_stage(MLP, own), 3, DATASET.shape)
+        check_terms(make_stage(MLP, own), 3, DATASET.shape, {})
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -141,7 +141,7 @@ def test_the_teacher_sees_what_the_student_sees_and_any_epoch_is_made_again_alon
     inputs = Inputs(DATASET.train, DATASET, CPU)
     for epoch in (3, 2):
         generator = torch.Generator().manual_seed(derive(stage.seed, epoch, "augmentation"))
-        for number, indices in enumerate(_batches(stage, inputs.labels, epoch)):
+        for number, indices in enumerate(batches(stage, inputs.labels, len(inputs.labels), epoch)):
             images, labels = inputs.augmented(indices, augment, generator)
             assert torch.equal(images, shown[4 * (epoch - 1) + number])
             torch.testing.assert_close(labels.sum(1), torch.ones(len(indices)))

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kdsweep.training.fit import _batches, fit
+from kdsweep.training.batches import batches
+from kdsweep.training.fit import fit
 
 SGD = optimizer("SGD")
 
@@ -49,28 +50,28 @@ def labels_of(*counts: int) -> torch.Tensor:
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.integers(0, 99), st.integers(1, 9))
 def test_a_balanced_epoch_is_as_long_and_made_again_alone(counts, seed, epoch):
     labels, stage = labels_of(*counts), make_stage(seed=seed, sampling="balanced", batch_size=8)
-    drawn = torch.cat(_batches(stage, labels, epoch))
+    drawn = torch.cat(batches(stage, labels, len(labels), epoch))
     assert len(labels) - 1 <= len(drawn) <= len(labels), "without a last batch of one"
     assert drawn.min() >= 0 and drawn.max() < len(labels)
-    assert torch.equal(drawn, torch.cat(_batches(stage, labels, epoch)))
+    assert torch.equal(drawn, torch.cat(batches(stage, labels, len(labels), epoch)))
 
 
 def test_balanced_classes_are_equally_probable_and_their_images_too():
     labels = labels_of(900, 90, 10)
     stage = make_stage(sampling="balanced")
-    drawn = torch.cat([torch.cat(_batches(stage, labels, epoch)) for epoch in range(1, 31)])
+    drawn = torch.cat([torch.cat(batches(stage, labels, len(labels), epoch)) for epoch in range(1, 31)])
     of_class = labels[drawn].bincount().numpy()
     assert stats.chisquare(of_class).pvalue > 1e-3
     rare = drawn[labels[drawn] == 2].bincount(minlength=1000)[990:].numpy()
     assert stats.chisquare(rare).pvalue > 1e-3
-    epochs = [torch.cat(_batches(stage, labels, epoch)) for epoch in (1, 2)]
+    epochs = [torch.cat(batches(stage, labels, len(labels), epoch)) for epoch in (1, 2)]
     assert not torch.equal(*epochs)
 
 
 def test_classes_that_the_split_lacks_are_no_trouble():
     labels = torch.tensor([0, 0, 0, 3, 3, 0])
     stage = make_stage(sampling="balanced")
-    drawn = torch.cat([torch.cat(_batches(stage, labels, epoch)) for epoch in range(1, 200)])
+    drawn = torch.cat([torch.cat(batches(stage, labels, len(labels), epoch)) for epoch in range(1, 200)])
     assert labels[drawn].bincount()[[0, 3]].numpy() == pytest.approx(len(drawn) / 2, rel=0.1)
 
 

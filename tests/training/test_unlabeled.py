@@ -66,8 +66,8 @@ counts = st.integers(1, 70)
 )
 def test_an_epoch(labeled, unlabeled, share, size, epoch):
     stage, mix = taught(share, batch_size=size), Mix(labeled, unlabeled, share, size)
-    drawn = batches(stage, labeled, unlabeled, epoch)
-    again = batches(stage, labeled, unlabeled, epoch)
+    drawn = batches(stage, torch.zeros(labeled), labeled + unlabeled, epoch)
+    again = batches(stage, torch.zeros(labeled), labeled + unlabeled, epoch)
     assert all(map(torch.equal, drawn, again)) and len(drawn) == len(again)
     kinds = [torch.tensor([int((each < labeled).sum()), int((each >= labeled).sum())]) for each in drawn]
     for each, (with_labels, _) in zip(drawn, kinds, strict=True):
@@ -93,15 +93,17 @@ def test_an_epoch(labeled, unlabeled, share, size, epoch):
 
 def test_every_epoch_has_an_order_of_its_own():
     for share in SHARES:
-        first, second = (torch.cat(batches(taught(share), 30, 50, epoch)) for epoch in (1, 2))
+        first, second = (torch.cat(batches(taught(share), torch.zeros(30), 80, epoch)) for epoch in (1, 2))
         assert not torch.equal(first, second)
         assert not share or not torch.equal(first[first >= 30][:50], first[first >= 30][50:100])
 
 
 def test_without_such_images_the_order_is_as_ever():
     stage = make_stage(MLP, kd_objective(), (make_stage(),), batch_size=8)
-    plain = torch.cat(batches(stage, 30, 0, 1))
-    assert torch.equal(plain, torch.cat(batches(stage, 30, 99, 1))) and sorted(plain.tolist()) == [*range(30)]
+    plain = torch.cat(batches(stage, torch.zeros(30), 30, 1))
+    assert torch.equal(plain, torch.cat(batches(stage, torch.zeros(30), 129, 1))) and sorted(
+        plain.tolist()
+    ) == [*range(30)]
 
 
 @pytest.mark.parametrize(
@@ -283,10 +285,10 @@ def test_modules_are_made_for_the_labelled_images_and_given_them(tmp_path):
 def test_a_term_that_compares_labelled_images_needs_two_in_a_batch():
     terms = labels_and(0.5, kd=TERMS["kd"], crd=TERMS["crd"])
     stage = mixed(make_stage(CNN, terms, (make_stage(CNN),)))
-    check_terms(stage, 3, DATASET.shape, labeled=2.0)
+    check_terms(stage, 3, DATASET.shape, {}, labeled=2.0)
     with pytest.raises(ConfigError, match=r"crd: compares the labelled images of a batch.* has 0\.5 of them"):
-        check_terms(stage, 3, DATASET.shape, labeled=0.5)
-    check_terms(replace(stage, objective=labels_and(0.5, kd=TERMS["kd"])), 3, DATASET.shape, labeled=0.5)
+        check_terms(stage, 3, DATASET.shape, {}, labeled=0.5)
+    check_terms(replace(stage, objective=labels_and(0.5, kd=TERMS["kd"])), 3, DATASET.shape, {}, labeled=0.5)
 
 
 @pytest.mark.parametrize(
