@@ -38,7 +38,7 @@ With `-m` several are swept: `student=mlp,wrn`. `--cfg job` after any arguments 
 """
 
 NEEDS = {  # what a term may take beside outputs
-    "labels": "labels",
+    "labels": "one label per image",
     "indices": "indices of the images",
     "train_labels": "all training labels",
     "teacher_outputs": "one pass of the teacher over the training images",
@@ -98,7 +98,9 @@ def _needs(method: str) -> str:
         takes = set(inspect.signature(component.forward if is_class else component).parameters)
         made_from = set(inspect.signature(component).parameters) if is_class else set()
         found |= dict.fromkeys(_looks_at(term, "teacher" in takes))
-        found |= {words: None for name, words in NEEDS.items() if name in takes | made_from}
+        soft = {"labels": "labels (of mixed images too)"} if getattr(component, "soft_labels", False) else {}
+        needs = {**NEEDS, **soft}
+        found |= {words: None for name, words in needs.items() if name in takes | made_from}
         if getattr(component, "of_whole_batch", False):
             found["the whole batch"] = None
         if is_class:
