@@ -112,7 +112,7 @@ class _Dataset(Section):
     """unit: pixels in [0, 1]; standard: also standardized by the training split's mean and deviation"""
     augment: Augment
     """random changes of training images, drawn again in each epoch"""
-    unlabeled: Named | None = None
+    unlabeled: str | None = Field(default=None, min_length=1)
     """folder of images without labels, at any depth, from which taught students learn too; null: none"""
     unlabeled_share: float | None = Field(default=None, gt=0, le=1)
     """their share of each batch; 1: taught students see only them; null: an epoch has each image once"""

@@ -47,4 +47,10 @@ class Mix:
     def images(self) -> int:
         """How many images an epoch sees, those of several passes several times."""
         kinds = zip((self.labeled, self.unlabeled), self.passes, strict=True)
-        return round(sum(count * self.batches / passes for count, passes in kinds if passes))
+        return sum(_seen(count, passes, self.batches) for count, passes in kinds if passes)
+
+
+def _seen(count: int, passes: int, batches: int) -> int:
+    """How many of `count` images so many batches have, if a pass takes `passes`, the larger ones first."""
+    whole, rest = divmod(batches, passes)
+    return whole * count + rest * (count // passes) + min(rest, count % passes)

@@ -19,6 +19,7 @@ class DatasetInfo(TypedDict, total=False):
     name: str
     fingerprint: str
     test_fingerprint: str
+    unlabeled_fingerprint: str
     images: dict[str, int]
     classes: list[str]
     shape: list[int]

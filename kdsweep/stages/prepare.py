@@ -53,14 +53,14 @@ class Job:
     def dataset_info(self) -> DatasetInfo:
         data, config = self.dataset, self.config.dataset
         root = str(Path(config.root).expanduser().absolute())
+        used = self.uses_unlabeled and data.unlabeled_fingerprint
         return {
             "name": config.name,
             "fingerprint": data.fingerprint,
             "test_fingerprint": data.test_fingerprint,
+            **({"unlabeled_fingerprint": used} if used else {}),
             "images": {
-                name: len(split.labels)
-                for name, split in data.splits.items()
-                if name != UNLABELED or self.uses_unlabeled
+                name: len(split.labels) for name, split in data.splits.items() if name != UNLABELED or used
             },
             "classes": list(data.classes),
             "shape": list(data.shape),

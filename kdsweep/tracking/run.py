@@ -34,6 +34,7 @@ SECONDS_BETWEEN_FLUSHES = 1.0
 SECONDS_BEFORE_ASKING_AGAIN = 60.0
 NOTE_WIDTH = 760  # pixels of a picture in a note: MLflow does not scale it
 METRICS_PER_BATCH = 1000  # MLflow's limit
+FINGERPRINTS = ("fingerprint", "test_fingerprint", "unlabeled_fingerprint")
 MOST_CLASSES = 1000  # named in the schema of a data set
 
 
@@ -174,7 +175,8 @@ class Run:
         """Log the data set of the run, as its result describes it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        digest = f"{described['fingerprint'][:16]}-{described['test_fingerprint'][:16]}"
+        contents = [described[name] for name in FINGERPRINTS if name in described]
+        digest = "-".join(each[: 32 // len(contents)] for each in contents)  # of 36 letters at most
         schema = {key: described[key] for key in ("classes", "shape")}
         dataset = Dataset(
             described["name"],
