@@ -28,7 +28,7 @@ class ConfigError(KdsweepError):
 
 
 class Stopped(BaseException):
-    """Takes an error past Hydra, which warns of an error in its callbacks and prints the overrides of a job's.
+    """Takes an error past Hydra, which only warns of one in a callback, and comments on one in a job.
 
     `traceback` is whether the config wants to see where the error comes from.
     """
@@ -43,6 +43,9 @@ class Trials:
 
     def __init__(self) -> None:
         self._problems: dict[str, str | None] = {}
+
+    def cache_clear(self) -> None:
+        self._problems.clear()
 
     def once(self, key: str, attempt: Callable[[], None]) -> None:
         """Raise the ConfigError that `attempt` raises, or raised when `key` was tried before."""
