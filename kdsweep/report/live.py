@@ -3,8 +3,9 @@
 import logging
 import time
 from collections.abc import Mapping
+from functools import cache
 from multiprocessing import current_process
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,7 +17,7 @@ from kdsweep.system.terminal import console, in_notebook, seconds
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 2.0
-SECONDS_BETWEEN_UPDATES = 0.5  # of a notebook's line, which a saved notebook keeps
+SECONDS_BETWEEN_UPDATES = 0.2  # of a notebook's line
 
 
 class LiveLine(Protocol):
@@ -110,28 +111,36 @@ class TerminalLine:
 
 
 class NotebookLine:
-    """Text that replaces itself: every notebook knows the carriage return, none needs a widget for it."""
+    """Text in one place of a cell's output."""
 
-    def begin(self) -> None:
+    def __init__(self) -> None:
         self.shown, self.last = "", 0.0
 
+    def begin(self) -> None:
+        _place()
+
     def epoch(self, event: EpochEnded, figures: str) -> None:
-        if time.monotonic() - self.last < SECONDS_BETWEEN_UPDATES:
-            return
-        self._put(f"  {event.role:<11} epoch {event.epoch}/{event.epochs}  {figures}")
-        self.last = time.monotonic()
+        if time.monotonic() - self.last >= SECONDS_BETWEEN_UPDATES:
+            self._show(f"  {event.role:<11} epoch {event.epoch}/{event.epochs}  {figures}")
+            self.last = time.monotonic()
 
     def clear(self) -> None:
         if self.shown:
-            self._put("")
-            print(end="\r", flush=True)
+            self._show("")
 
     end = clear
 
-    def _put(self, text: str) -> None:
-        """Print over what is shown, and over all of it."""
-        print("\r" + text.ljust(len(self.shown)), end="", flush=True)
+    def _show(self, text: str) -> None:
+        _place().update({"text/plain": text}, raw=True)
         self.shown = text
+
+
+@cache
+def _place() -> Any:
+    """A place for one line in the output of the cell, which all jobs of a sweep take in turn."""
+    from IPython.display import display
+
+    return display({"text/plain": ""}, raw=True, display_id=True)
 
 
 def _finished(event: StageFinished) -> str:

@@ -111,7 +111,8 @@ def _over(seeds: int) -> str:
 
 def _write_tables(record: Record, file: Path) -> None:
     with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        Console(file=stream, width=EVERY_COLUMN).print(*_tables(record), sep="\n")
+        plain = Console(file=stream, width=EVERY_COLUMN, force_terminal=False, force_jupyter=False)
+        plain.print(*_tables(record), sep="\n")
 
 
 def _tables(record: Record) -> list[Fitting | str]:

@@ -4,9 +4,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import invalidate_caches
 from io import TextIOWrapper
+from warnings import catch_warnings
+
+from kdsweep.system.terminal import in_notebook
 
 
 def forget() -> None:
@@ -21,15 +24,17 @@ def forget() -> None:
 
 @contextmanager
 def as_it_was() -> Iterator[None]:
-    """Put back arguments, environment, import path, logging, the streams' signs, torch's settings."""
+    """Put back arguments, environment, import path, logging, the streams' signs, what torch has."""
     import torch
 
+    if in_notebook():
+        _import_tqdm()
     threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     argv, environment, path = sys.argv, dict(os.environ), list(sys.path)
     streams = [each for each in (sys.stdout, sys.stderr) if isinstance(each, TextIOWrapper)]
     errors = [each.errors for each in streams]
     try:
-        with _logging_as_it_was():
+        with _logging_as_it_was(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -40,6 +45,12 @@ def as_it_was() -> Iterator[None]:
             del os.environ[name]
         for stream, wanted in zip(streams, errors, strict=True):
             stream.reconfigure(errors=wanted)
+
+
+def _import_tqdm() -> None:
+    """Import other libraries' bars without their advice to install widgets, which kdsweep does not use."""
+    with catch_warnings(action="ignore"), suppress(ImportError):
+        import tqdm.auto  # noqa: F401
 
 
 @contextmanager
