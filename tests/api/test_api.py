@@ -103,7 +103,7 @@ def test_images_may_be_pixels_in_any_order_or_files(here):
     of_files = best.predict("photos")
     assert list(of_files.index) == [f"photos/{number}.png" for number in range(3)]
     assert of_files.probabilities.tolist() == expected.probabilities.tolist()
-    assert best.predict([Path("photos/1.png")]).probability[0] == expected.probability[1]
+    assert best.predict([Path("photos/1.png")]).probability.item() == expected.probability[1]
     assert best.predict(images[:0]).empty
     for wrong in (images / 255, images[0, 0], np.zeros((2, 9, 9), np.uint8)):
         with pytest.raises(KdsweepError, match=r"uint8, \[N, 1, 8, 8\] or \[N, 8, 8, 1\]"):
@@ -117,8 +117,8 @@ def test_images_may_be_pixels_in_any_order_or_files(here):
     ("overrides", "told"),
     [
         (["temprature=4"], "temprature: no such key; did you mean temperature?"),
-        (["temperature=-1"], "temperature=-1.0: must be greater than 0"),
-        (["student=nosuch"], "student=nosuch: must be one of its files; allowed: "),
+        (["temperature=-1"], "temperature=-1: must be greater than 0"),
+        (["student=nosuch"], "student/nosuch: no such option; allowed: "),
         (["-m"], "'-m': must be an override, KEY=VALUE, such as 'temperature=4'"),
         (["--help"], "'--help': must be an override, KEY=VALUE"),
         ([4], "4: must be an override, KEY=VALUE"),
