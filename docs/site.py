@@ -1,4 +1,4 @@
-"""Makes a site of pages written for a code host: adds the files of conf/ and examples/, gives fences titles."""
+"""Makes a site of pages written for a code host: adds files of conf/ and examples/, gives fences titles."""
 
 import re
 from pathlib import Path
@@ -17,6 +17,6 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """`../conf/`, as seen from docs/, is `conf/` in the site, as `examples/` is; what a block of commands needs is its title."""
+    """`../conf/`, as seen from docs/, is `conf/` in the site, as `../examples/` is; needs become titles."""
     markdown = re.sub(r"^``` (needs .*)$", r'``` { .text title="\1" }', markdown, flags=re.MULTILINE)
     return re.sub(r"\]\(\.\./(conf|examples)/", r"](\1/", markdown)
