@@ -1,4 +1,4 @@
-"""Makes a site of pages written for a code host: adds the files of conf/, gives fences titles."""
+"""Makes a site of pages written for a code host: adds files of conf/ and examples/, gives fences titles."""
 
 import re
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-CONF = Path(__file__).parent.parent / "conf"
+ROOT = Path(__file__).parent.parent
 
 
 def on_files(files: Files, config: Any) -> Files:
-    for file in CONF.rglob("*.yaml"):
-        path = f"conf/{file.relative_to(CONF).as_posix()}"
+    for file in [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("examples/*.ipynb")]:
+        path = file.relative_to(ROOT).as_posix()
         files.append(File.generated(config, path, abs_src_path=str(file)))
     return files
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """`../conf/`, as seen from docs/, is `conf/` in the site; what a block of commands needs is its title."""
+    """`../conf/`, as seen from docs/, is `conf/` in the site, as `../examples/` is; needs become titles."""
     markdown = re.sub(r"^``` (needs .*)$", r'``` { .text title="\1" }', markdown, flags=re.MULTILINE)
-    return markdown.replace("](../conf/", "](conf/")
+    return re.sub(r"\]\(\.\./(conf|examples)/", r"](\1/", markdown)

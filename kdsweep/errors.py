@@ -27,11 +27,25 @@ class ConfigError(KdsweepError):
     """A composed config that cannot be run; the message lists everything wrong with it."""
 
 
+class Stopped(BaseException):
+    """Takes an error past Hydra, which only warns of one in a callback, and comments on one in a job.
+
+    `traceback` is whether the config wants to see where the error comes from.
+    """
+
+    def __init__(self, error: Exception, traceback: bool) -> None:
+        super().__init__(error, traceback)
+        self.error, self.traceback = error, traceback
+
+
 class Trials:
     """What this process has tried, with the problem that each showed: nothing is tried twice."""
 
     def __init__(self) -> None:
         self._problems: dict[str, str | None] = {}
+
+    def cache_clear(self) -> None:
+        self._problems.clear()
 
     def once(self, key: str, attempt: Callable[[], None]) -> None:
         """Raise the ConfigError that `attempt` raises, or raised when `key` was tried before."""
@@ -87,9 +101,9 @@ def wants_traceback(config: Any = None) -> bool:
     return False
 
 
-def tell(error: Exception, config: Any = None, name: str = "kdsweep") -> None:
+def tell(error: Exception, name: str = "kdsweep") -> None:
     """Explain `error` on stderr; with debug=true, print its traceback too."""
-    if wants_traceback(config):
+    if wants_traceback():
         traceback.print_exception(error)
     say(f"{name}: {explain(error)}", sys.stderr)
 

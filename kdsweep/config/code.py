@@ -17,10 +17,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kdsweep import BEGAN
+from kdsweep.errors import ConfigError
+
 MARKERS = ("of_whole_batch", "soft_labels")  # decorators of `kdsweep.methods`, which change no signature
 SOURCE = "_source_"  # in a stage's description: the digest of a component's code, if it is the user's
 # by kdsweep to each network, optimizer and schedule
 GIVEN = ("num_classes", "in_channels", "image_size", "params", "lr", "optimizer", "last_epoch")
+
+_digests: dict[tuple[str, ...], str] = {}  # of the user's modules, as this process last read them
 
 
 def import_from_here() -> None:
@@ -41,8 +46,14 @@ def source_digest(description: Mapping[str, Any]) -> str | None:
     """The digest of the files that define a user's own component, and of the user's files that these import.
 
     None for an installed component, which an environment pins by version. Nothing is imported except the
-    packages above a module.
+    packages above a module. Raises ConfigError for a component of a notebook, whose text is unknown.
     """
+    for target in _targets(description):
+        if target.startswith("__main__."):
+            raise ConfigError(
+                f"_target_={target}: is of a notebook or a script; put it into a module of its own, such as "
+                "my_networks.py beside it, since its text is a part of what identifies a network"
+            )
     files = own_files(description)
     if not files:
         return None
@@ -50,7 +61,24 @@ def source_digest(description: Mapping[str, Any]) -> str | None:
     for module in sorted(files):
         text = files[module].read_bytes()
         content.update(f"{module} {len(text)}\n".encode() + text)
-    return content.hexdigest()[:32]
+    digest = content.hexdigest()[:32]
+    _forget_older(files, digest)
+    return digest
+
+
+def _forget_older(files: Mapping[str, Path], digest: str) -> None:
+    """Have files imported again if they have changed since: what a key describes must be what runs.
+
+    A notebook's process outlives the edits of its files. What it had imported before kdsweep read the file is
+    as old as the file, unless that is younger than the process.
+    """
+    if _digests.get(tuple(files)) != digest:
+        unknown = tuple(files) not in _digests
+        if not unknown or any(file.stat().st_mtime > BEGAN for file in files.values()):
+            for module in files:
+                sys.modules.pop(module, None)
+            importlib.invalidate_caches()
+        _digests[tuple(files)] = digest
 
 
 def own_files(description: Mapping[str, Any]) -> dict[str, Path]:

@@ -31,9 +31,6 @@ def load(folder: str | Path) -> "nn.Module":
 
     A user's own network is imported from the folder's code. Raises KdsweepError if the folder has no network.
     """
-    from kdsweep.networks.build import build
-    from kdsweep.networks.weights import load_weights
-
     folder = Path(folder)
     preprocessing = Preprocessing.load(folder)
     try:
@@ -42,8 +39,26 @@ def load(folder: str | Path) -> "nn.Module":
         raise KdsweepError(f"{folder / NETWORK}: cannot be read ({error})") from error
     if (folder / CODE).is_dir():
         _import_from((folder / CODE).absolute())
-    network = build(described["model"], len(preprocessing.classes), preprocessing.shape)
-    network.load_state_dict(load_weights(folder / WEIGHTS))
+    return _built(described["model"], len(preprocessing.classes), preprocessing.shape, folder / WEIGHTS)
+
+
+def rebuild(chosen: Chosen, weights: Path) -> "nn.Module":
+    """A network with its trained weights, in eval mode, where its code is at hand.
+
+    Raises KdsweepError if a user's own code has changed since it was trained.
+    """
+    chosen.code()
+    channels, height, width = chosen.result.dataset["shape"]
+    classes = len(chosen.result.dataset["classes"])
+    return _built(chosen.network.model, classes, (channels, height, width), weights)
+
+
+def _built(model: dict[str, Any], classes: int, shape: tuple[int, int, int], weights: Path) -> "nn.Module":
+    from kdsweep.networks.build import build
+    from kdsweep.networks.weights import load_weights
+
+    network = build(model, classes, shape)
+    network.load_state_dict(load_weights(weights))
     return network.eval()
 
 

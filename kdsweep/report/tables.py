@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 
@@ -111,7 +112,8 @@ def _over(seeds: int) -> str:
 
 def _write_tables(record: Record, file: Path) -> None:
     with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        Console(file=stream, width=EVERY_COLUMN).print(*_tables(record), sep="\n")
+        plain = Console(file=stream, width=EVERY_COLUMN, force_terminal=False, force_jupyter=False)
+        plain.print(*_tables(record), sep="\n")
 
 
 def _tables(record: Record) -> list[Fitting | str]:
@@ -257,33 +259,35 @@ def cost_table(result: JobResult) -> Fitting:
 
 def write_csv(results: Sequence[JobResult], swept: Sequence[str], file: Path) -> None:
     """Write each job's figures in full precision, or its error."""
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+        csv.writer(stream).writerows(job_rows(results, swept))
+
+
+def job_rows(results: Sequence[JobResult], swept: Sequence[str]) -> Iterator[list[Any]]:
+    """The names of the columns, then a row per job: its figures in full precision, or its error."""
     extra = [] if "seed" in swept else ["seed"]
     confirms = ["confirms"] if any(result.confirms for result in results) else []
     head = ["job", *swept, *extra, "best_epoch", "val_accuracy", "val_cross_entropy"]
     roles = ["student", *sorted(_roles(results) - {"student"}, key=_down_the_table)]
     for role in roles:
         head += [f"{role}_{figure}" if role != "student" else f"test_{figure}" for figure in FIGURES]
-    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*head, "seconds", "reused", "run_id", "error", *confirms])
-        for result in results:
-            student = result.networks.get("student")
-            found = student.val if student else None
-            val = (found.accuracy, found.cross_entropy) if found else (None, None)
-            writer.writerow(
-                [
-                    result.number,
-                    *(result.swept.get(key) for key in swept),
-                    *([result.seed] if extra else []),
-                    student.best_epoch if student else None,
-                    *val,
-                    *(result.test(role, figure) for role in roles for figure in FIGURES),
-                    *((student.seconds, student.reused) if student else (None, None)),
-                    result.run_id,
-                    result.error,
-                    *(result.confirms for _ in confirms),
-                ]
-            )
+    yield [*head, "seconds", "reused", "run_id", "error", *confirms]
+    for result in results:
+        student = result.networks.get("student")
+        found = student.val if student else None
+        val = (found.accuracy, found.cross_entropy) if found else (None, None)
+        yield [
+            result.number,
+            *(result.swept.get(key) for key in swept),
+            *([result.seed] if extra else []),
+            student.best_epoch if student else None,
+            *val,
+            *(result.test(role, figure) for role in roles for figure in FIGURES),
+            *((student.seconds, student.reused) if student else (None, None)),
+            result.run_id,
+            result.error,
+            *(result.confirms for _ in confirms),
+        ]
 
 
 def _training(sharing: Sequence[JobResult], role: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdsweep.errors import explain, tell, wants_traceback
+from kdsweep.errors import Stopped, explain, wants_traceback
 from kdsweep.results.record import Record
 from kdsweep.results.result import OPTIMUM, SWEEP, JobResult, PlannedJob, SweepInfo
 from kdsweep.sweeps.checks import (
@@ -59,13 +59,13 @@ class SweepCallback(Callback):
         return type(self), ()  # launchers send it to workers, which must not touch the parent run
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with _explained(config):
+        with _raised(config):
             _announce("the sweep", config)
             self._start(config)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check one job alone, before Hydra makes its folder."""
-        with _explained(config):
+        with _raised(config):
             _announce("the job", config)
             check_job_alone(config)
             alone = config_alone(config)
@@ -88,11 +88,10 @@ class SweepCallback(Callback):
             if self.run:
                 # only this shows that the sweep itself was interrupted or refused: no job's file does
                 self._end(self.run, config, sys.exc_info()[1])
-        except Exception as error:  # as in _explained
+        except Exception as error:  # as in _raised
             if self.run:
                 self.run.end("FAILED", explain(error))
-            tell(error, config)
-            raise SystemExit(1) from None
+            raise Stopped(error, wants_traceback(config)) from None
         finally:
             if self.folder:
                 self.folder.release()
@@ -178,13 +177,12 @@ class SweepCallback(Callback):
 
 
 @contextmanager
-def _explained(config: DictConfig) -> Iterator[None]:
-    """Explain an error and exit: Hydra would turn any error of a callback into a warning."""
+def _raised(config: DictConfig) -> Iterator[None]:
+    """Take an error past Hydra, which would turn any error of a callback into a warning."""
     try:
         yield
     except Exception as error:
-        tell(error, config)
-        raise SystemExit(1) from None
+        raise Stopped(error, wants_traceback(config)) from None
 
 
 def _announce(what: str, config: DictConfig) -> None:

@@ -35,6 +35,7 @@ class SweepLoader:
 
     def __init__(self, loader: ConfigLoader) -> None:
         self.loader = loader
+        _of_sweeps.clear()  # an earlier sweep of this process may have had the same folder
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         hydra = master_config.hydra

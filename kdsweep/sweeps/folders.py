@@ -19,6 +19,8 @@ LOCK = ".kdsweep.lock"  # in the folder of a sweep or of a job alone, held while
 BY_NUMBER = "${hydra.job.num}"
 LAST_SEED = 2**32 - 1
 
+taken: list[Path] = []  # the folders of the sweeps and jobs that this process began, in their order
+
 
 def take_folder(config: DictConfig, key: str) -> FileLock:
     """Make the folder that `key` names and keep other commands out of it until the lock is released.
@@ -46,6 +48,7 @@ def take_folder(config: DictConfig, key: str) -> FileLock:
         raise ConfigError(
             f"{key}={folder}: cannot be written ({explain(error)}); give another folder"
         ) from error
+    taken.append(folder.absolute())
     return lock
 
 

@@ -18,6 +18,8 @@ from rich.console import Console
 
 from kdsweep.system.exits import DONE
 
+NOTEBOOK_WIDTH = 100  # columns, which fit into Jupyter's classic notebook
+
 SIGNS = {
     "α": "alpha", "β": "beta", "γ": "gamma", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu",
     "σ": "sigma", "τ": "tau", "↔": "<->", "Δ": "difference ", "×": "x", "·": ",", "±": "+-", "≈": "~",
@@ -82,11 +84,17 @@ class _Console(Console):
 
 def console() -> Console:
     """A console of the terminal's width that breaks lines between words. Without a terminal lines stay whole
-    and tables are as wide as COLUMNS says, or 120."""
+    and tables are as wide as COLUMNS says, or 120; a notebook, which has less room, gets plain text too."""
     any_signs()  # a launcher's process has not done so
-    terminal = sys.stdout.isatty()
-    width = None if terminal or "COLUMNS" in os.environ else 120
-    return _Console(highlight=False, width=width, soft_wrap=not terminal)
+    terminal, notebook = sys.stdout.isatty(), in_notebook()
+    width = None if terminal or "COLUMNS" in os.environ else NOTEBOOK_WIDTH if notebook else 120
+    return _Console(highlight=False, width=width, soft_wrap=not terminal, force_jupyter=False)
+
+
+def in_notebook() -> bool:
+    """Whether a notebook shows what this process prints."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
 
 
 def relative(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kdsweep.config import Tracking
 from kdsweep.errors import KdsweepError
 from kdsweep.system.foreign_errors import is_of_another_schema
+from kdsweep.tracking.database import anywhere
 
 # The errors of libraries that access servers, databases and artifacts; requests raises OSErrors.
 OF_LIBRARIES = (
@@ -47,7 +48,7 @@ def connect(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     with answering(uri):
-        return MlflowClient(uri)
+        return MlflowClient(anywhere(uri))
 
 
 def losses(*others: type[Exception]) -> tuple[type[Exception], ...]:
@@ -85,7 +86,7 @@ def _downloaded(tracking_uri: str, uri: str) -> Path | KdsweepError:
     from mlflow.artifacts import download_artifacts
 
     try:
-        return Path(download_artifacts(uri, tracking_uri=tracking_uri))
+        return Path(download_artifacts(uri, tracking_uri=anywhere(tracking_uri)))
     except losses() as error:
         return KdsweepError(
             f"{uri}: tracking.uri={tracking_uri} cannot deliver it ({reason(error)}); it must be up, and the "

@@ -46,6 +46,12 @@ def database_file(uri: str) -> Path | None:
     return Path(file) if file not in (uri, "", ":memory:") else None
 
 
+def anywhere(uri: str) -> str:
+    """The address for MLflow, which remembers a database by its name though the process may go elsewhere."""
+    file, (_, mark, options) = database_file(uri), uri.partition("?")
+    return f"sqlite:///{file.absolute()}{mark}{options}" if file else uri
+
+
 def begin_database(uri: str) -> Path | None:
     """Begin to make MLflow's database of `uri` and return its file, if that is missing or has no run, as
     after its maker was killed."""

@@ -15,6 +15,7 @@ from kdsweep.results.events import EpochEnded, Event, StageFinished
 from kdsweep.system.liveness import Alive
 from kdsweep.system.signals import uninterrupted
 from kdsweep.tracking.client import answering, losses, reason
+from kdsweep.tracking.database import anywhere
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -243,7 +244,7 @@ def _monitor(run_id: str, uri: str) -> "SystemMetricsMonitor | None":
     try:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        begun = SystemMetricsMonitor(run_id, tracking_uri=uri)
+        begun = SystemMetricsMonitor(run_id, tracking_uri=anywhere(uri))
         begun.start()
     except losses() as error:
         log.warning("system metrics are not logged (%s); they need pip install psutil", error)

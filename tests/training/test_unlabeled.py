@@ -196,7 +196,7 @@ def test_figures_are_means_over_the_images_that_they_are_of(tmp_path, share, siz
     inputs = Inputs(DATASET.train, DATASET, CPU, DATASET.unlabeled)
     for epoch, metrics in enumerate(fitted.history, start=1):
         # in batches of a share some images are seen once more than others
-        seen = torch.cat(batches(stage, LABELED, UNLABELED, epoch))
+        seen = torch.cat(batches(stage, torch.zeros(LABELED), LABELED + UNLABELED, epoch))
         with torch.no_grad():
             logits = network(inputs.batch(seen)).double()
         known = seen < LABELED

@@ -36,18 +36,17 @@ class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
 
     def launch_once(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Each job's return; if a process died, all jobs are lost, FAILED by ProcessDied."""
-        from joblib.externals.loky import get_reusable_executor
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+        _dismiss_workers()  # of the caller's own joblib, which know another folder or environment
         try:
-            returns = list(super().launch(job_overrides, initial_job_idx))
+            return list(super().launch(job_overrides, initial_job_idx))
         except TerminatedWorkerError as error:
             ends = ", ".join(ends_of_workers(error))
             died = ProcessDied(f"a job's process died{f' by {ends}' if ends else ''}")
             return [failed(overrides, died) for overrides in job_overrides]
-        # the workers end during the report: their exit takes a second
-        get_reusable_executor(reuse=True).shutdown(wait=False)
-        return returns
+        finally:
+            _dismiss_workers()
 
     def _alone(self, job: Launched) -> JobReturn:
         (again,) = self.launch_once([job.overrides], job.number)
@@ -55,6 +54,13 @@ class JoblibLauncher(SweepLauncher, joblib_launcher.JoblibLauncher):
             reason = f"{death}, even alone; probably out of memory. {RESUME}"
             return job.returned() or job.fail(ProcessDied(reason))
         return again
+
+
+def _dismiss_workers() -> None:
+    """Let idle workers end, without waiting: their exit takes a second."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(reuse=True).shutdown(wait=False)
 
 
 def _death(returns: Sequence[JobReturn]) -> ProcessDied | None:

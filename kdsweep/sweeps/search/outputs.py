@@ -99,6 +99,7 @@ def _short(value: Any) -> str:
 
 def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Sequence[FrozenTrial]) -> None:
     """Optuna's pictures as PNG: the front of several objectives, else history, importance, slice, contour."""
+    before = matplotlib.get_backend()  # of a notebook, which would show these pictures
     matplotlib.use("Agg")
     logging.getLogger("matplotlib.category").setLevel(logging.WARNING)  # it reports choices that are numbers
     from matplotlib import pyplot
@@ -129,7 +130,8 @@ def _draw(study: Study, objectives: Sequence[str], folder: Path, finished: Seque
             for axes in pyplot.gcf().axes:
                 _tidy(axes)
             pyplot.savefig(folder / f"{name}.png", dpi=144, bbox_inches="tight")
-            pyplot.close("all")
+            pyplot.close()
+    matplotlib.use(before)
 
 
 def _tidy(axes: "Axes") -> None:
