@@ -219,6 +219,7 @@ def teacher(monkeypatch) -> torch.nn.Module:
     return place(build(LARGE, 3, DATASET.shape), CPU).eval().requires_grad_(False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [None, 0.5])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_with_them_and_resumes_with_the_same_bits(tmp_path, teacher, name, share):
