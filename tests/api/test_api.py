@@ -104,7 +104,7 @@ def test_images_may_be_pixels_in_any_order_or_files(here):
     assert list(of_files.index) == [f"photos/{number}.png" for number in range(3)]
     assert of_files.probabilities.tolist() == expected.probabilities.tolist()
     (alone,) = best.predict([Path("photos/1.png")]).probability
-    assert alone == pytest.approx(expected.probability[1]), "sums of a batch of one are rounded in another way"
+    assert alone == pytest.approx(expected.probability[1]), "one image is rounded in another way"
     assert best.predict(images[:0]).empty
     for wrong in (images / 255, images[0, 0], np.zeros((2, 9, 9), np.uint8)):
         with pytest.raises(KdsweepError, match=r"uint8, \[N, 1, 8, 8\] or \[N, 8, 8, 1\]"):
