@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdsweep.config.section import OF_SWEEP, Fraction, Range, Section, Share, rises
@@ -116,12 +116,6 @@ def _columns(value: Any) -> Any:
     return column
 
 
-def _of_image_files(value: Any) -> None:
-    if value is not None:
-        allowed = "needs a data set of image files: dataset=image_folder or dataset=image_csv; allowed: null"
-        raise PydanticCustomError("of_image_files", allowed)
-
-
 COLOURS = {"white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0)}
 
 
@@ -164,7 +158,7 @@ class _Dataset(Section):
     augment: Augment
     """random changes of training images, drawn again in each epoch"""
     unlabeled: str | None = Field(default=None, min_length=1)
-    """folder of images without labels, at any depth, from which taught students learn too; null: none"""
+    """folder of images without labels, for data of image files; taught students learn from them too"""
     unlabeled_share: float | None = Field(default=None, gt=0, le=1)
     """their share of each batch; 1: taught students see only them; null: an epoch has each image once"""
 
@@ -172,10 +166,17 @@ class _Dataset(Section):
 class ArrayDataset(_Dataset):
     """A data set whose files hold arrays of pixels."""
 
-    unlabeled: Annotated[None, BeforeValidator(_of_image_files)] = None
-    """only for data sets of image files"""
     source: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
     """digits come with scikit-learn; mnist, fashion_mnist, cifar10, cifar100 are downloaded"""
+
+    @field_validator("unlabeled")
+    @classmethod
+    def _has_no_files(cls, folder: str | None) -> None:
+        if folder is not None:
+            raise PydanticCustomError(
+                "of_image_files",
+                "needs a data set of image files: dataset=image_folder or dataset=image_csv; allowed: null",
+            )
 
 
 class ImageDataset(_Dataset):

@@ -97,7 +97,10 @@ class Paces:
         alike = [_for_images(pace, stage) for pace in self.known.get(_kind(stage.describe()), [])]
         if not alike:
             return None
-        likeness = [(pace.threads == self.threads, pace.taught == bool(stage.parents)) for pace in alike]
+        likeness = [
+            (pace.threads == self.threads, pace.taught == bool(stage.parents), pace.images == stage.images)
+            for pace in alike
+        ]
         most = [pace for pace, like in zip(alike, likeness, strict=True) if like == max(likeness)]
         return most[0]._replace(seconds=median(pace.seconds for pace in most))
 

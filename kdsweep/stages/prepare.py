@@ -119,7 +119,11 @@ def prepare(config: Config) -> Job:
 
 
 def _warn_of_unused(job: Job) -> None:
-    """Explain why a taught student does not learn from the images without labels."""
+    """Explain why a taught student does not learn from images without labels."""
+    share = job.config.dataset.unlabeled_share
+    if share is not None and not job.dataset.unlabeled:
+        text = f"dataset.unlabeled_share={share}: plays no part without dataset.unlabeled, a folder of images"
+        once(log.warning, text)
     taught = [stage for stage in job.plan.links().values() if stage.parents]
     if job.dataset.unlabeled and taught and not job.uses_unlabeled:
         name = job.config.method.name

@@ -42,7 +42,8 @@ class Inputs:
         self._parts: list[tuple[Tensor, Tensor]] = []  # images, of which batches take those at rows
         height, width = dataset.shape[1:]
         if len(self.labels) * height * width * dataset.shape[0] <= ON_DEVICE:
-            self._images = torch.cat([torch.tensor(each.images, device=device) for each in splits])
+            images = [torch.tensor(each.images, device=device) for each in splits]
+            self._images = torch.cat(images) if second else images[0]  # torch would copy a single one
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the memory map is read-only, and never written

@@ -17,6 +17,7 @@ QUICKER = ("teacher.training.fine_tuning.epochs=1", "teacher.model.upsample=1")
 def test_the_page_is_true(kdsweep: Command, tmp_path):
     for name in ("daisy", "tulip"):
         write_images(tmp_path / "data" / "flowers" / name, 20)
+    write_images(tmp_path / "data" / "more_flowers", 12)
     commands = 0
     for kind, text in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
         if kind in ("yaml", "python"):
@@ -38,4 +39,4 @@ def test_the_page_is_true(kdsweep: Command, tmp_path):
             assert done.returncode == 0, done.stderr
             assert "Sequential" in done.stdout or "Layers" in done.stdout
         commands += 1
-    assert commands == 6
+    assert commands == 7

@@ -220,8 +220,10 @@ def teacher(monkeypatch) -> torch.nn.Module:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("share", [None, 0.5])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [*((name, None) for name in METHODS), *((name, 0.5) for name in ("kd", "crd", "nd", "dkd"))],
+)
 def test_every_method_trains_with_them_and_resumes_with_the_same_bits(tmp_path, teacher, name, share):
     stage = mixed(make_stage(RESNET, objective(name), (make_stage(LARGE),), epochs=2, batch_size=10), share)
     images = Inputs(DATASET.train, DATASET, CPU).first()

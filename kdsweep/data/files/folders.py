@@ -39,7 +39,8 @@ class _Below(NamedTuple):
 
 @dataclass
 class PassedOver:
-    """What a walk leaves out, which a person should know of; `apart`, a folder of another use, does not."""
+    """What a walk leaves out and a person should know about; and a folder that it leaves out without a word,
+    `apart`, because it has another use."""
 
     litter: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)

@@ -149,7 +149,9 @@ def _readable(recipe: Recipe, files: list[ImageFile], unreadable: Mapping[str, s
     bad = [file.path for file in files if file.path in unreadable]
     if not bad:
         return files
-    message = f"dataset.root={recipe.root}: {len(bad):,} of {len(files):,} images cannot be read"
+    of_others = files[0].split == UNLABELED
+    where = f"dataset.unlabeled={recipe.unlabeled}" if of_others else f"dataset.root={recipe.root}"
+    message = f"{where}: {len(bad):,} of {len(files):,} images cannot be read"
     reasons = shown([f"{path}: {unreadable[path]}" for path in bad])
     if recipe.on_corrupt == "refuse":
         raise DataError(f"{message}\n{reasons}\ndataset.on_corrupt=skip leaves them out")

@@ -140,7 +140,10 @@ def test_unreadable_ones_are_refused_or_skipped(root, read, caplog):
     (folder / "broken.jpg").write_bytes(b"no image")
     (folder / "notes.txt").write_text("not an image, and no trouble")
     refused = faults(read, unlabeled=str(folder))
-    assert "1 of 4 images cannot be read" in refused and "more/broken.jpg" in refused
+    assert (
+        refused.startswith(f"dataset.unlabeled={folder}: 1 of 4 images cannot be read")
+        and "more/broken.jpg" in refused
+    )
     assert "on_corrupt=skip" in refused
     assert len(read(unlabeled=str(folder), on_corrupt="skip").unlabeled.labels) == 3
 
