@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from kdsweep import config
 from kdsweep.analysis.combine import together
 from kdsweep.analysis.leaderboard import best_jobs, leaderboard
-from kdsweep.config import Tracking
+from kdsweep.config import Tracking, is_file
 from kdsweep.config.code import own_files, source_digest
 from kdsweep.data.arrays import missing
 from kdsweep.data.dataset import Dataset, load
@@ -65,6 +65,8 @@ def choose(records: Sequence[Record], job: int | None = None, role: str = "stude
     if role not in roles:
         why = "is an average of networks, not one" if role in best.networks else "the job has no such role"
         raise KdsweepError(f"--role {role}: {why}; allowed: {', '.join(roles)}")
+    if is_file(best.networks[role].model):
+        raise KdsweepError(f"--role {role}: {best.networks[role].name} is a file of its own already")
     return Chosen(sweep, best, role)
 
 

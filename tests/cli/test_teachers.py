@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+import subprocess
 
 import numpy as np
-from helpers import TINY, Command, runs, sweep_folder
+from helpers import COMMAND, TINY, Command, environment, runs, sweep_folder
 
 from kdsweep.data.arrays import read_arrays
 
+SPLITS = ("train", "test")
 SECOND = ("+teacher@teachers.second=resnet", "teachers.second.model.depth=8")
 
 
@@ -55,3 +57,20 @@ def test_a_teacher_that_said_nothing_of_the_test_images_has_no_row(kdsweep: Comm
     assert list(result["networks"]) == ["scratch", "student"] and result["chain"] == ["student"]
     assert result["networks"]["student"]["test"]["agreement"] is None
     assert (folder / "report.html").exists()
+
+
+def test_a_teacher_that_is_a_file_is_not_exported(kdsweep: Command, tmp_path):
+    images = read_arrays("digits", "data")
+    said = {
+        name: np.eye(10, dtype=np.float32)[part.labels]
+        for name, part in vars(images).items()
+        if name in SPLITS
+    }
+    np.savez(tmp_path / "teacher.npz", **said)
+    kdsweep("teacher=outputs", "teacher.weights=teacher.npz", "hydra.run.dir=out", *TINY, "baseline=false")
+    command = [f"{COMMAND}-export", "out", "--role", "teacher", "--to", "onnx", "--out", "shipped"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "kdsweep-export: --role teacher: outputs is a file of its own already\n",
+    )
