@@ -31,6 +31,8 @@ def job(number: int, swept: dict, student: float, val: float = 0.5, **others: fl
     recipe = made | {
         key: value for key, value in swept.items() if key in ("temperature", "dataset", "method")
     }
+    if "teacher" not in networks:
+        del recipe["teacher"]
     return JobResult(
         number, swept, seed, networks=networks, chain=chain, recipe=recipe, run_id=f"run{number}",
         seconds=1.0, dataset={"images": {"test": IMAGES}}, options=OPTIONS,
