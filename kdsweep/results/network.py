@@ -85,13 +85,13 @@ class Evaluation:
 
 @dataclass
 class Cost:
-    """Bytes of the weights, parameters; FLOPs and latency of one image. Unknown ones are None."""
+    """Parameters and bytes of the weights; FLOPs and latency of one image. Unknown ones are None."""
 
     __pydantic_config__: ClassVar = STRICT
 
-    bytes: int | None = None
     parameters: int | None = None
     flops: float | None = None
+    bytes: int | None = None
     latency_ms: float | None = None
 
     def known(self) -> dict[str, float]:
