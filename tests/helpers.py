@@ -166,7 +166,7 @@ def one_of(word: str) -> str:
     """The first value of a swept one, the lower end of an interval."""
     if "interval(" in word:
         return f"{word.split('=')[0]}={word.split('interval(')[1].split(',')[0]}"
-    return re.sub(r"range\(\d\)", "0", word).split(",")[0] if "=[" not in word else word
+    return re.sub(r"range\(\d\)", "0", word).split(",")[0] if not re.search(r"=[\[{]", word) else word
 
 
 def write_images(folder: Path, count: int, side: int = 20) -> list[str]:
