@@ -32,9 +32,10 @@ def result(
         "scratch": network(f"scratch {scratch} {seed}", scratch),
         "student": network(f"student {number}", student, val),
     }
-    data = {"images": {"test": IMAGES}}
+    data, recipe = {"images": {"test": IMAGES}}, {"student": "mlp", "teacher": "cnn"}
+    chain = ["teacher", "student"]
     return JobResult(
-        number, swept, seed, networks=networks, chain=["teacher", "student"], dataset=data, options=OPTIONS
+        number, swept, seed, networks=networks, chain=chain, recipe=recipe, dataset=data, options=OPTIONS
     )
 
 
