@@ -112,8 +112,9 @@ def test_a_launchers_process_composes_its_jobs_once(loader, monkeypatch):
     composed = []
     whole, kind = type(loader).load_sweep_config, type(loader)
     monkeypatch.setattr(kind, "load_sweep_config", lambda *given: composed.append(given) or whole(*given))
+    quick = SweepLoader(loader)
     for alpha in (0.1, 0.2, 0.3):
-        task = pickle.dumps(SweepLoader(loader))  # as it comes with each job
+        task = pickle.dumps(quick)  # as it comes with each job
         config = pickle.loads(task).load_sweep_config(master, ["student=vgg", f"alpha={alpha}"])
         assert (config.alpha, config.student.name) == (alpha, "vgg8")
         assert config.hydra.overrides.task == ["student=vgg", f"alpha={alpha}"]
