@@ -43,7 +43,7 @@ def derive(seed: int, number: int, purpose: str) -> int:
 Objective = Mapping[str, Mapping[str, Any]]
 
 
-TERMS = "terms"
+TERMS, LOGITS = "terms", "logits"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Average:
 
     of: str = TERMS
     weights: tuple[float, ...] = ()
+
+    def of_outputs(self) -> "Average":
+        """How their outputs are averaged to be evaluated: as probabilities, but for logits."""
+        return self if self.of == LOGITS else Average(TERMS, self.weights)
 
     def shares(self, count: int) -> tuple[float, ...]:
         """The weight of each of `count` teachers."""

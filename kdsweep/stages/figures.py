@@ -87,12 +87,13 @@ class Figures:
         data, members = self.dataset, list(panel.members.values())
         taught_by = list(teachers.members.values()) if teachers else []
         averages = {"average": panel, "teachers average": teachers or Panel({})}
+        used = {key: each.average.of_outputs() for key, each in averages.items()}
         description = {
             "evaluation": [stage.key for stage in members],
             "format": FORMAT,
             "figures": FIGURES,
             "teachers": [stage.key for stage in taught_by],
-            **{key: asdict(each.average) for key, each in averages.items() if each.average != Average()},
+            **{key: asdict(average) for key, average in used.items() if average != Average()},
             "positive": data.positive,
             "test": {"images": data.test_fingerprint, "count": len(data.test.labels)},
         }
