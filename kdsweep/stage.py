@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kdsweep.config import Training
+from kdsweep.config import Augment, Training
 
 # Raised when a change of kdsweep's own code changes what a description trains.
 FORMAT = 5
@@ -99,6 +99,11 @@ class Stage:
             "seed": self.seed,
             "parents": [parent.key for parent in self.parents],
         }
+
+    @cached_property
+    def augment(self) -> Augment:
+        """The random changes of its training images."""
+        return Augment.model_validate(self.data["augment"])
 
     @cached_property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.config import OUTPUTS, Augment
+from kdsweep.config import OUTPUTS
 from kdsweep.config.code import takes
 from kdsweep.data.dataset import Dataset
 from kdsweep.data.split import UNLABELED
@@ -105,7 +105,7 @@ class Answers:
         from kdsweep.methods.average import as_one
 
         taps = all_taps(stage.objective, "teacher")
-        live = Augment.model_validate(stage.data["augment"]).random or not set(taps) <= {EMBEDDING}
+        live = stage.augment.random or not set(taps) <= {EMBEDDING}
         heads = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
         voices = [
             self._live(parent, taps)

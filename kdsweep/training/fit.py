@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdsweep.config import Augment, Training
+from kdsweep.config import Training
 from kdsweep.data.dataset import Dataset
 from kdsweep.data.mix import main_class
 from kdsweep.data.split import UNLABELED
@@ -173,7 +173,7 @@ class _Learner:
 
 def _learner(stage: Stage, student: Tapped, train: Inputs, val: Inputs | None, shown: nn.Module) -> _Learner:
     halves = None if student.places else cut(student.network)  # a tap may lie before the cut
-    if halves is None or Augment.model_validate(stage.data["augment"]).random:
+    if halves is None or stage.augment.random:
         return _Learner(student, train, val, shown)
     front, rest = halves
     learned, checked = features(front, train), features(front, val) if val else None
@@ -205,7 +205,7 @@ def _step(
 
     Of a batch with unlabelled images, which come last, those that need labels are of the `labeled` ones.
     """
-    recipe = Augment.model_validate(stage.data["augment"])
+    recipe = stage.augment
     labels, device = learner.train.labels, learner.train.labels.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.training.mixed_precision)
     drawn = torch.Generator().manual_seed(derive(stage.seed, epoch, "augmentation"))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdsweep.config import Augment, is_file
+from kdsweep.config import is_file
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError, Trials
 from kdsweep.methods import EMBEDDING, Side, all_taps
@@ -39,7 +39,7 @@ def check_terms(
     """
     networks = [stage.model, *(parent.model for parent in stage.parents)]
     files = [parent.initial for parent in stage.parents if is_file(parent.model)]
-    batches = (_augment(stage).mixes, labeled, stage.training.batch_size)
+    batches = (stage.augment.mixes, labeled, stage.training.batch_size)
     tried = repr((stage.objective, networks, files, num_classes, shape, batches))
     _trials.once(tried, lambda: _try(stage, num_classes, shape, initial, labeled))
 
@@ -68,7 +68,7 @@ def _try(
     stage: Stage, num_classes: int, shape: tuple[int, int, int], initial: Initial, labeled: float | None
 ) -> None:
     batch, _ = _example(stage, num_classes, shape, initial)
-    loss, mixes = _loss(stage, batch, num_classes), _augment(stage).mixes
+    loss, mixes = _loss(stage, batch, num_classes), stage.augment.mixes
     if mixes:
         batch = replace(batch, labels=F.one_hot(batch.labels, num_classes).float())
     for name, term in loss.terms.items():
@@ -103,10 +103,6 @@ def _refuse_mixed(name: str, term: Term, mixes: str) -> None:
             f"dataset.augment.{mixes}=0, or take a method that looks at the teacher alone beside the labels' "
             "cross-entropy, such as kd"
         )
-
-
-def _augment(stage: Stage) -> Augment:
-    return Augment.model_validate(stage.data["augment"])
 
 
 Places = dict[int, str]  # the modules that gave values, by the values' identities
