@@ -223,6 +223,7 @@ def test_a_network_of_ones_own(kdsweep: Command, tmp_path):
     assert re.search(r"student +650 ", shown)
 
 
+@pytest.mark.long
 def test_optuna_gets_the_objective(kdsweep: Command, tmp_path):
     shown = kdsweep(
         "-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3",

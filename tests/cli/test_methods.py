@@ -66,6 +66,7 @@ def test_a_student_that_ends_in_its_teachers_head_is_counted_exported_and_served
     assert torch.equal(weights[0]["head.weight"], weights[1]["head.weight"])
 
 
+@pytest.mark.long
 def test_a_methods_own_number_is_swept_and_written_by_its_sign(kdsweep: Command, tmp_path):
     shown = kdsweep("-m", "method=dkd", "method.terms.dkd.beta=2,8", "hydra.sweep.dir=out", *TINY).stdout
     assert "β=2" in shown and "β=8" in shown

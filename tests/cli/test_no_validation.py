@@ -81,6 +81,7 @@ def test_a_sweep_compares_and_chooses_nothing(kdsweep: Command, tmp_path):
     assert "they come last and are never chosen" in words((tmp_path / "both" / "report.html").read_text())
 
 
+@pytest.mark.long
 def test_a_job_alone_has_its_model_and_an_ensemble_without_validation(kdsweep: Command, tmp_path):
     shown = kdsweep(NONE, "method=ban", "chain_length=2", "alpha=0", *TINY).stdout
     assert "val" not in shown.replace("val_fraction", "") and "runs:/" in shown

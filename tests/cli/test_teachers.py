@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import numpy as np
+import pytest
 from helpers import COMMAND, TINY, Command, environment, runs, sweep_folder
 
 from kdsweep.data.arrays import read_arrays
@@ -59,6 +60,7 @@ def test_a_teacher_that_said_nothing_of_the_test_images_has_no_row(kdsweep: Comm
     assert (folder / "report.html").exists()
 
 
+@pytest.mark.long
 def test_a_teacher_that_is_a_file_is_not_exported(kdsweep: Command, tmp_path):
     images = read_arrays("digits", "data")
     said = {

@@ -89,6 +89,7 @@ def test_a_job_tells_every_link(kdsweep: Command, tmp_path):
     }
 
 
+@pytest.mark.long
 def test_members_of_an_ensemble_are_choosable(kdsweep: Command, tmp_path):
     kdsweep("chain_length=2", "chain.ensemble=[generations]", *CHAIN)
     (file,) = tmp_path.glob("outputs/*/*/result.json")
@@ -98,6 +99,7 @@ def test_members_of_an_ensemble_are_choosable(kdsweep: Command, tmp_path):
     assert costs[2] == costs[0] + costs[1]
 
 
+@pytest.mark.long
 def test_densely_guided_assistants_train(kdsweep: Command, tmp_path):
     one = "{name: wide, model: {_target_: kdsweep.networks.zoo.mlp.MLP, hidden: [64]}, training: {epochs: 1}}"
     two = "{name: narrow, model: {_target_: kdsweep.networks.zoo.mlp.MLP, hidden: [32]}}"

@@ -163,6 +163,7 @@ def photos(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_a_sweep_with_and_without_them(kdsweep: Command, photos):
     sweep = (
         "-m",
