@@ -162,14 +162,16 @@ def is_outputs(stage: Stage) -> bool:
     return bool(stage.model["_target_"] == OUTPUTS)
 
 
-def check_outputs(stage: Stage, file: Path, dataset: Dataset) -> None:
-    """Raise ConfigError unless a file of outputs has all images to learn from, and all or none of others."""
+def check_outputs(stage: Stage, file: Path, dataset: Dataset, unlabeled: bool = False) -> None:
+    """Raise ConfigError unless a file of outputs has all images to learn from, `unlabeled` ones if they are
+    used, and all or none of other splits."""
     from kdsweep.networks.build import build
 
     network = build(stage.model, len(dataset.classes), dataset.shape)
     network.read(file)  # type: ignore[operator]
     for split, images in dataset.splits.items():
-        if split in ("train", UNLABELED) or network.covers(images.names):  # type: ignore[operator]
+        learned = split == "train" or (split == UNLABELED and unlabeled)
+        if learned or network.covers(images.names):  # type: ignore[operator]
             try:
                 looked_up(network, stage, dataset, split)
             except ConfigError as error:

@@ -1,7 +1,7 @@
 """A job before it trains: its data loaded, its stages planned, its networks and recipes tried."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,14 +150,13 @@ def _check_untrained(job: Job) -> None:
         role = "student" if role == "scratch" else role
         weights = job.initial[stage.initial] if stage.initial else None
         try:
-            if is_outputs(stage) and weights:
-                check_outputs(stage, weights, job.dataset)
-            else:
+            if not is_outputs(stage):
                 check(stage.model, classes, shape, weights, stage.training.total_epochs > 0)
             if stage.parents or stage.objective != ALONE:
                 check_terms(stage, classes, shape, job.initial, _labeled_in_batch(stage, job.dataset))
         except ConfigError as error:
             problems[role] = str(error) if str(error).startswith("method.") else f"{role}.{error}"
+    problems |= dict(_of_outputs(job, untrained.values()))
     if problems:
         raise ConfigError("\n".join(problems.values()))
 
@@ -168,3 +167,15 @@ def _labeled_in_batch(stage: Stage, dataset: Dataset) -> float | None:
         return None
     counts = len(dataset.train.labels), len(dataset.unlabeled.labels)
     return Mix(*counts, stage.data[UNLABELED]["share"], stage.training.batch_size).labeled_in_batch
+
+
+def _of_outputs(job: Job, untrained: Iterable[Stage]) -> Iterator[tuple[str, str]]:
+    """What the files of outputs lack that these stages need, by the roles of the files."""
+    roles = {stage.key: role for role, stage in job.plan.links().items()}
+    for stage in untrained:
+        for file in filter(is_outputs, (stage, *stage.parents)):
+            try:
+                outputs = job.initial[file.initial or ""]
+                check_outputs(file, outputs, job.dataset, UNLABELED in stage.data)
+            except ConfigError as error:
+                yield roles[file.key], f"{roles[file.key]}.{error}"

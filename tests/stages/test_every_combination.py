@@ -17,6 +17,7 @@ from kdsweep.stages.prepare import Job, prepare
 
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 TEACHER = ("teacher=resnet", "teacher.model.depth=8")
+UNLABELED = "dataset.unlabeled={}/unlabeled"
 FURTHER = ("+teacher@teachers.second=resnet", "teachers.second.model.depth=8")
 
 
@@ -60,8 +61,9 @@ def trained(folder: Path, *overrides: str) -> Maker:
 @pytest.fixture(scope="module")
 def files(folder: Path) -> Path:
     """What the trained teacher says of all images, and its network as another program has it."""
-    job = prepared(folder, *TEACHER)
-    teacher, maker = job.plan.chain["teacher"], trained(folder, *TEACHER)
+    overrides = (*TEACHER, UNLABELED.format(folder))
+    job, maker = prepared(folder, *overrides), trained(folder, *overrides)
+    teacher = job.plan.chain["teacher"]
     splits = job.dataset.splits
     names = [name for split in splits.values() for name in split.names]
     for what in ("logits", "embedding"):
@@ -97,7 +99,6 @@ def stored(files: Path) -> tuple[str, ...]:
     return (*TEACHER, f"teacher.weights={weights}", "teacher.training.epochs=0")
 
 
-UNLABELED = "dataset.unlabeled={}/unlabeled"
 IMAGES: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "mixed": lambda files: ("dataset.augment.mixup=0.2", "dataset.augment.cutmix=1"),
     "unlabeled": lambda files: (UNLABELED.format(files),),
@@ -180,6 +181,16 @@ def test_a_student_of_a_file_of_outputs_is_that_of_the_network_that_made_it(file
         maker, job = trained(files, *overrides), prepared(files, *overrides)
         students.append(maker.answers.network(job.plan.chain["student"]).state_dict())
     assert all(torch.equal(value, students[1][name]) for name, value in students[0].items())
+
+
+def test_a_file_that_lacks_the_unlabelled_images_is_refused_before_anything_is_trained(files):
+    with np.load(files / "logits.npz") as whole:
+        labelled = [not name.startswith("unlabeled") for name in whole["names"]]
+        np.savez(files / "labelled.npz", names=whole["names"][labelled], outputs=whole["outputs"][labelled])
+    teacher = ("teacher=outputs", f"teacher.weights={files}/labelled.npz")
+    trained(files, *teacher)
+    with pytest.raises(ConfigError, match=r"^teacher\.weights=.*says nothing of 10 of 10 images: unl"):
+        prepared(files, *teacher, UNLABELED.format(files))
 
 
 def test_a_mapped_teacher_gives_the_logits_of_the_data_sets_classes(files):
