@@ -234,7 +234,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _all_are_trained(self) -> Self:
         for key, network, training in self._networks:
-            if training.total_epochs == 0 and not network.weights and not network.model.get("pretrained"):
+            # pretrained weights lack a head for the data's classes, which these teachers do not need
+            headed = isinstance(network, Teacher) and (network.classes or network.gives == "embedding")
+            known = network.weights or (headed and network.model.get("pretrained"))
+            if training.total_epochs == 0 and not known:
                 recipe = "training" if key == "student" else f"{key}.training"
                 raise PydanticCustomError(
                     "untrained", f"{recipe}.epochs=0: must be 1 or more, or {key}.weights must be given"

@@ -153,6 +153,15 @@ def test_what_cannot_be_is_refused_in_a_line(what):
     assert "\n" not in str(found.value)
 
 
+def test_a_pretrained_network_without_training_has_no_head_for_the_classes():
+    library = ("teacher=timm", "teacher.training.epochs=0")
+    with pytest.raises(
+        ConfigError, match=r"^teacher\.training\.epochs=0: must be 1 or more, or teacher\.weights"
+    ):
+        planned(*library)
+    planned(*library, "teacher.gives=embedding", "method=rkd")
+
+
 def test_a_mapped_teacher_must_be_trained_already():
     with pytest.raises(ConfigError, match=r"teacher\.classes: is for a teacher that is trained already"):
         planned("teacher.classes=[9,8,7,6,5,4,3,2,1,0]")
