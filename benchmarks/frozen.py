@@ -23,6 +23,7 @@ from kdsweep.stage import Stage
 from kdsweep.stages.chains import ALONE
 from kdsweep.training import network
 from kdsweep.training.fit import fit
+from kdsweep.training.teaching import Teaching
 
 
 def main() -> None:
@@ -70,7 +71,7 @@ def epochs(stage: Stage, dataset: Dataset) -> tuple[float, list[float]]:
         fit(
             stage,
             dataset,
-            lambda indices, inputs: None,
+            Teaching(),
             torch.device("cpu"),
             Path(folder),
             lambda epoch, metrics, taken: seconds.append(taken),

@@ -26,6 +26,7 @@ from kdsweep.methods.term import Outputs
 from kdsweep.networks.zoo.mlp import MLP
 from kdsweep.stages.chains import Known, plan
 from kdsweep.training.fit import fit
+from kdsweep.training.teaching import Teaching
 
 T, ALPHA, BATCH = 4.0, 0.5, 256
 
@@ -87,7 +88,7 @@ def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float
         fit(
             stage,
             dataset,
-            lambda indices, inputs: [Outputs(teacher[indices])],
+            Teaching(lambda indices, inputs: [Outputs(teacher[indices])]),
             torch.device("cpu"),
             Path(folder),
             lambda *event: ends.append(time.perf_counter()),

@@ -8,6 +8,7 @@ from helpers import make_dataset
 from kdsweep.methods.term import Outputs
 from kdsweep.stage import Stage
 from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.teaching import Teaching
 
 DATASET = make_dataset()
 
@@ -22,7 +23,7 @@ def train(
     teaching=lambda indices, inputs: [],
     teacher=None,
 ) -> Fitted:
-    return fit(stage, DATASET, teaching, CPU, folder, on_epoch, teacher=teacher)
+    return fit(stage, DATASET, Teaching(teaching), CPU, folder, on_epoch, teacher=teacher)
 
 
 def assert_same(first: Fitted, second: Fitted) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kdsweep.methods.term import Outputs
     from kdsweep.networks.taps import Tapped
-    from kdsweep.training.fit import Teaching
+    from kdsweep.training.teaching import Teaching
 
 MOST_BUILT = 2  # networks that stay in memory, which the training needs too
 
@@ -103,6 +103,7 @@ class Answers:
         """The teachers' outputs for a batch: stored ones or, under augmentation or if terms look at maps,
         those of the networks themselves, in eval mode and without gradients."""
         from kdsweep.methods.average import as_one
+        from kdsweep.training.teaching import Teaching
 
         taps = all_taps(stage.objective, "teacher")
         live = stage.augment.random or not set(taps) <= {EMBEDDING}
@@ -113,7 +114,9 @@ class Answers:
             else self._stored(parent, taps, heads, UNLABELED in stage.data)
             for parent in stage.parents
         ]
-        return lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average)
+        return Teaching(
+            lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average)
+        )
 
     def _live(self, teacher: Stage, taps: Sequence[str]) -> "Callable[[Tensor, Tensor], Outputs]":
         import torch

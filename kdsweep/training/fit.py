@@ -18,7 +18,7 @@ from kdsweep.data.split import UNLABELED
 from kdsweep.errors import TrainingError
 from kdsweep.methods import all_taps
 from kdsweep.methods.loss import Loss
-from kdsweep.methods.term import Batch, Outputs, Setting
+from kdsweep.methods.term import Batch, Setting
 from kdsweep.networks import has_logits
 from kdsweep.networks.build import build_initial
 from kdsweep.networks.taps import Tapped, evaluating
@@ -30,9 +30,7 @@ from kdsweep.training.frozen import cut, freeze
 from kdsweep.training.frozen import train as set_train
 from kdsweep.training.network import Batches, Inputs, features, logits, place, selection_metrics
 from kdsweep.training.optimizers import make_optimizer, make_schedule
-
-# Each teacher's outputs for the images at these indices: stored, or its network's on the same batch.
-Teaching = Callable[[Tensor, Tensor], Sequence[Outputs]]
+from kdsweep.training.teaching import Teaching
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,9 @@ def fit(
                 set_train(network)
                 loss.train()
                 step = _step(learner, labeled, optimizer, average, loss, stage, teaching, epoch)
-                figures = _epoch(step, batches(stage, train.labels[:labeled], len(train.labels), epoch))
+                order = batches(stage, train.labels[:labeled], len(train.labels), epoch)
+                with teaching.epoch(epoch):
+                    figures = _epoch(step, order)
                 if UNLABELED in stage.data:  # terms have means over different images
                     terms = {name: figures.get(f"train/loss_{name}", 0.0) for name in loss.terms}
                     figures["train/loss"] = loss.weighted(terms, epoch, recipe.total_epochs)
@@ -143,13 +143,13 @@ def _loss(
     @cache
     def example() -> Batch:
         with evaluating(student.network):
-            return Batch(student(images), teaching(indices, images), train.labels[indices], indices)
+            return Batch(student(images), teaching.ask(indices, images), train.labels[indices], indices)
 
     @torch.no_grad()
     def training_images() -> Iterator[Batch]:
         everything = torch.arange(labeled, device=train.labels.device)
         for part in everything.split(train.evaluation_batch):
-            taught = teaching(part, train.batch(part))
+            taught = teaching.ask(part, train.batch(part))
             yield Batch(taught[0], taught, labels[part], part)
 
     met = len(stage.parents) if stage.average.of == TERMS else min(1, len(stage.parents))
@@ -221,7 +221,7 @@ def _step(
         else:
             inputs, expected = learner.train.batch(indices), labels[indices]
         with autocast:
-            taught = teaching(indices, inputs)
+            taught = teaching.ask(indices, inputs)
             outputs = learner.student(inputs)
         mixed = with_labels if UNLABELED in stage.data else None
         batch = Batch(outputs, taught, expected, indices, mixed)

@@ -39,6 +39,7 @@ from kdsweep.stages.show_plan import Planned, _of
 from kdsweep.store.store import Store
 from kdsweep.training.device import resolve
 from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.teaching import Teaching
 
 DATASET = make_dataset()
 CPU = torch.device("cpu")
@@ -57,7 +58,7 @@ def _one_thread():
 
 
 def train(stage: Stage, folder: Path, initial: Path | None = None) -> Fitted:
-    return fit(stage, DATASET, teaching, CPU, folder, lambda *event: None, initial)
+    return fit(stage, DATASET, Teaching(teaching), CPU, folder, lambda *event: None, initial)
 
 
 def assert_same_weights(first: Fitted, second: Fitted) -> None:
@@ -104,7 +105,7 @@ def test_without_validation_the_seed_of_its_split_plays_no_part(tmp_path):
         overrides = ("dataset.val_fraction=0", f"dataset.split_seed={seed}", "dataset.train_limit=60")
         digits = load(parse(composed(*overrides)).dataset, Store(tmp_path / "store"))
         stage = make_stage(MLP, keep="last")
-        fitted = fit(stage, digits, lambda *asked: [], CPU, tmp_path / str(seed), lambda *event: None)
+        fitted = fit(stage, digits, Teaching(), CPU, tmp_path / str(seed), lambda *event: None)
         weights.append((keys(*overrides), fitted))
     assert weights[0][0] == weights[1][0]
     assert_same_weights(weights[0][1], weights[1][1])

@@ -21,6 +21,7 @@ from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
 from kdsweep.training.fit import Fitted, fit
 from kdsweep.training.network import Inputs, logits, selection_metrics
+from kdsweep.training.teaching import Teaching
 
 KD = kd_objective()
 MOVING = Augment(crop_padding=1, horizontal_flip=True)
@@ -126,7 +127,7 @@ def test_last_weights_are_those_of_the_last_epoch(tmp_path):
 def test_early_stopping_waits_for_patience(tmp_path):
     wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
     stage = make_stage(epochs=100, patience=3, monitor="val/cross_entropy")
-    fitted = fit(stage, wrong, lambda i, x: [], CPU, tmp_path, lambda *event: None)
+    fitted = fit(stage, wrong, Teaching(), CPU, tmp_path, lambda *event: None)
     assert len(fitted.history) == fitted.best_epoch + 3 < 100
 
 
@@ -138,7 +139,7 @@ def test_the_training_loss_may_choose(tmp_path):
     assert fitted.best_epoch == 1 + losses.index(min(losses))
     assert len(losses) == fitted.best_epoch + 2 < 30, "rates this high make it jump"
     wrong = replace(DATASET, val=replace(DATASET.val, labels=(DATASET.val.labels + 1) % 3))
-    other = fit(stage, wrong, lambda i, x: [], CPU, tmp_path / "b", lambda *event: None)
+    other = fit(stage, wrong, Teaching(), CPU, tmp_path / "b", lambda *event: None)
     assert all(torch.equal(fitted.weights[name], other.weights[name]) for name in fitted.weights)
 
 
@@ -149,7 +150,7 @@ def test_weights_that_are_taken_as_they_are_need_no_training_loss(tmp_path):
     taken = fit(
         stage,
         DATASET,
-        lambda i, x: [],
+        Teaching(),
         CPU,
         tmp_path / "b",
         lambda *event: None,
@@ -162,7 +163,7 @@ def test_test_images_play_no_part(tmp_path):
     stage, split = make_stage(), DATASET.test
     other = replace(DATASET, test=replace(split, source=255 - split.source, labels=split.labels * 0))
     first = train(stage, tmp_path / "a")
-    assert_same(first, fit(stage, other, lambda i, x: [], CPU, tmp_path / "b", lambda *event: None))
+    assert_same(first, fit(stage, other, Teaching(), CPU, tmp_path / "b", lambda *event: None))
 
 
 def test_augmentation_never_touches_the_data(tmp_path):
@@ -299,8 +300,8 @@ def test_stored_logits_are_what_the_teacher_says(tmp_path):
     shop, _ = maker(tmp_path)
     teacher = make_stage(CNN)
     shop.train({"teacher": teacher})
-    stored = shop.answers.teaching(make_stage(MLP, KD, (teacher,)))
-    asked = shop.answers.teaching(make_stage(MLP, KD, (teacher,), augment=MOVING))
+    stored = shop.answers.teaching(make_stage(MLP, KD, (teacher,))).ask
+    asked = shop.answers.teaching(make_stage(MLP, KD, (teacher,), augment=MOVING)).ask
     inputs = Inputs(DATASET.train, DATASET, CPU)
     some = torch.tensor([5, 0, 17])
     images = inputs.batch(some)
@@ -368,8 +369,8 @@ def test_several_teachers_are_heard_together(tmp_path):
     teachers = (make_stage(CNN), make_stage(MLP))
     for teacher in teachers:
         shop.train({"teacher": teacher})
-    stored = shop.answers.teaching(make_stage(MLP, KD, teachers))
-    asked = shop.answers.teaching(make_stage(MLP, KD, teachers, augment=MOVING))
+    stored = shop.answers.teaching(make_stage(MLP, KD, teachers)).ask
+    asked = shop.answers.teaching(make_stage(MLP, KD, teachers, augment=MOVING)).ask
     some = torch.tensor([5, 0, 17])
     images = Inputs(DATASET.train, DATASET, CPU).batch(some)
     kept, said = stored(some, images), asked(some, images)
@@ -433,7 +434,7 @@ UNSELECTED = {
 
 
 def fit_whole(stage: Stage, folder: Path, on_epoch=lambda *event: None) -> Fitted:
-    return fit(stage, WHOLE, lambda indices, inputs: [], CPU, folder, on_epoch)
+    return fit(stage, WHOLE, Teaching(), CPU, folder, on_epoch)
 
 
 @pytest.mark.parametrize("name", UNSELECTED)

@@ -14,6 +14,7 @@ from kdsweep.stage import Stage
 from kdsweep.training import network as network_module
 from kdsweep.training.fit import Fitted, fit
 from kdsweep.training.frozen import cut, freeze, train
+from kdsweep.training.teaching import Teaching
 
 DATASET = make_dataset()
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def fitted(stage: Stage, folder, kill_after: int | None = None) -> Fitted:
         if epoch == kill_after:
             raise KeyboardInterrupt
 
-    return fit(stage, DATASET, lambda indices, inputs: None, CPU, folder, on_epoch)
+    return fit(stage, DATASET, Teaching(), CPU, folder, on_epoch)
 
 
 def initial(stage: Stage) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from kdsweep.training.batches import batches
 from kdsweep.training.fit import fit
+from kdsweep.training.teaching import Teaching
 
 SGD = optimizer("SGD")
 
@@ -87,6 +88,6 @@ def test_a_rare_class_is_learned_by_balanced_draws(tmp_path):
     losses = {}
     for sampling in ("shuffled", "balanced"):
         stage = make_stage(MLP, sampling=sampling, epochs=4, learning_rate=0.001, keep="last")
-        fitted = fit(stage, skewed(), lambda *asked: [], CPU, tmp_path / sampling, lambda *event: None)
+        fitted = fit(stage, skewed(), Teaching(), CPU, tmp_path / sampling, lambda *event: None)
         losses[sampling] = fitted.history[-1]["val/cross_entropy"]
     assert losses["balanced"] < losses["shuffled"]

@@ -15,6 +15,7 @@ from kdsweep.methods.schedule import scheduled_weight
 from kdsweep.methods.term import Batch, Outputs
 from kdsweep.stages.chains import ALONE
 from kdsweep.training.fit import fit
+from kdsweep.training.teaching import Teaching
 
 STAGES = {
     name: make_stage(CNN, labels_and(0.5, **{name: term}), (make_stage(),), epochs=5)
@@ -171,7 +172,7 @@ def test_the_order_of_the_terms_changes_no_bit(tmp_path):
 def test_terms_that_do_not_fit_are_refused(tmp_path, term, message):
     stage = make_stage(CNN, labels_and(0.5, wrong=term), (make_stage(),))
     with pytest.raises(ConfigError, match=message):
-        fit(stage, DATASET, teaching, CPU, tmp_path, lambda *event: None)
+        fit(stage, DATASET, Teaching(teaching), CPU, tmp_path, lambda *event: None)
 
 
 def test_the_student_alone_has_a_term_for_its_labels(tmp_path):

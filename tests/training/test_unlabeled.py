@@ -23,6 +23,7 @@ from kdsweep.training import network as networks
 from kdsweep.training.batches import batches
 from kdsweep.training.fit import Fitted, fit
 from kdsweep.training.network import Inputs, place
+from kdsweep.training.teaching import Teaching
 from kdsweep.training.try_terms import check_terms
 
 LABELED, UNLABELED = 12, 40
@@ -53,7 +54,7 @@ def taught(share: float | None = None, **recipe: object) -> Stage:
 
 
 def train(stage: Stage, folder, on_epoch=lambda *event: None, teaching=teaching, teacher=None) -> Fitted:
-    return fit(stage, DATASET, teaching, CPU, folder, on_epoch, teacher=teacher)
+    return fit(stage, DATASET, Teaching(teaching), CPU, folder, on_epoch, teacher=teacher)
 
 
 # batches
@@ -250,7 +251,7 @@ def test_alone_they_teach_by_terms_that_need_no_label(tmp_path):
     fitted = train(stage, tmp_path / "one")
     assert "train/accuracy" not in fitted.history[0] and "val/accuracy" in fitted.history[0]
     other = replace(DATASET, train=PLAIN.train.take(torch.arange(LABELED).flip(0).numpy()))
-    again = fit(stage, other, teaching, CPU, tmp_path / "two", lambda *event: None)
+    again = fit(stage, other, Teaching(teaching), CPU, tmp_path / "two", lambda *event: None)
     assert all(torch.equal(fitted.weights[name], again.weights[name]) for name in fitted.weights)
 
 

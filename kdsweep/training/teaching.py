@@ -1,0 +1,19 @@
+"""What a stage's teachers say of the batches that it learns from."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kdsweep.methods.term import Outputs
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """`ask` gives each teacher's outputs for the images at these indices of the training split: stored ones,
+    or those of its network for these inputs. `epoch` surrounds the training of an epoch, whose batches are
+    asked for in order."""
+
+    ask: Callable[[Tensor, Tensor], Sequence[Outputs]] = lambda indices, inputs: ()
+    epoch: Callable[[int], AbstractContextManager[None]] = lambda number: nullcontext()
