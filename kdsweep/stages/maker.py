@@ -33,7 +33,7 @@ from kdsweep.store.store import Busy, Origin, Remote, Store
 if TYPE_CHECKING:
     import torch
 
-    from kdsweep.training.fit import Fitted
+    from kdsweep.training.member import Fitted
 
 
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
@@ -173,7 +173,7 @@ class Maker:
         import torch
 
         from kdsweep.networks.build import build
-        from kdsweep.training.fit import Fitted
+        from kdsweep.training.member import Fitted
         from kdsweep.training.network import selection_metrics
 
         data, figures = self.dataset, dict[str, float]()
