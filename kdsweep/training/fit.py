@@ -11,6 +11,7 @@ from kdsweep.data.dataset import Dataset
 from kdsweep.data.split import UNLABELED
 from kdsweep.stage import Stage
 from kdsweep.training.alone import Alone
+from kdsweep.training.checkpoint import Saves
 from kdsweep.training.member import Data, Fitted, Member, Task
 from kdsweep.training.stacked import Stacked
 from kdsweep.training.teaching import Teaching
@@ -46,12 +47,13 @@ def fit_together(tasks: Sequence[Task], dataset: Dataset, device: torch.device) 
     data = Data(dataset, device, UNLABELED in tasks[0].stage.data)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         members = [Member(task, data) for task in tasks]
+        saves = Saves()
         while going := [member for member in members if member.goes_on()]:
-            train([member for member in going if member.point == going[0].point])
+            _train([member for member in going if member.point == going[0].point], saves)
     return members
 
 
-def train(members: Sequence[Member]) -> None:
+def _train(members: Sequence[Member], saves: Saves) -> None:
     """Train the phase under way until it is over for one of the members."""
     for member in members:
         member.begin()
@@ -63,3 +65,10 @@ def train(members: Sequence[Member]) -> None:
         share = (time.perf_counter() - start) / together
         for member, own in zip(updates.members, figures, strict=True):
             member.end_epoch(own, share, together)
+        counted = [member for member in members if not member.error]
+        if saves.are_due():
+            with saves.timed():
+                for member in counted:
+                    member.save()
+        for member in counted:
+            member.report()

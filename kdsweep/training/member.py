@@ -144,7 +144,8 @@ class Member:
         self._begun = number
 
     def end_epoch(self, figures: dict[str, float], seconds: float, together: int) -> None:
-        """Step the schedule, validate, and save; `seconds` is this stage's share of the epoch's updates."""
+        """Step the schedule, validate, and count the epoch, unless its loss is not finite; `seconds` is this
+        stage's share of the epoch's updates."""
         start, epoch = time.perf_counter(), self.progress.epoch + 1
         if UNLABELED in self.stage.data:  # terms have means over different images
             terms = {name: figures.get(f"train/loss_{name}", 0.0) for name in self.loss.terms}
@@ -159,10 +160,15 @@ class Member:
             )
             return
         self.together = max(self.together, together)
-        seconds += time.perf_counter() - start
-        better = self.progress.record(metrics, self.recipe.monitor, seconds)
-        self.checkpoint.save(self.progress, self.optimizer, better, self.average)
-        self.on_epoch(epoch, metrics, seconds)
+        self._seconds = seconds + time.perf_counter() - start
+        if self.progress.record(metrics, self.recipe.monitor, self._seconds):
+            self.checkpoint.keep(self.average)
+
+    def save(self) -> None:
+        self.checkpoint.save(self.progress, self.optimizer, self.average)
+
+    def report(self) -> None:
+        self.on_epoch(self.progress.epoch, self.progress.history[-1], self._seconds)
 
     def fitted(self) -> Fitted:
         """The outcome, once nothing is left to train. Raises TrainingError if the loss was not finite."""
