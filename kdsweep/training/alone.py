@@ -28,22 +28,26 @@ class Alone:
 
     def epoch(self) -> list[dict[str, float]]:
         """Train on every batch; return the figures per image."""
-        member, data = self.member, self.member.data
-        epoch = member.progress.epoch + 1
-        torch.manual_seed(derive(member.stage.seed, epoch, "dropout"))
-        set_train(member.network)
-        member.loss.train()
-        member.loss.begin(epoch)
-        step = self._step(epoch)
-        order = batches(member.stage, data.train.labels[: data.labeled], len(data.train.labels), epoch)
-        with member.teaching.epoch(epoch):
-            return [per_image(map(step, order))]
+        epoch = self.member.progress.epoch + 1
+        step = self.begin(epoch)
+        with self.member.teaching.epoch(epoch):
+            return [per_image(map(step, self.batches(epoch)))]
 
-    def _step(self, epoch: int) -> Callable[[Tensor], Figures]:
+    def batches(self, epoch: int) -> list[list[Tensor]]:
+        """The indices of each batch, in a list of one."""
+        data = self.member.data
+        order = batches(self.member.stage, data.train.labels[: data.labeled], len(data.train.labels), epoch)
+        return [[batch] for batch in order]
+
+    def begin(self, epoch: int) -> Callable[[Sequence[Tensor]], Figures]:
         """A function that makes one update from the images at its indices and returns the batch's figures.
 
         Of a batch with unlabelled images, which come last, those that need labels are of the first.
         """
+        torch.manual_seed(derive(self.member.stage.seed, epoch, "dropout"))
+        set_train(self.member.network)
+        self.member.loss.train()
+        self.member.loss.begin(epoch)
         member, learner, loss, optimizer = (
             self.member,
             self.member.learner,
@@ -56,7 +60,8 @@ class Alone:
         drawn = torch.Generator().manual_seed(derive(stage.seed, epoch, "augmentation"))
         learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-        def step(indices: Tensor) -> Figures:
+        def step(batch: Sequence[Tensor]) -> Figures:
+            (indices,) = batch
             with_labels = int((indices < labeled).sum())
             indices = indices.to(device)
             if isinstance(learner.train, Inputs):
@@ -67,8 +72,8 @@ class Alone:
                 taught = member.teaching.ask(indices, inputs)
                 outputs = learner.student(inputs)
             mixed = with_labels if UNLABELED in stage.data else None
-            batch = Batch(outputs, taught, expected, indices, mixed)
-            losses = loss(batch, epoch, stage.training.total_epochs)
+            looked_at = Batch(outputs, taught, expected, indices, mixed)
+            losses = loss(looked_at, epoch, stage.training.total_epochs)
             optimizer.zero_grad()
             losses["loss"].backward()
             if stage.training.clip_norm:
@@ -76,7 +81,7 @@ class Alone:
             optimizer.step()
             if member.average:
                 member.average.follow()
-            return figures_of(losses, batch, loss, with_labels)
+            return figures_of(losses, looked_at, loss, with_labels)
 
         return step
 

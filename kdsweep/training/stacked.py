@@ -50,23 +50,27 @@ class Stacked:
     def epoch(self) -> list[dict[str, float]]:
         """Train on every batch; return each member's figures per image."""
         epoch = self.first.progress.epoch + 1
-        self.draws.begin(epoch)
-        set_train(self.student.network)
-        self.first.loss.train()
-        self.optimizer.follow()
-        labels, images = self.data.train.labels[: self.data.labeled], len(self.data.train.labels)
-        orders = [batches(stage, labels, images, epoch) for stage in self.stages.values()]
-        step = self._step(epoch)
+        step = self.begin(epoch)
         with ExitStack() as entered:
             for _, one in sorted(self.classes.items()):  # the order of all processes, which may wait
                 entered.enter_context(one.teaching.epoch(epoch))
-            figures = per_image(map(step, zip(*orders, strict=True)))
+            figures = per_image(map(step, self.batches(epoch)))
         self.optimizer.share()
         count = len(self.members)
         return [{name: values[place] for name, values in figures.items()} for place in range(count)]
 
-    def _step(self, epoch: int) -> Callable[[Sequence[Tensor]], Figures]:
+    def batches(self, epoch: int) -> list[tuple[Tensor, ...]]:
+        """The indices of each batch, for each seed."""
+        labels, images = self.data.train.labels[: self.data.labeled], len(self.data.train.labels)
+        orders = [batches(stage, labels, images, epoch) for stage in self.stages.values()]
+        return list(zip(*orders, strict=True))
+
+    def begin(self, epoch: int) -> Callable[[Sequence[Tensor]], Figures]:
         """A function that makes one update of all networks from the images at the indices of each seed."""
+        self.draws.begin(epoch)
+        set_train(self.student.network)
+        self.first.loss.train()
+        self.optimizer.follow()
         recipe = self.first.stage.training
         device = self.data.device.type
         autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.mixed_precision)
