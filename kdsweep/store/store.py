@@ -286,8 +286,9 @@ class Store:
 
     def _clear(self, key: str) -> None:
         """Under the key's lock: set a damaged entry aside, and remove what a killed maker left."""
-        for left in self.root.glob(f".{key}-*"):
-            discard(left)
+        for name in os.listdir(self.root):  # noqa: PTH208 (four times as fast as glob)
+            if name.startswith(f".{key}-"):
+                discard(self.root / name)
         entry = self.root / key
         if exists(entry):
             aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
