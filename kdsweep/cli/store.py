@@ -261,7 +261,7 @@ def _of_answers(entries: "Sequence[Entry]") -> Iterator[str]:
         if entry.kind == "answers":
             said.setdefault(f"{', '.join(entry.parents)[:8]}  answers {entry.network}", []).append(entry)
     for name, epochs in sorted(said.items()):
-        yield f"{name}, {len(epochs)} entries, {size(sum(entry.bytes for entry in epochs))}"
+        yield f"{name}, entries: {len(epochs)}, {size(sum(entry.bytes for entry in epochs))}"
 
 
 def _name(entry: "Entry | None", folder: Path) -> str:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from kdsweep.config import Augment, FineTuning, Hardware
 from kdsweep.data.split import Split
-from kdsweep.errors import KdsweepError, TrainingError
+from kdsweep.errors import TrainingError
 from kdsweep.stage import Average, Stage
 from kdsweep.stages import trajectory
 from kdsweep.stages.answers import Answers
@@ -438,6 +438,7 @@ def _student(root: str, temperature: float, begin, queue) -> None:
     queue.put((temperature, counted["batches"], fitted.history))
 
 
+@pytest.mark.long
 def test_processes_at_once_ask_once(root):
     context = multiprocessing.get_context("spawn")
     queue, begin = context.Queue(), context.Barrier(2)
@@ -563,20 +564,3 @@ def test_a_sweep_asks_once_and_the_next_never(kdsweep: Command, tmp_path):
 def stages(root: Path, role: str) -> list[str]:
     described = (json.loads(file.read_text()) for file in root.glob(f"*/{ENTRY}"))
     return [each["key"] for each in described if each["role"] == role]
-
-
-def test_answers_gb_must_be_a_size(kdsweep: Command):
-    assert "answers_gb=-1: must be greater than or equal to 0" in kdsweep("answers_gb=-1", status=1).stderr
-
-
-def test_the_budget_is_kept_by_freeing_answers_first(root):
-    used = store_module.size_of(root)
-    train(root, taught())
-    size = (store_module.size_of(root) - used) / EPOCHS
-    oldest = min(kept(root), key=lambda folder: (folder / ANSWERS).lstat().st_mtime)
-    with FileLock(root / "locks" / f"{oldest.name}.lock"):  # somebody is at work on it
-        Store(root, budget=(used + 2.5 * size) / 1e9).check_budget()
-    assert len(kept(root)) == 2 and oldest in kept(root)
-    with pytest.raises(KdsweepError, match=r"store_budget=.*remove --unused"):
-        Store(root, budget=used / 2e9).check_budget()
-    assert not kept(root)
