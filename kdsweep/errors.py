@@ -16,6 +16,7 @@ from kdsweep.system.terminal import say
 
 TRACEBACKS = "KDSWEEP_TRACEBACKS"  # set by `kdsweep`, which needs HYDRA_FULL_ERROR for its own purpose
 LONGEST_NAME = 200  # of a file, in a message
+UNUSED = "`kdsweep-store remove --unused`"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk that is full
 
 
@@ -63,6 +64,10 @@ class DataError(KdsweepError):
     """A data set that is missing or wrong."""
 
 
+class DiskFull(KdsweepError):
+    """The store's disk has no room for an entry."""
+
+
 class TrainingError(KdsweepError):
     """A training that cannot continue, such as one whose loss is no longer a number."""
 
@@ -75,7 +80,7 @@ class AskedToLeave(KdsweepError):
     """A job had to end early through no fault of its own, such as when its time is up."""
 
 
-def disk_is_full(error: BaseException, where: Path) -> str | None:
+def disk_is_full(error: BaseException, where: Path, remedy: str = UNUSED) -> str | None:
     """The message for a full disk at `where`; None for any other error."""
     code = system_error_number(error)
     if code is None or code not in FULL:
@@ -84,8 +89,8 @@ def disk_is_full(error: BaseException, where: Path) -> str | None:
     free = shutil.disk_usage(folder).free
     size = f"{free / 1e9:,.1f} GB" if free >= 1e9 else f"{free / 1e6:,.1f} MB"
     return (
-        f"{where}: {os.strerror(code)}, {size} are free there; make room, perhaps by "
-        "`kdsweep-store remove --unused`, then run the same command to resume"
+        f"{where}: {os.strerror(code)}, {size} are free there; make room, perhaps by {remedy}, then run the "
+        "same command to resume"
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ EXAMPLES = """
 kdsweep-store list                       list the entries, their sizes and the runs that use them
 kdsweep-store show 3f2a                  show one entry, by the first digits of its key
 kdsweep-store remove --unused            remove what no run needs, after asking
+kdsweep-store remove --answers           remove teachers' answers to augmented images, after asking
 """
 
 
@@ -68,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     remove.add_argument("keys", nargs="*", metavar="KEY", help="the first digits of keys, used or not")
     remove.add_argument("--unused", action="store_true", help="remove what no kept run or result needs")
+    remove.add_argument(
+        "--answers",
+        action="store_true",
+        help="remove what teachers said of augmented images, used or not; sweeps ask again as they need it",
+    )
     remove.add_argument(
         "--unfinished",
         type=_days,
@@ -186,15 +193,18 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         leftovers,
         read_entries,
         read_unfinished,
-        remove,
         with_derived,
     )
     from kdsweep.system.terminal import size
 
-    if not (options.keys or options.unused or options.damaged or options.unfinished is not None):
-        raise KdsweepError("remove what? KEY…, --unused, --unfinished DAYS or --damaged")
+    if not (
+        options.keys or options.unused or options.answers or options.damaged or options.unfinished is not None
+    ):
+        raise KdsweepError("remove what? KEY…, --unused, --answers, --unfinished DAYS or --damaged")
     entries = read_entries(store)
     named = with_derived((find(prefix, entries).key for prefix in options.keys), entries)
+    if options.answers:
+        named |= {key for key, entry in entries.items() if entry.kind == "answers"}
     chosen = set(named)
     uses = _uses(options) if options.unused else _uses_if_known(options) or []
     if options.unused:
@@ -206,7 +216,11 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         going += [(each.key, each.folder) for each in read_unfinished(store)
                   if each.changed <= before]  # fmt: skip
     whole = [*(damaged(store) if options.damaged else []), *leftovers(store)]
+    for line in _of_answers([entries[key] for key in chosen]):
+        print(f"  {line}")
     for key, folder in going:
+        if key in chosen and entries[key].kind == "answers":
+            continue
         needed = f", needed by {', '.join(by[key][:3])}" if by.get(key) else ""
         print(f"  {key[:8]}  {_name(entries.get(key), folder)}, {size(size_of(folder))}{needed}")
     for folder in whole:
@@ -227,7 +241,7 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
             print(f"  {key[:8]} stays: a job needs it now")
             continue
         large = size_of(folder)
-        if remove(store, key, folder):
+        if store.remove(key, folder):
             freed += large
         else:
             print(f"  {key[:8]} stays: a job is at work on it")
@@ -236,6 +250,18 @@ def _remove(options: argparse.Namespace, store: "Store") -> int:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"freed {size(freed)}")
     return DONE
+
+
+def _of_answers(entries: "Sequence[Entry]") -> Iterator[str]:
+    """A line for each teacher, which may have said something of hundreds of epochs."""
+    from kdsweep.system.terminal import size
+
+    said: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.kind == "answers":
+            said.setdefault(f"{', '.join(entry.parents)[:8]}  answers {entry.network}", []).append(entry)
+    for name, epochs in sorted(said.items()):
+        yield f"{name}, entries: {len(epochs)}, {size(sum(entry.bytes for entry in epochs))}"
 
 
 def _name(entry: "Entry | None", folder: Path) -> str:

@@ -65,7 +65,9 @@ class Config(Section):
     store: Annotated[str, AfterValidator(_is_plain_path)] = Field(min_length=1, json_schema_extra=APART)
     """folder of all trained networks; delete it to train them again"""
     store_budget: float | None = Field(gt=0, json_schema_extra=APART)
-    """GB; a job fails before it trains if the store is larger; null: no limit"""
+    """GB; a job fails before it trains if the store is larger without kept answers; null: no limit"""
+    answers_gb: float = Field(default=2.0, ge=0, json_schema_extra=APART)
+    """GB that the store keeps of each teacher's answers to each seed's augmented images; 0: none"""
     plan: bool = Field(json_schema_extra=APART)
     """only print what would be trained, and about how long that takes"""
     debug: bool = Field(json_schema_extra=APART)

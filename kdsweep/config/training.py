@@ -101,6 +101,8 @@ class Training(Section):
     """norm to which longer gradients, of all that learns together, are shortened in each step; null: none"""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """shuffled: each image once per epoch; balanced: as many draws, in which classes are equally probable"""
+    answers: Literal["float32", "float16"] = "float32"
+    """numbers of the teachers' answers to augmented images; float16: half as large to keep, and rounded"""
     trainable: Trainable
     """all; head; or N, the last N layers with weights; frozen layers stay in eval mode"""
     fine_tuning: FineTuning
@@ -136,4 +138,6 @@ class Training(Section):
         used |= {name: value for name in ("ema", "clip_norm") if (value := getattr(self, name))}
         if self.sampling == "balanced":
             used["sampling"] = "balanced"
+        if self.answers == "float16":
+            used["answers"] = "float16"
         return used

@@ -1,7 +1,8 @@
 """What trained networks say of the images: logits and embeddings over a split, as entries of the store, and
 what a stage's teachers say of a batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from kdsweep.methods import EMBEDDING, LOGITS, all_taps
 from kdsweep.networks import CLASSES, has_logits
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Panel, Stage, digest
+from kdsweep.stages.teachers import follows_trajectory
 from kdsweep.store.store import Origin, Store
 
 if TYPE_CHECKING:
@@ -100,47 +102,63 @@ class Answers:
         return over_split(lambda images: tapped(images).taps[what][0], inputs)
 
     def teaching(self, stage: Stage) -> "Teaching":
-        """The teachers' outputs for a batch: stored ones or, under augmentation or if terms look at maps,
-        those of the networks themselves, in eval mode and without gradients."""
+        """The teachers' outputs for a batch, without gradients: stored ones, of augmented images epoch by
+        epoch, or, if terms look at maps, those of the networks themselves, in eval mode."""
         from kdsweep.methods.average import as_one
+        from kdsweep.stages.trajectory import Trajectory
         from kdsweep.training.teaching import Teaching
 
-        taps = all_taps(stage.objective, "teacher")
-        live = stage.augment.random or not set(taps) <= {EMBEDDING}
-        heads = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
-        voices = [
-            self._live(parent, taps)
-            if live and not is_outputs(parent)
-            else self._stored(parent, taps, heads, UNLABELED in stage.data)
-            for parent in stage.parents
-        ]
+        voices = [self._voice(parent, stage) for parent in stage.parents]
+
+        @contextmanager
+        def epoch(number: int) -> Iterator[None]:
+            with ExitStack() as under_way:
+                for voice in voices:
+                    if isinstance(voice, Trajectory):
+                        under_way.enter_context(voice.epoch(number))
+                yield
+
         return Teaching(
-            lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average)
+            lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average), epoch
         )
 
-    def _live(self, teacher: Stage, taps: Sequence[str]) -> "Callable[[Tensor, Tensor], Outputs]":
+    def _voice(self, teacher: Stage, stage: Stage) -> "Callable[[Tensor, Tensor], Outputs]":
+        """What one teacher says to a stage."""
+        from kdsweep.stages.trajectory import Live, Trajectory
+
+        taps = all_taps(stage.objective, "teacher")
+        with_head = any("teacher_head" in takes(term["_target_"]) for term in stage.objective.values())
+        parts = list(dict.fromkeys([*([LOGITS] if has_logits(teacher.model) else []), *taps]))
+        unlabeled = UNLABELED in stage.data
+        in_store = not stage.augment.random and set(taps) <= {EMBEDDING}
+        if in_store or is_outputs(teacher):
+            return self._stored(teacher, parts, with_head, unlabeled)
+        live = Live(lambda: self._tapped(teacher, taps), self._example)
+        if not follows_trajectory(stage.augment, stage.objective, stage.parents):
+            return live
+        return Trajectory(self.store, stage, teacher, parts, self._images(stage), live, with_head)
+
+    def _images(self, stage: Stage) -> int:
+        """How many images the batches of an epoch have."""
         import torch
 
-        tapped = self._tapped(teacher, taps)
+        from kdsweep.training.batches import batches
 
-        def ask(indices: "Tensor", inputs: "Tensor") -> "Outputs":
-            with torch.no_grad():
-                return tapped(inputs)
-
-        return ask
+        labels, others = torch.tensor(self.dataset.train.labels), self.dataset.unlabeled
+        count = len(labels) + (len(others.labels) if others and UNLABELED in stage.data else 0)
+        return sum(map(len, batches(stage, labels, count, epoch=1)))
 
     def _stored(
-        self, teacher: Stage, taps: Sequence[str], head: bool, unlabeled: bool
+        self, teacher: Stage, parts: Sequence[str], head: bool, unlabeled: bool
     ) -> "Callable[[Tensor, Tensor], Outputs]":
         import torch
 
         from kdsweep.methods.term import Outputs
 
-        known = [LOGITS] if has_logits(teacher.model) else []
         splits = ["train", UNLABELED] if unlabeled else ["train"]
         stored = {
             name: torch.cat([self.outputs(teacher, split, name) for split in splits]).to(self.device())
-            for name in dict.fromkeys([*known, *taps])
+            for name in parts
         }
         own_head = self._tapped(teacher, [EMBEDDING]).head if head else None
 
@@ -154,10 +172,14 @@ class Answers:
 
     def _tapped(self, teacher: Stage, taps: Sequence[str]) -> "Tapped":
         from kdsweep.networks.taps import Tapped
+
+        return Tapped(self.network(teacher), taps, self._example())
+
+    def _example(self) -> "Tensor":
+        """Two training images."""
         from kdsweep.training.network import Inputs
 
-        images = Inputs(self.dataset.train, self.dataset, self.device()).first()
-        return Tapped(self.network(teacher), taps, images)
+        return Inputs(self.dataset.train, self.dataset, self.device()).first()
 
 
 def is_outputs(stage: Stage) -> bool:

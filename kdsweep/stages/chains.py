@@ -18,7 +18,7 @@ from kdsweep.methods import needs_labels
 from kdsweep.networks import INIT, STUDENT, TEACHER, has_logits
 from kdsweep.stage import Average, Objective, Panel, Stage, derive
 from kdsweep.stages.graph import in_order
-from kdsweep.stages.teachers import marks, refuse_augmented, refuse_terms
+from kdsweep.stages.teachers import follows_trajectory, marks, refuse_augmented, refuse_terms
 
 # of the baseline, of a teacher without smoothed labels, and of any method that gives the teacher no weight
 ALONE: Objective = {
@@ -116,6 +116,8 @@ def plan(config: Config, fingerprint: str, known: Known) -> Plan:
             learned = {**data, UNLABELED: {"fingerprint": known.unlabeled, "share": mix.share}}
             most, images = mix.largest_batch, mix.images
         training = _effective(training, known, most)
+        if not follows_trajectory(config.dataset.augment, objective, parents):
+            training = training.model_copy(update={"answers": "float32"})
         made = (learned, model, training, objective, seed, parents, source, initial, defaults, average)
         return Stage(*made, name=network.name, images=images)
 

@@ -122,7 +122,7 @@ def _records(store: Store) -> Iterator[dict[str, Any]]:
 
 
 def _kind(description: Mapping[str, Any]) -> str:
-    """The digest of what sets the pace of a training. With augmentation teachers run on each batch too."""
+    """The digest of what sets the pace of a training. With augmentation teachers may run too."""
     other = ("split_seed", UNLABELED)
     data = {key: value for key, value in description["data"].items() if key not in other}
     recipe = {key: value for key, value in description["training"].items() if key in PACE}

@@ -77,7 +77,7 @@ class Job:
 
 def prepare(config: Config) -> Job:
     """Load the data and plan the stages. Raises DataError or ConfigError for a job that cannot run here."""
-    store = open_store(config.store, config.store_budget)
+    store = open_store(config.store, config.store_budget, config.answers_gb)
     dataset = load(config.dataset, store)
     initial: dict[str, Path] = {}
 

@@ -6,9 +6,9 @@ from typing import Any
 from kdsweep.config import OUTPUTS, Augment, Method, Network, Teacher, is_file
 from kdsweep.config.code import takes
 from kdsweep.errors import ConfigError
-from kdsweep.methods import LOGITS, taps_of
+from kdsweep.methods import EMBEDDING, LOGITS, all_taps, taps_of
 from kdsweep.networks import CLASSES, GIVES, has_logits
-from kdsweep.stage import TERMS, Objective, Panel
+from kdsweep.stage import TERMS, Objective, Panel, Stage
 
 
 def marks(key: str, teacher: Teacher, classes: Sequence[str]) -> dict[str, Any]:
@@ -57,6 +57,13 @@ def mapping_key(network: Network, teachers: Mapping[str, Teacher]) -> str | None
         role for role, each in teachers.items() if each is network and not each.training.total_epochs
     )
     return next((f"{role}.classes" for role in untrained), None)
+
+
+def follows_trajectory(augment: Augment, objective: Objective, teachers: Sequence[Stage]) -> bool:
+    """Whether networks among the teachers are asked about images that change at random, and for no more than
+    can be kept: logits and embeddings, but not maps."""
+    asked = any(stage.model["_target_"] != OUTPUTS for stage in teachers)
+    return augment.random and asked and set(all_taps(objective, "teacher")) <= {EMBEDDING}
 
 
 def refuse_augmented(augment: Augment, panel: Panel) -> None:

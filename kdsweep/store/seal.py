@@ -10,14 +10,17 @@ SUMS = "SHA256SUMS"
 BOUND = "# sha256 of the lines below: "
 
 
-def seal(folder: Path) -> None:
-    """Write the checksums and flush everything to the disk, so that an entry is complete or absent."""
+def seal(folder: Path, flush: bool = True) -> None:
+    """Write the checksums and flush everything to the disk, so that an entry is complete or absent.
+
+    Without `flush`, a machine that loses its power may leave a torn entry, which its checksums show.
+    """
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != SUMS)
     lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
     (folder / SUMS).write_text(f"{BOUND}{hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
     for file in files:
         share(file)
-    for path in (*files, folder / SUMS, folder):
+    for path in (*files, folder / SUMS, folder) if flush else ():
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

@@ -11,7 +11,7 @@ from kdsweep.store.usage import Entry, Use, damaged, kept, read_entries, read_un
 from kdsweep.system.table import Column, Fitting
 from kdsweep.system.terminal import console, size
 
-DERIVED = ("logits", "embedding", "evaluation", "cost", "latency")  # folded into their stages
+DERIVED = ("logits", "embedding", "answers", "evaluation", "cost", "latency")  # folded into their stages
 UNITS = (("d", 24 * 3600), ("h", 3600), ("min", 60))
 
 
@@ -49,8 +49,14 @@ def show_entries(store: Store, uses: Sequence[Use] | None, everything: bool) -> 
         screen.print(table, "", sep="\n", markup=False)
     unused = [] if keep is None else [entry for key, entry in entries.items() if key not in keep]
     total = f"{len(entries)} entries, {size(size_of(store.root))} in {store.root}"
-    rest = "" if keep is None else f"; unused: {len(unused)}, {size(sum(entry.bytes for entry in unused))}"
-    screen.print(total + rest, markup=False)
+    answers = [entry for entry in entries.values() if entry.kind == "answers"]
+    said = f"; answers to augmented images: {_together(answers)}" if answers else ""
+    rest = "" if keep is None else f"; unused: {_together(unused)}"
+    screen.print(total + said + rest, markup=False)
+
+
+def _together(entries: Sequence[Entry]) -> str:
+    return f"{len(entries)}, {size(sum(entry.bytes for entry in entries))}"
 
 
 def entries_as_json(store: Store, uses: Sequence[Use] | None) -> str:

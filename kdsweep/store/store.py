@@ -27,7 +27,7 @@ from typing import Any, Protocol, Self
 from filelock import FileLock, Timeout
 
 from kdsweep import __version__
-from kdsweep.errors import KdsweepError, disk_is_full
+from kdsweep.errors import UNUSED, DiskFull, KdsweepError, disk_is_full
 from kdsweep.store.seal import damage, seal
 from kdsweep.system.files import discard, exists, owner, why_unwritable
 from kdsweep.system.progress import once
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 ENTRY, MARKER = "entry.json", "kdsweep-store.txt"
 OWN = "kdsweep-store"  # the usual folder, in the working directory
+REMOVED = "removed"  # has folders that are being removed
+ANSWERS = "answers.safetensors"  # what a teacher said of an epoch of augmented images
+LEFT_FREE = 1e9  # bytes of the disk that are not filled with what can be made again
 _verified: set[Path] = set()  # entries whose checksums this process has read
 
 
@@ -69,17 +72,23 @@ class Busy(Exception):
 
 
 class Store:
-    """A store; `used` has the keys of entries found or made by this object, `budget` is in GB.
+    """A store; `used` has the keys of entries found or made by this object, `budget` is in GB, and so is
+    `answers_gb`, the limit of what each teacher says of each series of augmented images.
 
     `source` is another store, which is only read. Looking for entries makes no folder: `made` does, and so
     does the first entry.
     """
 
     def __init__(
-        self, root: str | Path, budget: float | None = None, source: str | Path | None = None
+        self,
+        root: str | Path,
+        budget: float | None = None,
+        source: str | Path | None = None,
+        answers_gb: float = 0.0,
     ) -> None:
         self.root, self.shown, self.budget = Path(root).absolute(), str(root), budget
         self.source = Path(source).absolute() if source is not None else None
+        self.answers_gb = answers_gb
         self.used: set[str] = set()
 
     def made(self) -> Self:
@@ -131,37 +140,88 @@ class Store:
         origin: Origin,
         wait: bool = True,
     ) -> tuple[Path, bool]:
-        """The entry of `key`, and whether it existed already, here or at `remote`.
+        """The entry of `key`, which `make(folder)` fills if it is missing, and whether it existed already;
+        the rest is as for `entry`."""
+        with self.entry(key, waiting, remote, origin=origin, wait=wait) as (folder, found):
+            if not found:
+                make(folder)
+        return folder if found else self.root / key, found
 
-        Otherwise `make(folder)` fills an empty folder, which becomes the entry in one step; a failed maker
-        leaves no entry. Another process that needs the key calls `waiting` once and waits; with `wait=False`
-        it gets Busy instead. Raises KdsweepError if the disk is full.
+    @contextmanager
+    def entry(
+        self,
+        key: str,
+        waiting: Callable[[], None] = lambda: None,
+        remote: Remote | None = None,
+        *,
+        origin: Origin,
+        wait: bool = True,
+        flush: bool = True,
+    ) -> Iterator[tuple[Path, bool]]:
+        """The entry of `key` and True, if it exists already, here or at `remote`.
+
+        Otherwise an empty folder and False: what is put into it becomes the entry in one step, and an error
+        leaves no entry. Meanwhile another process that needs the key calls `waiting` once and waits; with
+        `wait=False` it gets Busy instead. `flush` is as for `seal`. Raises DiskFull.
         """
-        if entry := self.find(key):
-            return entry, True
-        with self.made()._lock(key, waiting, wait):
-            if entry := self.find(key):
-                return entry, True
-            self._clear(key)
-            with (
-                self._explain_full_disk(),
-                tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder,
-            ):
-                made = Path(folder) / key
-                made.mkdir()
-                fetched = remote is not None and _fetch(remote, key, made)
-                if not fetched:
-                    start = time.perf_counter()
-                    make(made)
-                    _sign(made, key, origin, time.perf_counter() - start)
-                seal(made)
-                made.replace(self.root / key)
-            discard(self.unfinished(key))
-            _verified.add(self.root / key)
-            self.used.add(key)
-            if remote and not fetched:
-                remote.keep(key, self.root / key)
-            return self.root / key, fetched
+        entry = self.find(key)
+        if not entry:
+            with self.made()._lock(key, waiting, wait):
+                entry = self.find(key)
+                if not entry:
+                    with self._new(key, flush) as folder:
+                        fetched = remote is not None and _fetch(remote, key, folder)
+                        if not fetched:
+                            start = time.perf_counter()
+                            yield folder, False
+                            _sign(folder, key, origin, time.perf_counter() - start)
+                    if not fetched:
+                        if remote:
+                            remote.keep(key, self.root / key)
+                        return
+                    entry = self.root / key
+        yield entry, True
+
+    @contextmanager
+    def _new(self, key: str, flush: bool) -> Iterator[Path]:
+        """Under the key's lock: an empty folder that becomes the entry, unless there is an error."""
+        self._clear(key)
+        with (
+            self._explain_full_disk(),
+            tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.root) as folder,
+        ):
+            made = Path(folder) / key
+            made.mkdir()
+            yield made
+            seal(made, flush)
+            made.replace(self.root / key)
+        discard(self.unfinished(key))
+        _verified.add(self.root / key)
+        self.used.add(key)
+
+    def remove(self, key: str, folder: Path) -> bool:
+        """Remove the entry or checkpoint `folder` of `key` in one step; False if a process works on it."""
+        try:
+            with FileLock(self.root / "locks" / f"{key}.lock", timeout=0):
+                if exists(folder):
+                    (self.root / REMOVED).mkdir(exist_ok=True)
+                    aside = Path(tempfile.mkdtemp(dir=self.root / REMOVED))
+                    folder.replace(aside / folder.name)
+                    shutil.rmtree(aside)
+        except Timeout:
+            return False
+        return True
+
+    def answers(self) -> list[Path]:
+        """The entries with teachers' answers to augmented images, which are freed first, the oldest first."""
+        found = [(file.lstat().st_mtime, file.parent) for file in self.root.glob(f"*/{ANSWERS}")]
+        return [folder for _, folder in sorted(found)]
+
+    def has_room(self, size: int) -> bool:
+        """Whether the store may grow by so many bytes that it can do without."""
+        if shutil.disk_usage(self.made().root).free - size < LEFT_FREE:
+            return False
+        return self.budget is None or size_of(self.root) + size <= self.budget * 1e9
 
     def damage(self, key: str) -> str | None:
         """The damage of an entry, after reading all its files; None if it is sound."""
@@ -175,24 +235,34 @@ class Store:
         return self.root / "unfinished" / key
 
     def check_budget(self) -> None:
-        """Raise KdsweepError if the store has outgrown its budget."""
+        """If the store has outgrown its budget, free answers. Raises KdsweepError if that is not enough."""
         if self.budget is None:
             return
-        size = size_of(self.root) / 1e9
-        if size > self.budget:
+        size = size_of(self.root)
+        for folder in self.answers() if size > self.budget * 1e9 else ():
+            large = size_of(folder)
+            if self.remove(folder.name, folder):
+                size -= large
+            if size <= self.budget * 1e9:
+                break
+        if size > self.budget * 1e9:
             raise KdsweepError(
-                f"store_budget={self.budget:g}: the store {self.root} has {size:,.3g} GB; make room with "
-                "`kdsweep-store remove --unused`, or raise it"
+                f"store_budget={self.budget:g}: the store {self.root} has {size / 1e9:,.3g} GB; make room "
+                f"with {UNUSED}, or raise it"
             )
 
     @contextmanager
     def _explain_full_disk(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # libraries report a full disk by types of their own
-            if message := disk_is_full(error, self.root):
-                raise KdsweepError(f"store={message}") from error
+        except DiskFull:
             raise
+        except Exception as error:  # libraries report a full disk by types of their own
+            if not disk_is_full(error, self.root):
+                raise
+            freed = sum(map(size_of, self.answers())) / 1e9
+            remedy = f"`kdsweep-store remove --answers`, which frees {freed:,.3g} GB" if freed else UNUSED
+            raise DiskFull(f"store={disk_is_full(error, self.root, remedy)}") from error
 
     @contextmanager
     def _lock(self, key: str, waiting: Callable[[], None], wait: bool) -> Iterator[None]:
@@ -216,8 +286,9 @@ class Store:
 
     def _clear(self, key: str) -> None:
         """Under the key's lock: set a damaged entry aside, and remove what a killed maker left."""
-        for left in self.root.glob(f".{key}-*"):
-            discard(left)
+        for name in os.listdir(self.root):  # noqa: PTH208 (four times as fast as glob)
+            if name.startswith(f".{key}-"):
+                discard(self.root / name)
         entry = self.root / key
         if exists(entry):
             aside = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
@@ -227,12 +298,12 @@ class Store:
             entry.replace(aside / key)
 
 
-def open_store(root: str | Path, budget: float | None = None) -> Store:
+def open_store(root: str | Path, budget: float | None = None, answers_gb: float = 0.0) -> Store:
     """The store of a config, made if it is missing. Raises KdsweepError as `place_store` and `made` do."""
-    return place_store(root, budget).made()
+    return place_store(root, budget, answers_gb).made()
 
 
-def place_store(root: str | Path, budget: float | None = None) -> Store:
+def place_store(root: str | Path, budget: float | None = None, answers_gb: float = 0.0) -> Store:
     """The store of a config, without making it.
 
     If this user may only read it, it is the source of a store in the working directory, which gets new
@@ -240,7 +311,7 @@ def place_store(root: str | Path, budget: float | None = None) -> Store:
     """
     folder = Path(root).absolute()
     if not (folder / MARKER).is_file() or not any(map(why_unwritable, (folder, folder / "locks"))):
-        return Store(root, budget)
+        return Store(root, budget, answers_gb=answers_gb)
     own = Path(OWN).absolute()
     if own == folder or why_unwritable(own if own.exists() else own.parent):
         raise KdsweepError(
@@ -248,7 +319,7 @@ def place_store(root: str | Path, budget: float | None = None) -> Store:
             "entries; start in a folder where you may write"
         )
     once(log.warning, f"store={root}: is read-only for you; new entries go to {OWN}")
-    return Store(own, budget, folder)
+    return Store(own, budget, folder, answers_gb)
 
 
 def _damage(entry: Path) -> str | None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +14,8 @@ from pydantic import AwareDatetime, BaseModel
 from kdsweep.errors import KdsweepError
 from kdsweep.results.result import RESULT
 from kdsweep.stage import canonical
-from kdsweep.store.store import ENTRY, Store, size_of
+from kdsweep.store.store import ANSWERS, ENTRY, REMOVED, Store, size_of
 from kdsweep.store.unfinished import epochs_done
-from kdsweep.system.files import exists
 
 KEY_DIGITS = 32
 # files that reveal the kind of an entry whose description is damaged
@@ -26,12 +23,12 @@ FILES = {
     "stage.json": "stage",
     "logits.safetensors": "logits",
     "embedding.safetensors": "embedding",
+    ANSWERS: "answers",
     "evaluation.json": "evaluation",
     "cost.json": "cost",
     "images.npy": "pixels",
     "digests.json": "digests",
 }
-REMOVED = "removed"  # has folders that are being removed
 
 
 class Entry(BaseModel, frozen=True, extra="ignore"):
@@ -52,7 +49,7 @@ class Entry(BaseModel, frozen=True, extra="ignore"):
     @property
     def of(self) -> list[str]:
         """The stages that it describes, and without which it is useless; none for a stage itself."""
-        if self.kind in ("logits", "embedding"):
+        if self.kind in ("logits", "embedding", "answers"):
             return list(self.parents)
         members = self.made_from.get("evaluation")
         return list(members) if isinstance(members, list) else []
@@ -187,20 +184,6 @@ def find(prefix: str, entries: Mapping[str, Entry]) -> Entry:
     if not found:
         raise KdsweepError(f"{prefix}: no such entry; `kdsweep-store list --all` shows them")
     raise KdsweepError(f"{prefix}: fits several keys: {', '.join(entry.key[:12] for entry in found[:5])}")
-
-
-def remove(store: Store, key: str, folder: Path) -> bool:
-    """Remove the entry or checkpoint `folder` of `key` in one step; False if a process works on it."""
-    try:
-        with FileLock(store.root / "locks" / f"{key}.lock", timeout=0):
-            if exists(folder):
-                (store.root / REMOVED).mkdir(exist_ok=True)
-                aside = Path(tempfile.mkdtemp(dir=store.root / REMOVED))
-                folder.replace(aside / folder.name)
-                shutil.rmtree(aside)
-    except Timeout:
-        return False
-    return True
 
 
 def leftovers(store: Store) -> Iterator[Path]:

@@ -12,8 +12,8 @@ from kdsweep.methods.term import Outputs
 @dataclass(frozen=True)
 class Teaching:
     """`ask` gives each teacher's outputs for the images at these indices of the training split: stored ones,
-    or those of its network for these inputs. `epoch` surrounds the training of an epoch, whose batches are
-    asked for in order."""
+    or those of its network for these inputs. `epoch` surrounds the training of an epoch, each of whose
+    batches is asked for once, in order."""
 
     ask: Callable[[Tensor, Tensor], Sequence[Outputs]] = lambda indices, inputs: ()
     epoch: Callable[[int], AbstractContextManager[None]] = lambda number: nullcontext()

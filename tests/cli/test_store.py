@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from kdsweep.errors import KdsweepError
 from kdsweep.store.show import entries_as_json, show_entries
-from kdsweep.store.store import ENTRY, Origin, Store
+from kdsweep.store.store import ANSWERS, ENTRY, Origin, Store
 from kdsweep.store.usage import Use, kept, read_entries, read_uses
 
 
@@ -140,6 +140,52 @@ def test_what_is_in_work_stays_and_what_is_left_over_goes(store_tool, tmp_path):
     there = {path.name for path in store.root.glob(".*")}
     assert there == {f".{'d' * 32}-1s_made1", *mine}, "what no name of kdsweep's has is somebody's"
     assert [path.name for path in (store.root / "unfinished").iterdir()] == ["f" * 32]
+
+
+def _answers(store: Store) -> None:
+    """A teacher's, to three epochs, and another's, to one; each has 10 kB."""
+    for key, teacher in (("a" * 32, "big"), ("b" * 32, "small")):
+        store.obtain(key, lambda folder: (folder / "x").touch(), origin=Origin("stage", {}, [], teacher))
+    for key, of, network in (("c", "a", "big"), ("d", "a", "big"), ("e", "a", "big"), ("f", "b", "small")):
+        origin = Origin("answers", {"answers": of * 32, "epoch": 1}, [of * 32], network)
+        store.obtain(key * 32, lambda folder: (folder / ANSWERS).write_bytes(bytes(10_000)), origin=origin)
+
+
+def test_answers_are_folded_into_their_teachers(store_tool, tmp_path):
+    store = Store(tmp_path / "kdsweep-store")
+    _answers(store)
+    shown = store_tool("list").stdout
+    assert len(re.findall(r"^[0-9a-f]{8} ", shown, re.M)) == 2
+    assert re.search(r"aaaaaaaa +stage +big +3[\d.]+ kB", shown)
+    assert re.search(r"6 entries, 4[\d.]+ kB in .*; answers to augmented images: 4, 4[\d.]+ kB$", shown, re.M)
+    everything = store_tool("list", "--all").stdout
+    assert len(re.findall(r"^[0-9a-f]{8} +answers +(big|small) ", everything, re.M)) == 4
+    assert [entry["kind"] for entry in listed(store_tool).values()].count("answers") == 4
+
+
+def test_answers_are_removed_alone(store_tool, tmp_path):
+    store = Store(tmp_path / "kdsweep-store")
+    _answers(store)
+    asked = store_tool("remove", "--answers", answer="n\n").stdout
+    assert re.search(r"^  aaaaaaaa  answers big, entries: 3, 3[\d.]+ kB$", asked, re.M)
+    assert re.search(r"^  bbbbbbbb  answers small, entries: 1, 1[\d.]+ kB$", asked, re.M)
+    assert re.search(r"remove these 4, 4[\d.]+ kB\? \[y/N\] nothing was removed$", asked, re.M)
+    assert len(read_entries(store)) == 6
+    with FileLock(store.root / "locks" / f"{'d' * 32}.lock"):
+        told = store_tool("remove", "--answers", "--yes").stdout
+    assert "dddddddd stays: a job is at work on it" in told and re.search(r"freed 3[\d.]+ kB", told)
+    assert read_entries(store).keys() == {key * 32 for key in "abd"}
+    store_tool("remove", "aa", "--yes")
+    assert read_entries(store).keys() == {"b" * 32}, "with what was left of its answers"
+    assert store_tool("remove", "--answers").stdout == "nothing to remove\n"
+
+
+def test_answers_are_needed_as_their_teacher_is(tmp_path):
+    store = Store(tmp_path / "kdsweep-store")
+    _answers(store)
+    entries = read_entries(store)
+    assert kept(entries, [Use("a job", ("a" * 32,))]) == {key * 32 for key in "acde"}
+    assert kept(entries, []) == set()
 
 
 def _described(store: Store) -> list[Path]:

@@ -188,6 +188,8 @@ def test_all_mistakes_are_told_together():
         ("training.ema=0", "training.ema=0: must be greater than 0"),
         ("training.clip_norm=0", "training.clip_norm=0: must be greater than 0"),
         ("training.sampling=weighted", "training.sampling=weighted: allowed: shuffled, balanced"),
+        ("training.answers=bfloat16", "training.answers=bfloat16: allowed: float32, float16"),
+        ("answers_gb=-1", "answers_gb=-1: must be greater than or equal to 0"),
         ("teacher.label_smoothing=1", "teacher.label_smoothing=1: must be less than 1"),
         (
             "training.trainable=tail",
@@ -297,6 +299,6 @@ def test_threads_are_shared_between_jobs():
 
 def test_fields_that_shape_no_job_are_marked():
     assert Config.marked(APART) == [
-        "store", "store_budget", "plan", "debug", "register", "tracking", "hardware", "search",
+        "store", "store_budget", "answers_gb", "plan", "debug", "register", "tracking", "hardware", "search",
     ]  # fmt: skip
     assert Config.marked(OF_SWEEP) == ["objective", "baseline", "confirm", "tune", "dataset.root"]

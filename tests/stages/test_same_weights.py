@@ -215,6 +215,7 @@ def test_generations_with_alpha_1_are_students_alone_of_their_own_seeds():
     assert taught_by == [[teacher], [generations[1]]]
 
 
+MOVED = ("dataset.augment.crop_padding=1",)
 STILL = ("training.epochs=0", "student.weights=file", "teacher.training.epochs=5")
 SAME = {
     "a warm-up of no epochs": ((), ("+method.terms.kd.warmup=0",)),
@@ -235,6 +236,15 @@ SAME = {
     "no training, and how it would step and draw": (
         (*STILL, "training.ema=0.9", "training.clip_norm=1", "training.sampling=balanced"),
         (*STILL, *(f"teacher.training.{each}" for each in ("ema=0.9", "clip_norm=1", "sampling=balanced"))),
+    ),
+    "rounded answers, to images that do not change": (("training.answers=float16",), ()),
+    "rounded answers, where nobody is taught by them": (
+        (*MOVED, "alpha=1", "training.answers=float16", "teacher.training.answers=float16"),
+        (*MOVED, "alpha=1"),
+    ),
+    "rounded answers, where terms look at maps": (
+        (*MOVED, "method=at", "training.answers=float16"),
+        (*MOVED, "method=at"),
     ),
     "mixed_precision without a GPU": (
         ("training.mixed_precision=true",),
@@ -260,7 +270,7 @@ def test_configs_that_do_not_are_not():
 def test_options_that_came_later_are_in_a_key_only_where_they_play_a_part():
     """Networks that were trained before there were these are found."""
     later = {"resized_crop", "rand_augment", "trivial_augment", "random_erasing", "mixup", "cutmix"}
-    later |= {"ema", "clip_norm", "sampling"}
+    later |= {"ema", "clip_norm", "sampling", "answers"}
     for stage in plan(parse(composed()), "content", KNOWN).links().values():
         assert not later & {*stage.data["augment"], *stage.describe()["training"]}
     for each in (

@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import DiskFull, KdsweepError
 from kdsweep.store import store as store_module
 from kdsweep.store.seal import SUMS, seal
-from kdsweep.store.store import ENTRY, Busy, Origin, Store, open_store, size_of
+from kdsweep.store.store import ANSWERS, ENTRY, Busy, Origin, Store, open_store, size_of
 
 MADE = Origin("made", {"a": 1})
 
@@ -172,6 +173,18 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, error):
     assert store.obtain("key", write("whole"), origin=MADE)[1] is False
 
 
+def test_answers_are_what_a_full_disk_is_freed_of_first(tmp_path):
+    store = Store(tmp_path).made()
+    save = lambda folder: (folder / ANSWERS).write_bytes(bytes(3 * 10**6))  # noqa: E731
+    store.obtain("said", save, origin=Origin("answers", {}))
+
+    def fill(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFull, match=r"perhaps by `kdsweep-store remove --answers`, which frees 0.003 GB"):
+        store.obtain("key", fill, origin=MADE)
+
+
 def test_a_store_has_a_budget(tmp_path):
     Store(tmp_path).made().obtain(
         "key", lambda folder: (folder / "file").write_bytes(bytes(10**6)), origin=MADE
@@ -181,6 +194,50 @@ def test_a_store_has_a_budget(tmp_path):
     Store(tmp_path, budget=0.0011).made().check_budget()
     with pytest.raises(KdsweepError, match=r"store_budget=0.0009: .* has 0.001 GB; .*remove --unused"):
         Store(tmp_path, budget=0.0009).made().check_budget()
+
+
+def test_a_budget_is_kept_by_freeing_answers(tmp_path):
+    """The oldest first, and none that a process is recording."""
+    store = Store(tmp_path, budget=0.0045).made()
+    for key in "abcde":
+        save = lambda folder: (folder / ANSWERS).write_bytes(bytes(10**6))  # noqa: E731
+        store.obtain(key, save, origin=Origin("answers", {}))
+        os.utime(store.root / key / ANSWERS, (ord(key), ord(key)))
+    assert not store.has_room(10)
+    with FileLock(tmp_path / "locks" / "a.lock"):
+        store.check_budget()
+    assert [folder.name for folder in store.answers()] == ["a", "c", "d", "e"]
+    assert store.has_room(10**5) and not store.has_room(10**6)
+    store.obtain("key", lambda folder: (folder / "x").write_bytes(bytes(5 * 10**6)), origin=MADE)
+    with pytest.raises(KdsweepError, match=r"store_budget=0.0045: .* has 0.005 GB; .*remove --unused"):
+        store.check_budget()
+    assert store.answers() == [] and store.find("key")
+
+
+def test_an_entry_that_need_not_outlive_a_loss_of_power_is_not_flushed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    store = Store(tmp_path).made()
+    for key, flush in (("lasting", True), ("made again", False)):
+        with store.entry(key, origin=MADE, flush=flush) as (folder, _):
+            (folder / "file").write_text("text")
+        assert len(flushed) == 4, "file, description, checksums and folder of the first"
+        assert store.damage(key) is None
+
+
+def test_a_folder_that_is_to_become_an_entry_is_filled_by_its_user(tmp_path):
+    store = Store(tmp_path).made()
+    with pytest.raises(KeyboardInterrupt), store.entry("key", origin=MADE):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.glob(".*")) and store.find("key") is None
+    with store.entry("key", origin=MADE) as (folder, found):
+        assert not found and not list(folder.iterdir())
+        with pytest.raises(Busy), Store(tmp_path).entry("key", origin=MADE, wait=False):
+            pytest.fail("it is locked")
+        (folder / "file").write_text("text")
+    with store.entry("key", origin=MADE, wait=False) as (folder, found):
+        assert found and (folder / "file").read_text() == "text"
+        FileLock(tmp_path / "locks" / "key.lock").acquire(timeout=0)  # who reads locks nothing
 
 
 def _slow_maker(root: str, queue) -> None:
