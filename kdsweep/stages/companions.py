@@ -59,10 +59,10 @@ def _without(described: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 def _shape(term: Mapping[str, Any]) -> dict[str, Any]:
     """A term without the values of its numbers."""
-    numbers = {
-        key for key, value in term.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    return {
+        key: "a number" if isinstance(value, int | float) and not isinstance(value, bool) else value
+        for key, value in term.items()
     }
-    return {key: "a number" if key in numbers else value for key, value in term.items()}
 
 
 @dataclass(frozen=True)

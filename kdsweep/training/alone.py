@@ -33,7 +33,7 @@ class Alone:
         with self.member.teaching.epoch(epoch):
             return [per_image(map(step, self.batches(epoch)))]
 
-    def batches(self, epoch: int) -> list[list[Tensor]]:
+    def batches(self, epoch: int) -> Sequence[Sequence[Tensor]]:
         """The indices of each batch, in a list of one."""
         data = self.member.data
         order = batches(self.member.stage, data.train.labels[: data.labeled], len(data.train.labels), epoch)

@@ -59,7 +59,7 @@ class Stacked:
         count = len(self.members)
         return [{name: values[place] for name, values in figures.items()} for place in range(count)]
 
-    def batches(self, epoch: int) -> list[tuple[Tensor, ...]]:
+    def batches(self, epoch: int) -> Sequence[Sequence[Tensor]]:
         """The indices of each batch, for each seed."""
         labels, images = self.data.train.labels[: self.data.labeled], len(self.data.train.labels)
         orders = [batches(stage, labels, images, epoch) for stage in self.stages.values()]

@@ -94,7 +94,7 @@ def _fits(member: Member) -> bool:
 def _tried(updates: Alone | Stacked, data: Data, timed: int = UPDATES) -> tuple[float, list[float]]:
     """The median seconds of updates, and each member's loss in the first."""
     step = updates.begin(1)
-    batches: Iterator[list[Tensor]] = cycle(updates.batches(1))
+    batches: Iterator[Sequence[Tensor]] = cycle(updates.batches(1))
     first, seconds, start = step(next(batches)), [0.0], time.perf_counter()
     losses = torch.atleast_1d(first["train/loss"][0]).tolist()  # waits for a GPU
     while len(seconds) <= timed and time.perf_counter() - start < SECONDS:
