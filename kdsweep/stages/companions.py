@@ -5,6 +5,7 @@ that need these then find them in the store.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -92,21 +93,31 @@ class Companions:
         new.write_text(json.dumps({"groups": keys, "stages": stages}))
         new.replace(folder / FOLDER / STAGES)
 
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Remove what `leave` has written; the sweep is at an end."""
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
     def beside(self, stage: Stage) -> list[Stage]:
         """The other stages of the group of a stage."""
-        group = self._groups.get(stage.key, [])
-        return [self._stage(key) for key in group if key != stage.key]
+        return [self._stage(key) for key in self.group(stage) if key != stage.key]
+
+    def group(self, stage: Stage) -> tuple[str, ...]:
+        """The keys of the group of a stage."""
+        return tuple(self._groups.get(stage.key, ()))
 
     def trained(self, stage: Stage) -> None:
-        """Note that a stage was trained for another job, which will `take` it."""
-        assert self.folder is not None
+        """Note that a job has trained a stage for others, the first of which will `take` it."""
+        assert self.folder
         (self.folder / stage.key).touch()
 
     def take(self, stage: Stage) -> bool:
-        """Whether another job of the sweep has trained it for the first that asks, which is this one."""
+        """Whether another job has trained the stage for the first that asks."""
+        if not self.folder:
+            return False
         try:
-            (self.folder or Path(FOLDER) / "none").joinpath(stage.key).unlink()
-        except OSError:
+            (self.folder / stage.key).unlink()
+        except FileNotFoundError:
             return False
         return True
 
