@@ -13,7 +13,7 @@ from kdsweep.stage import Stage
 from kdsweep.training.alone import Alone
 from kdsweep.training.checkpoint import Saves
 from kdsweep.training.member import Data, Fitted, Member, Task
-from kdsweep.training.stacked import Stacked
+from kdsweep.training.stacked import Stacked, unadvised
 from kdsweep.training.teaching import Teaching
 
 
@@ -45,7 +45,7 @@ def fit_together(tasks: Sequence[Task], dataset: Dataset, device: torch.device) 
     In a pass sums are formed in another order than alone, so the last bits of the weights differ.
     """
     data = Data(dataset, device, UNLABELED in tasks[0].stage.data)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), unadvised():
         members = [Member(task, data) for task in tasks]
         saves = Saves()
         while going := [member for member in members if member.goes_on()]:

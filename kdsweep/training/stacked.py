@@ -5,8 +5,9 @@ to validate, to save, to end, it does as if it were alone.
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +28,14 @@ from kdsweep.training.side_by_side import StackedOptimizer, rates, stack
 
 NETWORK = "network"  # the prefix of a stacked network's weights
 Numbers = Mapping[str, Mapping[str, Tensor]]  # by term and option, [members]
+
+
+@contextmanager
+def unadvised() -> Iterator[None]:
+    """Without torch's warning that an operation has no batching rule and is slow: trials have measured it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        yield
 
 
 class Stacked:

@@ -18,7 +18,7 @@ from kdsweep.data.split import UNLABELED
 from kdsweep.training.alone import Alone
 from kdsweep.training.member import Data, Member, Task
 from kdsweep.training.side_by_side import is_elementwise
-from kdsweep.training.stacked import Stacked
+from kdsweep.training.stacked import Stacked, unadvised
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ def faster_together(tasks: Sequence[Task], dataset: Dataset, device: torch.devic
     with (
         tempfile.TemporaryDirectory(prefix="kdsweep-") as folder,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        unadvised(),
     ):
         aside = [
             replace(task, unfinished=Path(folder) / str(number), on_epoch=lambda *event: None)
