@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any, Self
@@ -24,16 +25,20 @@ MOST = 32  # stages in a pass: more gain little
 def groups(jobs: Iterable[Links], at_once: int, most: int = MOST) -> list[list[Stage]]:
     """The stages of jobs, `at_once` of which run at a time, that may train together: two or more each.
 
-    Those of one kind are dealt out in turn, so that every running job trains some; none has more than `most`.
+    Those of one kind are dealt out in turn, so that every running job has some to train. In groups of at most
+    `most` those of one seed are together, since they share their images.
     """
     kinds: dict[str, list[Stage]] = {}
     for node in nodes(jobs).values():
         kinds.setdefault(kind_of(node.stage), []).append(node.stage)
     found = []
     for stages in kinds.values():
-        hands = at_once * ceil(len(stages) / (at_once * most))
-        found += [stages[hand::hands] for hand in range(hands)]
-    return [stages for stages in found if len(stages) > 1]
+        for hand in range(at_once):
+            dealt = sorted(stages[hand::at_once], key=lambda stage: stage.seed)
+            parts = ceil(len(dealt) / most)
+            places = [len(dealt) * part // parts for part in range(parts + 1)] if parts else []
+            found += [dealt[begin:end] for begin, end in pairwise(places)]
+    return [group for group in found if len(group) > 1]
 
 
 def kind_of(stage: Stage) -> str:
