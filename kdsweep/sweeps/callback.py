@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from kdsweep.stages.prepare import Job
     from kdsweep.tracking import Run
 
-JOBS_CHECKED = 500  # of all combinations; beyond, each choice is checked with the first of the others
+JOBS_CHECKED = 500  # of the combinations of a larger sweep: each choice, with the first of the others
 
 
 class SweepCallback(Callback):
