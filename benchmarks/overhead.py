@@ -82,6 +82,7 @@ def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float
         parameters=lambda network: 0,
         defaults=lambda network: {},
         on_gpu=lambda: False,
+        classes=dataset.classes,
         draws_val=False,
         images=count,
         trained_on=count,
