@@ -100,6 +100,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, network: nn.Module, loss: nn.Module, device: torch.device) -> None:
         self.file = folder / CHECKPOINT
+        self._new = self.file.with_suffix(".new")
         self.network, self.loss, self.device = network, loss, device
         self._best: dict[str, Tensor] = {}
         self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way, as the average
@@ -116,10 +117,10 @@ class Checkpoint:
         for name, tensor in shown.items():
             self._best[name].copy_(tensor)
 
-    def save(
+    def write(
         self, progress: Progress, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None
     ) -> None:
-        """Replace the checkpoint in one step."""
+        """Write a checkpoint beside the last one, which `replace` then replaces in one step."""
         tensors = {
             **_prefixed("network", _contiguous(self.network.state_dict())),
             **_prefixed("best", self._best),
@@ -127,15 +128,16 @@ class Checkpoint:
             **_prefixed("optimizer", _contiguous(optimizer_tensors(optimizer))),
             **_prefixed("average", _contiguous(average.state_dict()) if average else {}),
         }
-        new = self.file.with_suffix(".new")
         try:
             text = json.dumps(asdict(progress))
-            save_file(tensors, new, metadata={"progress": text, "sha256": _checksum(text, tensors)})
-            share(new)
+            save_file(tensors, self._new, metadata={"progress": text, "sha256": _checksum(text, tensors)})
+            share(self._new)
         except BaseException:  # whatever the reason, half a file would keep a full disk full
-            new.unlink(missing_ok=True)
+            self._new.unlink(missing_ok=True)
             raise
-        new.replace(self.file)
+
+    def replace(self) -> None:
+        self._new.replace(self.file)
 
     def load(self) -> Progress:
         """Restore all but optimizer and average as after the last epoch; without a file, a new Progress.

@@ -69,6 +69,8 @@ def _train(members: Sequence[Member], saves: Saves) -> None:
         if saves.are_due():
             with saves.timed():
                 for member in counted:
-                    member.save()
+                    member.checkpoint.write(member.progress, member.optimizer, member.average)
+                for member in counted:  # at once, so that a kill finds all at one point
+                    member.checkpoint.replace()
         for member in counted:
             member.report()

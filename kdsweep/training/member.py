@@ -164,9 +164,6 @@ class Member:
         if self.progress.record(metrics, self.recipe.monitor, self._seconds):
             self.checkpoint.keep(self.average)
 
-    def save(self) -> None:
-        self.checkpoint.save(self.progress, self.optimizer, self.average)
-
     def report(self) -> None:
         self.on_epoch(self.progress.epoch, self.progress.history[-1], self._seconds)
 
