@@ -40,8 +40,7 @@ from kdsweep.store.store import Store
 TEMPERATURES, BATCH, SHAPE = (1, 2, 4, 8, 16, 32), 64, (3, 32, 32)
 STUDENT = 24  # channels
 CLASSES = tuple("0123456789")
-# one student after another: elsewhere students that differ little learn in one pass
-HARDWARE = Hardware(device="cpu", threads=1, **dict.fromkeys({"together"} & {*Hardware.model_fields}, "off"))
+HARDWARE = Hardware(device="cpu", threads=1, together="off")  # one student after another
 
 
 def main() -> None:

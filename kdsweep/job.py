@@ -53,7 +53,7 @@ def run_job(
             tracked.artifact(replace(alone, latency=measured).save(folder))
         with tracked, display:
             result.run_id = tracked.id
-            _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result, measured)
+            _obtain_and_evaluate(job, tracked, [display.show, tracked.show, watch], result, measured, folder)
             pictures = [] if sweep else draw_inside(result, folder)
             log_figures(tracked, result)
             _log_files(job, tracked, result, [*pictures, folder / ".hydra" / "config.yaml"])
@@ -79,7 +79,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _obtain_and_evaluate(
-    job: Job, tracked: Run, watchers: Sequence[Emit], result: JobResult, measured: Latency | None
+    job: Job,
+    tracked: Run,
+    watchers: Sequence[Emit],
+    result: JobResult,
+    measured: Latency | None,
+    folder: Path,
 ) -> None:
     """Take every stage from the store or train it; then compute its figures on the test split."""
 
@@ -89,7 +94,7 @@ def _obtain_and_evaluate(
 
     hardware = job.config.hardware
     remote = None if hardware.shared_store else tracked
-    maker = Maker(job.store, job.dataset, hardware, job.initial, emit, remote)
+    maker = Maker(job.store, job.dataset, hardware, job.initial, emit, remote, folder)
     links, teachers, student = job.plan.links(), job.plan.teachers, job.plan.chain["student"]
     # the baseline's agreement with the student's teachers shows what these add to the student
     alone = {"scratch": teachers["student"]} if teachers else {}

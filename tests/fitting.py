@@ -7,7 +7,8 @@ from helpers import make_dataset
 
 from kdsweep.methods.term import Outputs
 from kdsweep.stage import Stage
-from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.fit import fit
+from kdsweep.training.member import Fitted
 from kdsweep.training.teaching import Teaching
 
 DATASET = make_dataset()

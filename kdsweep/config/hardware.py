@@ -33,6 +33,9 @@ class Hardware(Section):
     """cores and threads per job"""
     address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
     """address of a Ray cluster; auto: this machine's"""
+    together: int | Literal["auto", "off"] = Field(default="auto")
+    """networks of a sweep in one pass, if they differ only in seeds and numbers: auto, where that is faster;
+    off; or at most N"""
     shared_store: bool = True
     """false: nodes have separate disks and exchange stages through MLflow's artifacts"""
     partition: str | None = None
@@ -48,6 +51,14 @@ class Hardware(Section):
         if jobs < 1 and jobs != -1:
             raise PydanticCustomError("jobs", "must be 1 or more, or -1 for as many as fit")
         return jobs
+
+    @field_validator("together", mode="before")
+    @classmethod
+    def _together_is_a_number_or_a_word(cls, together: object) -> object:
+        wanted = "off" if together is False else together  # as YAML reads the word
+        if wanted in ("auto", "off") or (type(wanted) is int and 2 <= wanted <= MOST):
+            return wanted
+        raise PydanticCustomError("together", "allowed: auto, off, or a number from 2 on")
 
     @field_validator("gpus_per_job")
     @classmethod

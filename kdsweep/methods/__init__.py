@@ -31,8 +31,9 @@ from typing import Any, Literal, TypeVar
 
 from kdsweep.config.code import SOURCE
 
+WEIGHT = "weight"
 # of every term; its options are the rest
-OF_EVERY_TERM = ("_target_", SOURCE, "weight", "warmup", "decay", "taps", "standardize")
+OF_EVERY_TERM = ("_target_", SOURCE, WEIGHT, "warmup", "decay", "taps", "standardize")
 EMBEDDING = "embedding"  # what the head takes
 MAP = "map"  # the last one before pooling
 STAGES = "stages"  # all of a network's

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdsweep.methods import WEIGHT
 from kdsweep.methods.schedule import scheduled_weight
 from kdsweep.methods.term import Batch, Setting, Term
 from kdsweep.stage import Objective, derive
@@ -27,16 +28,29 @@ class Loss(nn.Module):
             self.terms = {name: Term(name, objective[name], setting, derive(seed, 0, name)) for name in names}
         self.learned = nn.ModuleDict(self.terms)
 
-    def forward(self, batch: Batch, epoch: int = 1, epochs: int = 1) -> dict[str, Tensor]:
-        """The sum as "loss", and each term by its name, unweighted; all are scalars."""
-        losses = {name: term(batch, epoch) for name, term in self.terms.items()}
-        return {"loss": self.weighted(losses, epoch, epochs), **losses}
+    def forward(
+        self,
+        batch: Batch,
+        epoch: int = 1,
+        epochs: int = 1,
+        numbers: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """The sum as "loss", and each term by its name, unweighted; all are scalars.
 
-    def weighted(self, losses: Mapping[str, Any], epoch: int = 1, epochs: int = 1) -> Any:
-        """The sum of the terms' losses, by name, with their weights in an epoch."""
-        first, *rest = [
-            losses[name] * scheduled_weight(self.objective[name], epoch, epochs) for name in self.terms
-        ]
+        `numbers` are by term the weight in this epoch and options to take in place of the objective's.
+        """
+        own = numbers or {}
+        losses = {name: term(batch, epoch, own.get(name, {})) for name, term in self.terms.items()}
+        weights = {name: each[WEIGHT] for name, each in own.items()}
+        return {"loss": self.weighted(losses, weights or self.weights(epoch, epochs)), **losses}
+
+    def weights(self, epoch: int, epochs: int) -> dict[str, float]:
+        """The weight of each term in an epoch."""
+        return {name: scheduled_weight(self.objective[name], epoch, epochs) for name in self.terms}
+
+    def weighted(self, losses: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
+        """The sum of the terms' losses, by name, with these weights."""
+        first, *rest = [losses[name] * weights[name] for name in self.terms]
         return sum(rest, first)
 
     def figures(self) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Size, Tensor, nn
 
 from kdsweep.config.code import import_component
 from kdsweep.errors import ConfigError
-from kdsweep.methods import LOGITS, OF_EVERY_TERM, STAGES, Side, Taps, needs_labels, taps_of
+from kdsweep.methods import LOGITS, OF_EVERY_TERM, STAGES, WEIGHT, Side, Taps, needs_labels, taps_of
 from kdsweep.methods.pairs import paired
 from kdsweep.stage import derive
 from kdsweep.system.foreign_errors import one_line
@@ -110,7 +110,9 @@ class Term(nn.Module):
             return len(batch.indices)
         return batch.labeled if batch.labeled >= (2 if self.compares else 1) else 0
 
-    def forward(self, batch: Batch, epoch: int) -> Tensor:
+    def forward(self, batch: Batch, epoch: int, numbers: Mapping[str, Tensor] | None = None) -> Tensor:
+        """`numbers` are options to take in place of the term's own."""
+        options = {key: value for key, value in (numbers or {}).items() if key != WEIGHT}
         if not self.images(batch):
             return batch.student.logits.sum() * 0  # with a gradient, as there may be no other term
         if self.needs_labels:
@@ -127,7 +129,8 @@ class Term(nn.Module):
             if "teacher_head" in self.takes:
                 known["teacher_head"] = batch.teachers[teacher].head
             call: Callable[..., Tensor] = self.function or self.adapters[teacher]
-            losses.append(call(**{key: value for key, value in known.items() if key in self.takes}))
+            taken = {key: value for key, value in known.items() if key in self.takes}
+            losses.append(call(**taken, **options))
         if len(losses) == 1:
             return losses[0]
         together = torch.stack(losses)

@@ -9,10 +9,11 @@ networks are the last outputs of each resolution.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import takewhile
 from math import isqrt
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,12 @@ class Tapped:
         self.places = {} if images is None or not taps else Anatomy(network, images).places(taps)
         head = self.places.get(EMBEDDING)
         self.head = network.get_submodule(head[0].module) if head else None
+
+    def of(self, network: nn.Module) -> Self:
+        """The same taps of a copy of the network."""
+        other = copy(self)
+        other.network = network
+        return other
 
     def __call__(self, images: Tensor) -> Outputs:
         """Raises ConfigError if what was at a tap was overwritten in place by a later module."""

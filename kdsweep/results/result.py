@@ -27,6 +27,7 @@ OWN_FILES = (
     f"**/{RESULT}",
     "experiment/*",
     "search/*",
+    "together/*",
     OPTIMUM,
     "sweep.csv",
     "trials.csv",

@@ -7,8 +7,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from kdsweep.results.network import NetworkResult
 from kdsweep.stage import Panel, Stage
 from kdsweep.stages.answers import Answers, is_outputs, looked_up
 from kdsweep.stages.classes import metadata
+from kdsweep.stages.companions import Companions
 from kdsweep.stages.figures import Figures
 from kdsweep.stages.graph import Graph, nodes
 from kdsweep.store.store import Busy, Origin, Remote, Store
@@ -33,16 +34,20 @@ from kdsweep.store.store import Busy, Origin, Remote, Store
 if TYPE_CHECKING:
     import torch
 
-    from kdsweep.training.fit import Fitted
+    from kdsweep.training.member import Fitted, Task
+    from kdsweep.training.teaching import Teaching
 
 
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
 
+OnEpoch = Callable[[int, dict[str, float], float], None]
+_sizes: dict[tuple[str, ...], int] = {}  # of the passes that are worthwhile, by group
+
 
 class Maker:
     """`initial` are the files of the weights that stages begin with, by digest; machines with stores of their
-    own exchange trained stages through `remote`."""
+    own exchange trained stages through `remote`. `folder` is the job's, in or below that of its sweep."""
 
     def __init__(
         self,
@@ -52,9 +57,12 @@ class Maker:
         initial: Mapping[str, Path],
         emit: Emit,
         remote: Remote | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.store, self.dataset, self.hardware = store, dataset, hardware
         self.initial, self.emit, self.remote = initial, emit, remote
+        self.roles: dict[str, str] = {}  # of the job's stages
+        self.companions = Companions.of_job(folder) if folder else Companions()
         self.answers = Answers(store, dataset, lambda: self.device)
         self.figures = Figures(store, dataset, self.answers.averaged)
 
@@ -79,6 +87,7 @@ class Maker:
         for the first to finish.
         """
         graph, stages = Graph.of([links]), nodes([links])
+        self.roles = {key: node.role for key, node in stages.items()}
         finished: dict[str, StageFinished] = {}  # by key
         announced: set[str] = set()
         while ready := graph.ready():
@@ -104,21 +113,28 @@ class Maker:
 
         Raises Busy if another job is training it.
         """
-        parents = [parent.key for parent in stage.parents]
-        origin = Origin("stage", stage.describe(), parents, stage.name, role)
-        entry, reused = self.store.obtain(
-            stage.key,
-            lambda folder: self._train(role, stage, folder),
-            remote=self.remote,
-            origin=origin,
-            wait=False,
-        )
+
+        def on_epoch(epoch: int, metrics: dict[str, float], seconds: float) -> None:
+            self.emit(EpochEnded(role, epoch, stage.training.total_epochs, metrics, seconds))
+
+        entry, found = self._made(role, stage, on_epoch)
+        reused = found and not self.companions.take(stage)
         record = json.loads((entry / "stage.json").read_text())
         finished = StageFinished(
             role, stage.key, reused, record["seconds"], record["history"], record["best_epoch"]
         )
         self.emit(finished)
         return finished
+
+    def _made(self, role: str, stage: Stage, on_epoch: OnEpoch) -> tuple[Path, bool]:
+        """The entry of a stage, and whether it was found. Raises Busy."""
+        return self.store.obtain(
+            stage.key,
+            lambda folder: self._train(role, stage, folder, on_epoch),
+            remote=self.remote,
+            origin=_origin(role, stage),
+            wait=False,
+        )
 
     def ensemble(
         self, panel: Panel, teachers: Panel | None, results: Mapping[str, NetworkResult]
@@ -138,17 +154,88 @@ class Maker:
         assert entry is not None
         return entry / WEIGHTS
 
-    def _train(self, role: str, stage: Stage, folder: Path) -> None:
-        from safetensors.torch import save_file
-
-        def on_epoch(epoch: int, metrics: dict[str, float], seconds: float) -> None:
-            self.emit(EpochEnded(role, epoch, stage.training.total_epochs, metrics, seconds))
-
+    def _train(self, role: str, stage: Stage, folder: Path, on_epoch: OnEpoch) -> None:
+        """Train the stage, and those beside it that are faster trained in one pass with it."""
         try:
-            fitted = self._taken(stage) if is_outputs(stage) else self._fitted(stage, on_epoch)
+            if is_outputs(stage):
+                return self._write(stage, self._taken(stage), folder)
+            self._write(stage, self._fitted(role, stage, on_epoch), folder)
         except TrainingError as error:
             raise TrainingError(f"{role}: {error}") from error
+
+    def _fitted(self, role: str, stage: Stage, on_epoch: OnEpoch) -> "Fitted":
+        from kdsweep.training.fit import fit_together
+
+        with ExitStack() as entered:
+            beside = self._beside(role, stage, entered)
+            tasks = self._tasks([stage, *(other for other, *_ in beside)], on_epoch)
+            own, *others = fit_together(tasks, self.dataset, self.device)
+            for member, (other, held, folder) in zip(others, beside, strict=True):
+                with suppress(TrainingError), held:  # its own job will find out and fail
+                    self._write(other, member.fitted(), folder)
+                    self.companions.trained(other)
+        return own.fitted()
+
+    def _beside(self, role: str, stage: Stage, entered: ExitStack) -> list[tuple[Stage, ExitStack, Path]]:
+        """The stages to train in one pass with `stage`, each with its entry's folder and what holds it."""
+        found = []
+        for other in self._worthwhile(stage):
+            held = entered.enter_context(ExitStack())
+            with suppress(Busy, TrainingError):  # another job's
+                self._prepare(other, stage)
+                entry = self.store.entry(other.key, origin=_origin(role, other), wait=False)
+                folder, is_there = held.enter_context(entry)
+                if not is_there:
+                    found.append((other, held, folder))
+        return found
+
+    def _worthwhile(self, stage: Stage) -> list[Stage]:
+        """The stages of its group that the store lacks, if one pass is faster than one after another."""
+        from kdsweep.training.trial import faster_together
+
+        wanted = self.hardware.together
+        others = [each for each in self.companions.beside(stage) if not self.store.find(each.key)]
+        if not others or wanted == "off":
+            return []
+        group = self.companions.group(stage)
+        if group not in _sizes:
+            teaching = self.answers.teaching(stage)  # that of the others may not be trained yet
+            tasks = [self._task(each, teaching) for each in (stage, *others)]
+            timed = wanted == "auto"
+            _sizes[group] = faster_together(tasks, self.dataset, self.device, timed)
+        return others[: _sizes[group] - 1]
+
+    def _prepare(self, other: Stage, like: Stage) -> None:
+        """Train what teaches another job's stage, in the roles of what teaches the like of it here."""
+        for theirs, ours in zip(other.parents, like.parents, strict=True):
+            if not self.store.find(theirs.key):
+                self._prepare(theirs, ours)
+                self._made(self.roles.get(ours.key, TEACHER), theirs, lambda *event: None)
+                self.companions.trained(theirs)
+
+    def _tasks(self, stages: Sequence[Stage], on_epoch: OnEpoch) -> "list[Task]":
+        """The first is this job's; those with one seed and the same teachers are taught as one."""
+        teachings: dict[tuple[Any, ...], Teaching] = {}
+        tasks = []
+        for stage in stages:
+            taught = (stage.seed, *(parent.key for parent in stage.parents))
+            if taught not in teachings:
+                teachings[taught] = self.answers.teaching(stage)
+            tasks.append(self._task(stage, teachings[taught]))
+        return [replace(tasks[0], on_epoch=on_epoch), *tasks[1:]]
+
+    def _task(self, stage: Stage, teaching: "Teaching") -> "Task":
+        from kdsweep.training.member import Task
+
+        initial = self.initial[stage.initial] if stage.initial else None
+        teacher = (lambda: self.answers.network(stage.parents[-1])) if TEACHER in stage.model else None
+        return Task(stage, teaching, self.store.unfinished(stage.key), initial=initial, teacher=teacher)
+
+    def _write(self, stage: Stage, fitted: "Fitted", folder: Path) -> None:
+        from safetensors.torch import save_file
+
         save_file(fitted.weights, folder / WEIGHTS, metadata(self.dataset.classes))
+        together = {"together": fitted.together} if fitted.together > 1 else {}
         record = {
             "key": stage.key,
             "stage": stage.describe(),
@@ -156,24 +243,16 @@ class Maker:
             "best_epoch": fitted.best_epoch,
             "seconds": fitted.seconds,
             "images": stage.images,
-            "made_by": _provenance(self.device, self.hardware),
+            "made_by": {**_provenance(self.device, self.hardware), **together},
         }
         (folder / "stage.json").write_text(json.dumps(record, indent=1))
-
-    def _fitted(self, stage: Stage, on_epoch: Callable[[int, dict[str, float], float], None]) -> "Fitted":
-        from kdsweep.training.fit import fit
-
-        unfinished, teaching = self.store.unfinished(stage.key), self.answers.teaching(stage)
-        initial = self.initial[stage.initial] if stage.initial else None
-        teacher = (lambda: self.answers.network(stage.parents[-1])) if TEACHER in stage.model else None
-        return fit(stage, self.dataset, teaching, self.device, unfinished, on_epoch, initial, teacher)
 
     def _taken(self, stage: Stage) -> "Fitted":
         """A file of outputs as a trained stage, with its figures on the validation images that it has."""
         import torch
 
         from kdsweep.networks.build import build
-        from kdsweep.training.fit import Fitted
+        from kdsweep.training.member import Fitted
         from kdsweep.training.network import selection_metrics
 
         data, figures = self.dataset, dict[str, float]()
@@ -194,6 +273,10 @@ class Maker:
         torch.set_num_threads(self.hardware.cpu_threads)
         torch.backends.cudnn.allow_tf32 = False  # else a GPU's float32 differs from the CPU's
         return resolve(self.hardware)
+
+
+def _origin(role: str, stage: Stage) -> Origin:
+    return Origin("stage", stage.describe(), [parent.key for parent in stage.parents], stage.name, role)
 
 
 def _provenance(device: "torch.device", hardware: Hardware) -> Mapping[str, Any]:

@@ -140,9 +140,12 @@ def _check_untrained(job: Job) -> None:
         job.store.check_budget()
     if not job.config.hardware.elsewhere:
         resolve(job.config.hardware)
-    from kdsweep.training.recipe_check import recipe_problems  # imports torch, as check_terms does
+    import torch
+
+    from kdsweep.training.recipe_check import recipe_problems
     from kdsweep.training.try_terms import check_terms
 
+    torch.set_num_threads(1)  # threads that wait for each other take longer than two images
     classes, shape = len(job.dataset.classes), job.dataset.shape
     recipes = {role: stage.training for role, stage in untrained.items() if stage.training.total_epochs}
     problems = recipe_problems(recipes)

@@ -21,7 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from kdsweep.errors import Stopped, explain, wants_traceback
 from kdsweep.results.record import Record
 from kdsweep.results.result import OPTIMUM, SWEEP, JobResult, PlannedJob, SweepInfo
+from kdsweep.stages.companions import Companions
 from kdsweep.sweeps.checks import (
+    MOST_PLANNED,
     check_database,
     check_hydra,
     check_job_alone,
@@ -38,6 +40,7 @@ from kdsweep.sweeps.confirm import check_confirm
 from kdsweep.sweeps.folders import refuse_results_below, refuse_shared_folders, take_folder
 from kdsweep.sweeps.launchers.base import check_launcher, jobs_at_once, shares_store
 from kdsweep.sweeps.overrides import combinations, count, key_of, read_overrides, swept_values
+from kdsweep.sweeps.together import leave_companions
 from kdsweep.sweeps.tune import check_tune, drawn_keys, with_trials
 from kdsweep.system.terminal import say
 from kdsweep.tracking.database import begin_database
@@ -93,6 +96,7 @@ class SweepCallback(Callback):
                 self.run.end("FAILED", explain(error))
             raise Stopped(error, wants_traceback(config)) from None
         finally:
+            Companions.forget(Path(config.hydra.sweep.dir))
             if self.folder:
                 self.folder.release()
 
@@ -108,8 +112,9 @@ class SweepCallback(Callback):
         if grid:
             check_number(every, bool(config.get("plan")))
         check_tune(config, keys)
-        # turns need every job's stages
-        whole = grid and (config.get("plan") or config.get("tune") or not shares_store(config))
+        # turns and passes need every job's stages
+        needed = config.get("plan") or config.get("tune") or not shares_store(config)
+        whole = grid and (needed or every <= MOST_PLANNED)
         jobs = combinations(overrides, every if whole else JOBS_CHECKED)
         if config.get("tune"):
             jobs = with_trials(config, jobs)
@@ -147,6 +152,8 @@ class SweepCallback(Callback):
         sweep = SweepInfo.begin(self.run.id, spec, keys, number, first.model_dump(mode="json", by_alias=True))
         planned = planned_jobs(jobs, prepared) if grid and len(jobs) == every else []
         self.run.artifact(replace(sweep, latency=latency, planned=planned).save(folder))
+        if planned:
+            leave_companions(config, folder, prepared)
         console().print(f"{jobs_count}: {_subject(first)}", markup=False)
         if not keys and trials is None:
             print("nothing is swept: a sweep of one job; with -m a key takes several values: temperature=1,4")

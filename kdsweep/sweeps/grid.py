@@ -1,6 +1,6 @@
 """The sweeper that runs every combination, which the callback has checked, and then `confirm`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -8,15 +8,18 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from kdsweep.errors import ConfigError
 from kdsweep.results.result import SWEEP
+from kdsweep.sweeps.checks import check_jobs
 from kdsweep.sweeps.compose import SweepLoader
 from kdsweep.sweeps.confirm import confirm
 from kdsweep.sweeps.overrides import combinations, count, read_overrides
+from kdsweep.sweeps.together import leave_companions
 from kdsweep.sweeps.tune import with_trials
 
 
@@ -54,7 +57,12 @@ class GridSweeper(Sweeper):
             for job in returns[-1]:
                 _ = job.return_value  # raises what the job raised
         if wanted := config.get("confirm"):
-            confirm(wanted, folder, jobs.__getitem__, launcher.launch)
+
+            def launch(jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
+                leave_companions(config, folder, check_jobs(config, jobs))
+                return launcher.launch(jobs, initial_job_idx=first)
+
+            confirm(wanted, folder, jobs.__getitem__, launch)
         return returns
 
 

@@ -7,6 +7,8 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -75,6 +77,24 @@ def _score(metrics: dict[str, float], monitor: str) -> list[float]:
     return [-metrics[monitor]]
 
 
+class Saves:
+    """When checkpoints are due: as often as saving takes SHARE of the time, and once a minute at least."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic()
+
+    def are_due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around the saving."""
+        start = time.monotonic()
+        yield
+        took = time.monotonic() - start
+        self._due = start + min(took / SHARE, SECONDS_BETWEEN_SAVES)
+
+
 class Checkpoint:
     """Network, terms of the loss, optimizer, average, best weights and progress as one safetensors file."""
 
@@ -84,42 +104,24 @@ class Checkpoint:
         self._best: dict[str, Tensor] = {}
         self._optimizer: dict[str, Tensor] = {}  # of the phase that was under way, as the average
         self._average: dict[str, Tensor] = {}
-        self._due = time.monotonic()
 
     def best(self) -> dict[str, Tensor]:
         return self._best
 
-    def save(
-        self,
-        progress: Progress,
-        optimizer: torch.optim.Optimizer,
-        better: bool,
-        average: AveragedModel | None = None,
-    ) -> None:
-        """With `better`, the weights, or their average, are the best so far; replace the checkpoint in one
-        step if it is due."""
-        weights = _contiguous(self.network.state_dict())
-        if better:  # copying into the same memory is faster than allocating
-            shown = _contiguous(average.module.state_dict()) if average else weights
-            self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in shown.items()}
-            for name, tensor in shown.items():
-                self._best[name].copy_(tensor)
-        start = time.monotonic()
-        if start < self._due:
-            return
-        self._write(progress, optimizer, weights, average)
-        took = time.monotonic() - start
-        self._due = start + min(took / SHARE, SECONDS_BETWEEN_SAVES)
+    def keep(self, average: AveragedModel | None = None) -> None:
+        """Keep the weights, or their average, as the best so far."""
+        shown = _contiguous((average.module if average else self.network).state_dict())
+        # copying into the same memory is faster than allocating
+        self._best = self._best or {name: torch.empty_like(tensor) for name, tensor in shown.items()}
+        for name, tensor in shown.items():
+            self._best[name].copy_(tensor)
 
-    def _write(
-        self,
-        progress: Progress,
-        optimizer: torch.optim.Optimizer,
-        weights: dict[str, Tensor],
-        average: AveragedModel | None,
+    def save(
+        self, progress: Progress, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None
     ) -> None:
+        """Replace the checkpoint in one step."""
         tensors = {
-            **_prefixed("network", weights),
+            **_prefixed("network", _contiguous(self.network.state_dict())),
             **_prefixed("best", self._best),
             **_prefixed("loss", _contiguous(self.loss.state_dict())),
             **_prefixed("optimizer", _contiguous(optimizer_tensors(optimizer))),

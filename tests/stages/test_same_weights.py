@@ -38,7 +38,8 @@ from kdsweep.stages.estimate import Need
 from kdsweep.stages.show_plan import Planned, _of
 from kdsweep.store.store import Store
 from kdsweep.training.device import resolve
-from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.fit import fit
+from kdsweep.training.member import Fitted
 from kdsweep.training.teaching import Teaching
 
 DATASET = make_dataset()

@@ -15,7 +15,7 @@ from kdsweep.config import Augment, FineTuning
 from kdsweep.networks.build import build
 from kdsweep.stage import Stage
 from kdsweep.training.average import MovingAverage
-from kdsweep.training.fit import Fitted
+from kdsweep.training.member import Fitted
 from kdsweep.training.network import Inputs, logits, place, selection_metrics
 
 DECAY = 0.9

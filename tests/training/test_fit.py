@@ -19,7 +19,8 @@ from kdsweep.stage import Panel, Stage
 from kdsweep.stages.answers import Answers
 from kdsweep.stages.maker import Maker
 from kdsweep.store.store import Store
-from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.fit import fit
+from kdsweep.training.member import Fitted
 from kdsweep.training.network import Inputs, logits, selection_metrics
 from kdsweep.training.teaching import Teaching
 
@@ -388,7 +389,7 @@ def test_several_teachers_are_heard_together(tmp_path):
 
 def test_teacher_and_student_are_never_one_object(tmp_path, monkeypatch):
     """Though they be of one recipe: a born-again student learns from another network than itself."""
-    from kdsweep.training import fit as module
+    from kdsweep.training import member as module
 
     shop, _ = maker(tmp_path)
     teacher = make_stage(NORMED)

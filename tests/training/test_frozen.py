@@ -12,8 +12,9 @@ from kdsweep.errors import TrainingError
 from kdsweep.networks.parts import head_of, layers
 from kdsweep.stage import Stage
 from kdsweep.training import network as network_module
-from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.fit import fit
 from kdsweep.training.frozen import cut, freeze, train
+from kdsweep.training.member import Fitted
 from kdsweep.training.teaching import Teaching
 
 DATASET = make_dataset()

@@ -21,7 +21,8 @@ from kdsweep.networks.taps import Tapped
 from kdsweep.stage import Stage
 from kdsweep.training import network as networks
 from kdsweep.training.batches import batches
-from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.fit import fit
+from kdsweep.training.member import Fitted
 from kdsweep.training.network import Inputs, place
 from kdsweep.training.teaching import Teaching
 from kdsweep.training.try_terms import check_terms

@@ -16,7 +16,7 @@ from kdsweep.networks import TEACHER
 from kdsweep.networks.build import build
 from kdsweep.networks.taps import Tapped
 from kdsweep.stage import Stage
-from kdsweep.training.fit import Fitted
+from kdsweep.training.member import Fitted
 from kdsweep.training.network import Inputs, place
 
 RESNET = {"_target_": "kdsweep.networks.zoo.resnet.SmallResNet", "depth": 8}
