@@ -1,6 +1,6 @@
 """Measures what a sweep with augmentation gains from a teacher that answers once.
 
-    python benchmarks/answers.py [--images 960] [--epochs 3] [--rounds 3] [--width 88]
+    python benchmarks/answers.py [--images 960] [--epochs 3] [--rounds 3] [--width 92]
 
 Six temperatures train the same student, taught by one teacher, on random images of CIFAR's shape that are
 cropped and flipped at random, on one thread and one student after another. The teacher's width is chosen such
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=960)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=88, help="channels of the teacher")
+    parser.add_argument("--width", type=int, default=92, help="channels of the teacher")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
