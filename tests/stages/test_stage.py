@@ -95,7 +95,7 @@ CHANGES = {
     "schedule": schedule("CosineAnnealingLR", T_max="epochs"),
     "keep": "last", "monitor": "val/cross_entropy", "patience": 2, "mixed_precision": True,
     "trainable": "head", "fine_tuning": FineTuning(epochs=1, learning_rate=1e-5, trainable="all"),
-    "ema": 0.9, "clip_norm": 1.0, "sampling": "balanced",
+    "ema": 0.9, "clip_norm": 1.0, "sampling": "balanced", "answers": "float16",
 }  # fmt: skip
 
 

@@ -30,7 +30,8 @@ from kdsweep.stages.answers import Answers
 from kdsweep.stages.maker import Maker
 from kdsweep.store import store as store_module
 from kdsweep.store.store import ANSWERS, ENTRY, Store
-from kdsweep.training.fit import Fitted, fit
+from kdsweep.training.fit import fit, fit_together
+from kdsweep.training.member import Fitted, Task
 
 IMAGES, EPOCHS, CLASSES = 60, 4, 3
 OTHERS = 40
@@ -263,6 +264,19 @@ def test_more_epochs_ask_only_about_these(root, asked):
     train(root, taught())
     train(root, taught(epochs=EPOCHS + 2))
     assert asked.total() == (EPOCHS + 2) * 4
+
+
+def test_a_pass_of_several_students_asks_once_and_keeps_the_same(root, asked, tmp_path):
+    apart = Path(shutil.copytree(root, tmp_path / "apart"))
+    train(apart, taught())
+    asked.clear()
+    stages = [taught(kd_objective(temperature)) for temperature in (1.0, 4.0)]
+    teaching = Answers(Store(root, answers_gb=1), DATASET, lambda: CPU).teaching(stages[0])
+    tasks = [Task(stage, teaching, tmp_path / stage.key) for stage in stages]
+    assert [member.fitted().together for member in fit_together(tasks, DATASET, CPU)] == [2, 2]
+    assert asked.total() == EPOCHS * 4
+    for alone, together in zip(kept(apart), kept(root), strict=True):
+        assert alone.name == together.name and torch.equal(rows(alone), rows(together))
 
 
 # ends of a training
@@ -546,7 +560,7 @@ def test_float16_of_an_assistant_is_its_own():
 
 @pytest.mark.long
 def test_a_sweep_asks_once_and_the_next_never(kdsweep: Command, tmp_path):
-    sweep = ("-m", "temperature=1,4,16", AUGMENTED, *TINY)
+    sweep = ("-m", "temperature=1,4,16", AUGMENTED, "hardware.together=off", *TINY)  # to compare bits
     kdsweep(*sweep)
     entries = {folder: (folder / ANSWERS).stat().st_mtime_ns for folder in kept(tmp_path / "kdsweep-store")}
     assert len(entries) == 2, "epochs"
