@@ -18,6 +18,7 @@ class Draws:
         self.seeds = list(dict.fromkeys(seeds))
         self.places = torch.tensor([self.seeds.index(seed) for seed in seeds], device=device)
         self.place = self.places[0]  # of the stage that runs; under vmap a tensor for all
+        self.as_alone = device.type == "cpu"  # a GPU's own dropout draws otherwise
         one = len(self.seeds) == 1
         self._generators = [None if one else Generator(device) for _ in self.seeds]
 
@@ -55,7 +56,9 @@ class _Dropout(nn.Module):
 def own_dropout(network: nn.Module, draws: Draws) -> nn.Module:
     """The network with its dropouts, of values and of channels, in terms of `draws`."""
     for parent in list(network.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(
+            parent._modules.items()
+        ):  # named_children() gives one that is there twice once
             if type(child) in (nn.Dropout, nn.Dropout2d):
                 setattr(parent, name, _Dropout(child.p, type(child) is nn.Dropout2d, draws))  # type: ignore[arg-type]
     return network
