@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from kdsweep.stage import derive
 
@@ -56,9 +57,8 @@ class _Dropout(nn.Module):
 def own_dropout(network: nn.Module, draws: Draws) -> nn.Module:
     """The network with its dropouts, of values and of channels, in terms of `draws`."""
     for parent in list(network.modules()):
-        for name, child in list(
-            parent._modules.items()
-        ):  # named_children() gives one that is there twice once
-            if type(child) in (nn.Dropout, nn.Dropout2d):
-                setattr(parent, name, _Dropout(child.p, type(child) is nn.Dropout2d, draws))  # type: ignore[arg-type]
+        # named_children() would skip one that is there twice
+        for name, child in list(parent._modules.items()):
+            if isinstance(child, _DropoutNd) and type(child) in (nn.Dropout, nn.Dropout2d):
+                setattr(parent, name, _Dropout(child.p, type(child) is nn.Dropout2d, draws))
     return network
