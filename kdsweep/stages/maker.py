@@ -167,32 +167,38 @@ class Maker:
             raise TrainingError(f"{role}: {error}") from error
 
     def _fitted(self, role: str, stage: Stage, on_epoch: OnEpoch) -> "Fitted":
+        beside = self._worthwhile(stage)
+        try:
+            own = self._in_one_pass(role, stage, beside, on_epoch)
+        except (TrainingError, RuntimeError, MemoryError) as error:  # no room, or another's teacher
+            if not beside:
+                raise
+            log.info("%d stages cannot train in one pass: %s", len(beside) + 1, error)
+            _sizes[self.companions.group(stage)] = 1
+            own = self._in_one_pass(role, stage, [], on_epoch)
+        return own.fitted()
+
+    def _in_one_pass(self, role: str, stage: Stage, beside: Sequence[Stage], on_epoch: OnEpoch) -> "Member":
+        """Train a stage and those of `beside` that no other job is training, which become entries; all are
+        none if anything but a loss fails."""
+        from kdsweep.training.fit import fit_together
+
         with ExitStack() as entered:
-            beside = self._beside(role, stage, entered)
-            tasks = self._tasks([stage, *(other for other, *_ in beside)], on_epoch)
-            own, *others = self._in_one_pass(tasks)
-            for member, (other, held, folder) in zip(others, beside, strict=False):
+            others = self._entered(role, stage, beside, entered)
+            tasks = self._tasks([stage, *(other for other, *_ in others)], on_epoch)
+            own, *members = fit_together(tasks, self.dataset, self.device)
+            for member, (other, held, folder) in zip(members, others, strict=True):
                 with suppress(TrainingError), held:  # its own job will find out and fail
                     self._write(other, member.fitted(), folder)
                     self.companions.trained(other)
-        return own.fitted()
+        return own
 
-    def _in_one_pass(self, tasks: "Sequence[Task]") -> "list[Member]":
-        """Train all, or the first alone if that fails with the others."""
-        from kdsweep.training.fit import fit_together
-
-        if len(tasks) > 1:
-            try:
-                return fit_together(tasks, self.dataset, self.device)
-            except Exception as error:  # memory, or what another's teacher says
-                log.info("%d stages cannot train in one pass: %s", len(tasks), error)
-                _sizes[self.companions.group(tasks[0].stage)] = 1
-        return fit_together(tasks[:1], self.dataset, self.device)
-
-    def _beside(self, role: str, stage: Stage, entered: ExitStack) -> list[tuple[Stage, ExitStack, Path]]:
-        """The stages to train in one pass with `stage`, each with its entry's folder and what holds it."""
+    def _entered(
+        self, role: str, stage: Stage, beside: Sequence[Stage], entered: ExitStack
+    ) -> list[tuple[Stage, ExitStack, Path]]:
+        """The stages to train in one pass with `stage`, each with what holds its entry, and its folder."""
         found = []
-        for other in self._worthwhile(stage):
+        for other in beside:
             held = entered.enter_context(ExitStack())
             with suppress(Busy, TrainingError):  # another job's
                 self._prepare(other, stage)
