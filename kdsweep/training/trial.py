@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 UPDATES, SECONDS = 6, 0.5  # that are timed at most, the first apart
 # bytes of all networks of a pass; gradients and an optimizer's memory are three times as much
 WEIGHTS = 2**28
-ACTIVATIONS = 2**31  # bytes that a pass on the CPU may keep for its gradients; on a GPU half of what is free
+# bytes that a pass may keep for its gradients on the CPU, of which it needs twice as many; on a GPU it is a
+# third of what is free
+ACTIVATIONS = 2**30
 CLOSE = 1e-3  # the relative difference of losses that rounding explains
 
 
@@ -117,7 +119,7 @@ def _noting() -> Iterator[dict[int, int]]:
 
 
 def _room(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else ACTIVATIONS
+    return torch.cuda.mem_get_info(device)[0] // 3 if device.type == "cuda" else ACTIVATIONS
 
 
 def _drawn(device: torch.device) -> list[bytes]:

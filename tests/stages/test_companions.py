@@ -479,8 +479,9 @@ def test_a_teacher_that_fails_leaves_its_students_out(sweep):
         made.run(1)
 
 
-def test_a_pass_that_fails_fails_no_job(sweep, monkeypatch):
-    """As when memory does not suffice: the job trains its own stage, and no other pass is tried."""
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), TrainingError("a teacher says too much")])
+def test_a_pass_that_fails_fails_no_job(sweep, monkeypatch, error):
+    """The job trains its own stage then, and no other pass is tried."""
     jobs = [job(0, temperature) for temperature in (1.0, 2.0, 4.0)]
     made = sweep(jobs)
     noted = fit.fit_together
@@ -488,7 +489,7 @@ def test_a_pass_that_fails_fails_no_job(sweep, monkeypatch):
     def small(tasks, *given):
         if len(tasks) > 1:
             made.passes.append([task.stage.key for task in tasks])
-            raise RuntimeError("out of memory")
+            raise error
         return noted(tasks, *given)
 
     monkeypatch.setattr(fit, "fit_together", small)

@@ -1,5 +1,6 @@
 """Several stages in one pass: each is as alone, but for the order in which sums are formed."""
 
+import inspect
 import json
 import math
 import statistics
@@ -13,16 +14,23 @@ from fitting import CPU, DATASET, SAID, TERMS, assert_same, fit
 from helpers import CNN, MLP, kd_objective, labels_and, make_dataset, make_stage, optimizer, schedule
 from safetensors import safe_open
 from torch import nn
+from zoo_examples import METHODS, objective
 
 from kdsweep.config import Augment, FineTuning
+from kdsweep.config.code import import_component
 from kdsweep.data.dataset import Dataset
 from kdsweep.data.split import Split
 from kdsweep.errors import TrainingError
+from kdsweep.methods import all_taps
 from kdsweep.methods.term import Outputs
+from kdsweep.networks.build import build
+from kdsweep.networks.taps import Tapped
 from kdsweep.stage import LOGITS, Average, Stage
 from kdsweep.training import trial
+from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.fit import fit_together
 from kdsweep.training.member import Fitted, Task
+from kdsweep.training.network import Inputs, place
 from kdsweep.training.teaching import Teaching
 from kdsweep.training.trial import faster_together
 
@@ -119,6 +127,26 @@ def smoothed(smoothing: float, weight: float = 0.5) -> dict[str, object]:
 
 
 FINE = FineTuning(epochs=2, learning_rate=0.005, trainable="all")
+
+
+def of_logits(name: str, number: str, *values: float) -> list[Stage]:
+    """Stages of a method that differ in a number of its term."""
+    terms = objective(name)
+    (term,) = terms.keys() - {"labels"}
+    return [student(objective={**terms, term: {**terms[term], number: value}}) for value in values]
+
+
+NUMBERS = {
+    "dist": ("beta", 0.5, 2.0),
+    "logit_std": ("temperature", 1.0, 4.0),
+    "nkd": ("gamma", 0.5, 1.5),
+    "normkd": ("temperature", 1.0, 4.0),
+    "rld": ("label_temperature", 1.0, 2.0),
+    "tfkd_reg": ("temperature", 5.0, 20.0),
+    "ttm": ("gamma", 0.1, 0.5),
+    "wsld": ("temperature", 1.0, 4.0),
+    "wttm": ("gamma", 0.1, 0.5),
+}
 HEAD = FINE.model_copy(update={"trainable": "head"})
 SAME = {
     "perceptrons, equal seeds": [
@@ -143,6 +171,9 @@ SAME = {
     "another number": [student(objective=labels_and(0.5, dkd=term)) for term in DKD],
     "rates": [student(learning_rate=rate) for rate in (0.02, 0.001, 0.05, 0.02)],
     "rates that begin as 0": [student(learning_rate=rate, schedule=WARM) for rate in (0.02, 0.001)],
+    "a weight decay that one leaves to its default": [
+        student(optimizer={**SGD, **decay}) for decay in ({"weight_decay": 0.1}, {})
+    ],
     "weight decays": [
         student(optimizer={**SGD, "weight_decay": decay}) for decay in (0.1, 0.0, 0.01, 0.1)
     ],
@@ -170,6 +201,7 @@ SAME = {
         f"taps of {name}": seeds(0, 1, model=RESNET, objective=labels_and(0.5, **{name: term}), epochs=2)
         for name, term in TAPPED.items()
     },
+    **{f"a number of {name}": of_logits(name, *numbers) for name, numbers in NUMBERS.items()},
     "taps of equal seeds": [
         student(RESNET, labels_and(1 - w, at=TAPPED["at"], sp=TAPPED["sp"]), epochs=2) for w in (0.5, 0.9)
     ],
@@ -412,6 +444,26 @@ def test_members_that_have_come_differently_far_all_end_right(tmp_path):
 
 
 @pytest.mark.usefixtures("saved")
+def test_a_pass_that_is_killed_while_it_saves_ends_right(tmp_path, monkeypatch):
+    """Its members' checkpoints are then of different epochs."""
+    stages = seeds(0, 1, 2)
+    expected = alone(stages, tmp_path / "alone")
+    original, saves = Checkpoint.save, []
+
+    def save(checkpoint, *given):
+        saves.append(checkpoint)
+        if len(saves) == 5:  # the second member's, after its second epoch
+            raise KeyboardInterrupt
+        original(checkpoint, *given)
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        together(stages, tmp_path / "killed")
+    for one, other in zip(expected, together(stages, tmp_path / "killed"), strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.usefixtures("saved")
 def test_one_that_was_at_its_end_stays_there(tmp_path):
     """A pass was killed after one member had stopped, and the others go on without it."""
     stages = seeds(0, 1, 2, epochs=4)
@@ -562,18 +614,14 @@ def own(kind: type) -> dict[str, object]:
     return {"_target_": f"{__name__}.{kind.__name__}"}
 
 
-def stage_tasks(stages: Sequence[Stage], folder: Path) -> list[Task]:
-    return tasks_of(stages, folder / "unfinished")
-
-
 @pytest.fixture
 def trying(tmp_path, monkeypatch):
     """A trial that looks at whether stages may be stacked, not at the time; it must leave nothing."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    def tried(stages: Sequence[Stage], timed: bool = False) -> int:
+    def tried(stages: Sequence[Stage], timed: bool = False, ask=ask) -> int:
         before = torch.get_rng_state()
-        count = faster_together(stage_tasks(stages, tmp_path), DATASET, CPU, timed)
+        count = faster_together(tasks_of(stages, tmp_path / "unfinished", ask), DATASET, CPU, timed)
         left = [*tmp_path.glob("kdsweep-*"), *tmp_path.glob("unfinished")]  # torch has a folder there too
         assert not left and torch.equal(before, torch.get_rng_state())
         return count
@@ -643,6 +691,22 @@ def test_what_cannot_be_stacked_trains_alone(trying, name):
     assert trying(UNFIT[name]) == 1
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", METHODS)
+def test_all_methods_without_adapters_may_be_stacked(trying, name):
+    terms = objective(name)
+    adapters = any(inspect.isclass(import_component(term["_target_"])) for term in terms.values())
+    stages = seeds(0, 1, model=RESNET, objective=terms)
+    teacher = place(build({**RESNET, "width": 2}, 3, DATASET.shape), CPU).eval().requires_grad_(False)
+    tapped = Tapped(teacher, all_taps(terms, "teacher"), Inputs(DATASET.train, DATASET, CPU).first())
+
+    @torch.no_grad()
+    def ask(indices: torch.Tensor, images: torch.Tensor) -> list[Outputs]:
+        return [tapped(images)]
+
+    assert trying(stages, ask=ask) == (1 if adapters else 2)
+
+
 def test_a_network_that_draws_may_be_stacked_with_others_of_its_seed(tmp_path, trying):
     stages = [student(own(Draws), kd_objective(t)) for t in (1.0, 4.0)]
     assert trying(stages) == 2
@@ -677,7 +741,7 @@ def test_a_pass_has_no_more_than_there_is_memory_for(trying, monkeypatch):
 
 def test_a_trial_touches_no_checkpoint(tmp_path):
     stages = seeds(0, 1)
-    tasks = stage_tasks(stages, tmp_path)
+    tasks = tasks_of(stages, tmp_path)
     killed(tasks, 1)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.safetensors")}
     events: list[object] = []
