@@ -26,10 +26,11 @@ from kdsweep.methods.term import Outputs
 from kdsweep.networks.build import build
 from kdsweep.networks.taps import Tapped
 from kdsweep.stage import LOGITS, Average, Stage
+from kdsweep.training import fit as fitting
 from kdsweep.training import trial
 from kdsweep.training.checkpoint import Checkpoint
 from kdsweep.training.fit import fit_together
-from kdsweep.training.member import Fitted, Task
+from kdsweep.training.member import Fitted, Member, Task
 from kdsweep.training.network import Inputs, place
 from kdsweep.training.teaching import Teaching
 from kdsweep.training.trial import faster_together
@@ -271,6 +272,22 @@ def test_of_several_teachers(tmp_path, average):
         return [Outputs(SAID[0][indices]), Outputs(-2 * SAID[0][indices])][:heard]
 
     assert_as_alone(stages, tmp_path, ask)
+
+
+def test_behind_a_frozen_front_each_trains_by_its_own_features(tmp_path, monkeypatch):
+    """One by one, and none keeps them when it is at its end."""
+    passes: list[int] = []
+
+    class Noted(fitting.Stacked):
+        def __init__(self, members: Sequence[Member]) -> None:
+            passes.append(members[0].progress.phase)
+            super().__init__(members)
+
+    monkeypatch.setattr(fitting, "Stacked", Noted)
+    stages = SAME["two phases, a frozen front"]
+    members = fit_together(tasks_of(stages, tmp_path), DATASET, CPU)
+    assert passes == [0] and not any(hasattr(member, "learner") for member in members)
+    assert [len(member.fitted().history) for member in members] == [5, 5]
 
 
 # teachers and images are shared
