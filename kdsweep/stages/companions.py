@@ -5,8 +5,10 @@ that need these then find them in the store.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +19,9 @@ from typing import Any, Self
 from kdsweep.config import Training
 from kdsweep.stage import Average, Stage, digest
 from kdsweep.stages.graph import Links, nodes
+from kdsweep.system.progress import once
+
+log = logging.getLogger(__name__)
 
 FOLDER, STAGES = "together", "stages.json"  # in a sweep's folder
 MOST = 32  # stages in a pass: more gain little
@@ -29,8 +34,9 @@ def groups(jobs: Iterable[Links], at_once: int, most: int = MOST) -> list[list[S
     `most` those of one seed are together, since they share their images.
     """
     kinds: dict[str, list[Stage]] = {}
+    known: dict[str, str] = {}
     for node in nodes(jobs).values():
-        kinds.setdefault(kind_of(node.stage), []).append(node.stage)
+        kinds.setdefault(_kind_of(node.stage, known), []).append(node.stage)
     found = []
     for stages in kinds.values():
         for hand in range(at_once):
@@ -41,22 +47,27 @@ def groups(jobs: Iterable[Links], at_once: int, most: int = MOST) -> list[list[S
     return [group for group in found if len(group) > 1]
 
 
-def kind_of(stage: Stage) -> str:
+def _kind_of(stage: Stage, known: dict[str, str]) -> str:
     """A digest of all in which stages of one pass are equal: the description without the seed, the rates and
-    weight decay, and the numbers of terms, and with the kinds of the parents."""
+    weight decay, and the numbers of terms, and with the kinds of the parents. `known` has those of stages by
+    key, since in a dense chain a stage teaches all that come after it."""
+    if stage.key not in known:
+        known[stage.key] = digest(_shared(stage, known))
+    return known[stage.key]
+
+
+def _shared(stage: Stage, known: dict[str, str]) -> dict[str, Any]:
     described = stage.describe()
     training = dict(described["training"])
     for part in ("fine_tuning", "optimizer"):
         if part in training:
             training[part] = _without(training[part], "learning_rate", "weight_decay")
-    return digest(
-        {
-            **_without(described, "seed"),
-            "training": _without(training, "learning_rate"),
-            "objective": {name: _shape(term) for name, term in stage.objective.items()},
-            "parents": [kind_of(parent) for parent in stage.parents],
-        }
-    )
+    return {
+        **_without(described, "seed"),
+        "training": _without(training, "learning_rate"),
+        "objective": {name: _shape(term) for name, term in stage.objective.items()},
+        "parents": [_kind_of(parent, known) for parent in stage.parents],
+    }
 
 
 def _without(described: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -104,8 +115,15 @@ class Companions:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
     def beside(self, stage: Stage) -> list[Stage]:
-        """The other stages of the group of a stage."""
-        return [self._stage(key) for key in self.group(stage) if key != stage.key]
+        """The other stages of the group of a stage; none if what the sweep has left cannot be used."""
+        try:
+            return [self._stage(key) for key in self.group(stage) if key != stage.key]
+        except (
+            Exception
+        ) as error:  # the sweep has ended, or another version has written it: anything may be wrong
+            reason = f"{type(error).__name__}: {error}"
+            once(log.warning, f"{self.folder} cannot be used ({reason}); stages train one by one")
+            return []
 
     def group(self, stage: Stage) -> tuple[str, ...]:
         """The keys of the group of a stage."""
@@ -114,7 +132,8 @@ class Companions:
     def trained(self, stage: Stage) -> None:
         """Note that a job has trained a stage for others, the first of which will `take` it."""
         assert self.folder
-        (self.folder / stage.key).touch()
+        with suppress(FileNotFoundError):  # the sweep has ended without this job
+            (self.folder / stage.key).touch()
 
     def take(self, stage: Stage) -> bool:
         """Whether another job has trained the stage for the first that asks."""
@@ -135,12 +154,24 @@ class Companions:
     def _groups(self) -> dict[str, list[str]]:
         return {key: group for group in self._left.get("groups", []) for key in group}
 
+    @cached_property
+    def _stages(self) -> dict[str, Stage]:
+        return {}
+
     def _stage(self, key: str) -> Stage:
+        if key not in self._stages:
+            self._stages[key] = self._read(key)
+        return self._stages[key]
+
+    def _read(self, key: str) -> Stage:
         described = self._left["stages"][key]
         parents = tuple(map(self._stage, described["parents"]))
         training = Training.model_validate(described["training"])
         average = Average(described["average"]["of"], tuple(described["average"]["weights"]))
-        return Stage(**{**described, "parents": parents, "training": training, "average": average})
+        stage = Stage(**{**described, "parents": parents, "training": training, "average": average})
+        if stage.key != key:
+            raise ValueError(f"{key} is {stage.key} here")
+        return stage
 
 
 def _add(stage: Stage, stages: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ All are entries of the store, so each is made once, and a job whose entries all 
 """
 
 import json
+import logging
 import platform
 import sys
 import time
@@ -34,9 +35,11 @@ from kdsweep.store.store import Busy, Origin, Remote, Store
 if TYPE_CHECKING:
     import torch
 
-    from kdsweep.training.member import Fitted, Task
+    from kdsweep.training.member import Fitted, Member, Task
     from kdsweep.training.teaching import Teaching
 
+
+log = logging.getLogger(__name__)
 
 LIBRARIES = ("timm", "torchvision")  # of networks, and of the weights that their names stand for
 SECONDS_BETWEEN_LOOKS = 0.05  # at stages that other jobs are training
@@ -164,22 +167,38 @@ class Maker:
             raise TrainingError(f"{role}: {error}") from error
 
     def _fitted(self, role: str, stage: Stage, on_epoch: OnEpoch) -> "Fitted":
+        beside = self._worthwhile(stage)
+        try:
+            own = self._in_one_pass(role, stage, beside, on_epoch)
+        except (TrainingError, RuntimeError, MemoryError) as error:  # no room, or another's teacher
+            if not beside:
+                raise
+            log.info("%d stages cannot train in one pass: %s", len(beside) + 1, error)
+            _sizes[self.companions.group(stage)] = 1
+            own = self._in_one_pass(role, stage, [], on_epoch)
+        return own.fitted()
+
+    def _in_one_pass(self, role: str, stage: Stage, beside: Sequence[Stage], on_epoch: OnEpoch) -> "Member":
+        """Train a stage and those of `beside` that no other job is training, which become entries; all are
+        none if anything but a loss fails."""
         from kdsweep.training.fit import fit_together
 
         with ExitStack() as entered:
-            beside = self._beside(role, stage, entered)
-            tasks = self._tasks([stage, *(other for other, *_ in beside)], on_epoch)
-            own, *others = fit_together(tasks, self.dataset, self.device)
-            for member, (other, held, folder) in zip(others, beside, strict=True):
+            others = self._entered(role, stage, beside, entered)
+            tasks = self._tasks([stage, *(other for other, *_ in others)], on_epoch)
+            own, *members = fit_together(tasks, self.dataset, self.device)
+            for member, (other, held, folder) in zip(members, others, strict=True):
                 with suppress(TrainingError), held:  # its own job will find out and fail
                     self._write(other, member.fitted(), folder)
                     self.companions.trained(other)
-        return own.fitted()
+        return own
 
-    def _beside(self, role: str, stage: Stage, entered: ExitStack) -> list[tuple[Stage, ExitStack, Path]]:
-        """The stages to train in one pass with `stage`, each with its entry's folder and what holds it."""
+    def _entered(
+        self, role: str, stage: Stage, beside: Sequence[Stage], entered: ExitStack
+    ) -> list[tuple[Stage, ExitStack, Path]]:
+        """The stages to train in one pass with `stage`, each with what holds its entry, and its folder."""
         found = []
-        for other in self._worthwhile(stage):
+        for other in beside:
             held = entered.enter_context(ExitStack())
             with suppress(Busy, TrainingError):  # another job's
                 self._prepare(other, stage)
@@ -210,8 +229,9 @@ class Maker:
         for theirs, ours in zip(other.parents, like.parents, strict=True):
             if not self.store.find(theirs.key):
                 self._prepare(theirs, ours)
-                self._made(self.roles.get(ours.key, TEACHER), theirs, lambda *event: None)
-                self.companions.trained(theirs)
+                _, found = self._made(self.roles.get(ours.key, TEACHER), theirs, lambda *event: None)
+                if not found:  # else another job has trained it meanwhile
+                    self.companions.trained(theirs)
 
     def _tasks(self, stages: Sequence[Stage], on_epoch: OnEpoch) -> "list[Task]":
         """The first is this job's; those with one seed and the same teachers are taught as one."""

@@ -39,6 +39,7 @@ class Progress:
     best_score: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    together: int = 1  # the largest number of stages in one pass with it, itself included
 
     def record(self, metrics: dict[str, float], monitor: str, seconds: float) -> bool:
         """Count an epoch; return whether it is the best so far. Without the figure to choose by, it is."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from kdsweep.stage import derive
 
@@ -18,6 +19,7 @@ class Draws:
         self.seeds = list(dict.fromkeys(seeds))
         self.places = torch.tensor([self.seeds.index(seed) for seed in seeds], device=device)
         self.place = self.places[0]  # of the stage that runs; under vmap a tensor for all
+        self.as_alone = device.type == "cpu"  # a GPU's own dropout draws otherwise
         one = len(self.seeds) == 1
         self._generators = [None if one else Generator(device) for _ in self.seeds]
 
@@ -55,7 +57,8 @@ class _Dropout(nn.Module):
 def own_dropout(network: nn.Module, draws: Draws) -> nn.Module:
     """The network with its dropouts, of values and of channels, in terms of `draws`."""
     for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if type(child) in (nn.Dropout, nn.Dropout2d):
-                setattr(parent, name, _Dropout(child.p, type(child) is nn.Dropout2d, draws))  # type: ignore[arg-type]
+        # named_children() would skip one that is there twice
+        for name, child in list(parent._modules.items()):
+            if isinstance(child, _DropoutNd) and type(child) in (nn.Dropout, nn.Dropout2d):
+                setattr(parent, name, _Dropout(child.p, type(child) is nn.Dropout2d, draws))
     return network

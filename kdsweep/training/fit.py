@@ -55,7 +55,10 @@ def fit_together(tasks: Sequence[Task], dataset: Dataset, device: torch.device) 
 
 def _train(members: Sequence[Member], saves: Saves) -> None:
     """Train the phase under way until it is over for one of the members."""
-    for member in members:
+    members[0].begin()
+    if not members[0].sees_images:  # features of its own: no pass of several is as fast
+        members = members[:1]
+    for member in members[1:]:
         member.begin()
     updates = Alone(members) if len(members) == 1 else Stacked(members)
     phase, together = members[0].progress.phase, len(members)
@@ -74,3 +77,6 @@ def _train(members: Sequence[Member], saves: Saves) -> None:
                     member.checkpoint.replace()
         for member in counted:
             member.report()
+    for member in members:
+        if not member.goes_on():
+            member.end()

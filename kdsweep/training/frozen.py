@@ -44,7 +44,7 @@ def cut(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     end = _front(children, recurse=True)
     if end == 0:
         return None
-    while end < len(children) and not _learns(children[end]) and not _drops(children[end]):
+    while end < len(children) and not _learns(children[end]) and not drops(children[end]):
         end += 1
     return nn.Sequential(*children[:end]), nn.Sequential(*children[end:])
 
@@ -85,6 +85,6 @@ def _learns(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _drops(module: nn.Module) -> bool:
+def drops(module: nn.Module) -> bool:
     """Whether it is or contains one of torch's dropouts."""
     return any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())

@@ -47,8 +47,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The chosen weights and their training; `history` has one mapping of metrics per epoch. `together` is
-    the largest number of stages that trained in one pass with it, itself included."""
+    """The chosen weights and their training; `history` has one mapping of metrics per epoch, `together` is as
+    in Progress."""
 
     weights: dict[str, Tensor]
     history: list[dict[str, float]]
@@ -101,7 +101,7 @@ class Member:
         self.checkpoint = Checkpoint(task.unfinished, self.network, self.loss, data.device)
         self.progress = self.checkpoint.load()
         self.average: MovingAverage | None = None
-        self.together, self.error = 1, ""
+        self.error = ""
         self._learnable = [each for each in self.network.parameters() if each.requires_grad]
         self._begun: int | None = None  # the phase whose optimizer this is
         if self.progress.epoch:
@@ -143,6 +143,11 @@ class Member:
         self._schedule = make_schedule(self.optimizer, recipe, phase.epochs, self.progress.epochs_of_phase)
         self._begun = number
 
+    @property
+    def sees_images(self) -> bool:
+        """Whether the phase under way learns from images, not from the features of a frozen front."""
+        return self.learner.train is self.data.train
+
     def end_epoch(self, figures: dict[str, float], seconds: float, together: int) -> None:
         """Step the schedule, validate, and count the epoch, unless its loss is not finite; `seconds` is this
         stage's share of the epoch's updates."""
@@ -159,13 +164,17 @@ class Member:
                 f"lower the learning rate, {self.phase.learning_rate:g}"
             )
             return
-        self.together = max(self.together, together)
+        self.progress.together = max(self.progress.together, together)
         self._seconds = seconds + time.perf_counter() - start
         if self.progress.record(metrics, self.recipe.monitor, self._seconds):
             self.checkpoint.keep(self.average)
 
     def report(self) -> None:
         self.on_epoch(self.progress.epoch, self.progress.history[-1], self._seconds)
+
+    def end(self) -> None:
+        """Give back what only training needs; the features of a frozen front are large."""
+        del self.learner, self.optimizer
 
     def fitted(self) -> Fitted:
         """The outcome, once nothing is left to train. Raises TrainingError if the loss was not finite."""
@@ -181,7 +190,7 @@ class Member:
             progress.record(figures, "val/accuracy", 0.0)
         chosen = progress.best_epoch if self.recipe.keep == "best" else progress.epoch
         weights = _plain(self._kept())
-        return Fitted(weights, progress.history, chosen, progress.seconds, self.together)
+        return Fitted(weights, progress.history, chosen, progress.seconds, progress.together)
 
     def _kept(self) -> dict[str, Tensor]:
         """The weights that a training, or a phase, ends with."""

@@ -47,9 +47,9 @@ def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def rates(member: Member) -> tuple[float, float]:
-    """The numbers of its optimizer in which members may differ."""
-    group = member.optimizer.param_groups[0]
-    return group["lr"], group.get("weight_decay", 0)
+    """The numbers of its optimizer in which members may differ. Rates that a schedule makes equal for some
+    epochs, as at the end of a cosine, are not equal."""
+    return member.phase.learning_rate, member.optimizer.param_groups[0].get("weight_decay", 0)
 
 
 def is_elementwise(member: Member) -> bool:
@@ -119,7 +119,7 @@ def _learned(member: Member) -> Sequence[Tensor]:
 
 def _clip(gradients: Sequence[Tensor], norm: float) -> None:
     """Shorten each network's gradients as torch.nn.utils.clip_grad_norm_ does."""
-    lengths = torch.stack([each.flatten(1).norm(dim=1) for each in gradients]).norm(dim=0)
+    lengths = torch.stack([each.reshape(len(each), -1).norm(dim=1) for each in gradients]).norm(dim=0)
     factors = (norm / (lengths + 1e-6)).clamp(max=1)
     for each in gradients:
         each *= factors.view(-1, *[1] * (each.dim() - 1))
