@@ -1,12 +1,13 @@
 """Measures what students in one pass cost, against the same students one after another.
 
-    python benchmarks/together.py [--rounds 5] [--epochs 20] [--threads 1]
+    python benchmarks/together.py [--rounds 5] [--epochs 60] [--threads 1]
     python benchmarks/together.py --commands 6,60 [--rounds 3]
 
-The students of a sweep over temperatures train in turns both ways, in one process, on digits or on random
-images of CIFAR-10's and MNIST's shape (for a tenth of the epochs), with a teacher's stored answers. Everything that a training does
-counts: building, validation, checkpoints. The result is the ratio of the medians of the rounds, with the
-spread of their ratios, and how many students `hardware.together=auto` would take into one pass.
+The students of a sweep over temperatures train in turns both ways, in one process, with a teacher's stored
+answers, on digits or on random images of CIFAR-10's and MNIST's shape (there for a thirtieth of the epochs).
+Everything that a training does counts: building, validation, checkpoints. The result is the ratio of the
+medians of the rounds, with the spread of their ratios, and how many students `hardware.together=auto` would
+take into one pass.
 
 With --commands whole commands run on digits, with `hardware.together=auto` and `off` in turn: from an empty
 folder (cold), which trains teacher and baseline too, and again (warm).
@@ -55,7 +56,7 @@ Way = Callable[[], float]  # seconds of one round
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--commands", default="", help="numbers of jobs, such as 6,60")
     options = parser.parse_args()
@@ -74,7 +75,7 @@ def case(name: str, epochs: int, rounds: int, folder: Path) -> None:
     """Print how long the students of a case take both ways."""
     shape, images, batch, students, overrides = CASES[name]
     dataset = random_images(images, shape) if images else digits(folder)
-    epochs = max(1, epochs // 10) if images else epochs  # there the updates alone take seconds
+    epochs = max(1, epochs // 30) if images else epochs  # there the updates alone take seconds
     recipe = [f"training.epochs={epochs}", f"training.batch_size={batch}", *overrides]
     swept = "seed" if name.endswith("seeds") else "temperature"
     stages = [student([*recipe, f"{swept}={number}"], dataset) for number in range(1, students + 1)]

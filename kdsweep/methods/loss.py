@@ -37,12 +37,12 @@ class Loss(nn.Module):
     ) -> dict[str, Tensor]:
         """The sum as "loss", and each term by its name, unweighted; all are scalars.
 
-        `numbers` are by term the weight in this epoch and options to take in place of the objective's.
+        `numbers` are by term options, and the weight in this epoch, to take in place of the objective's.
         """
         own = numbers or {}
         losses = {name: term(batch, epoch, own.get(name, {})) for name, term in self.terms.items()}
-        weights = {name: each[WEIGHT] for name, each in own.items()}
-        return {"loss": self.weighted(losses, weights or self.weights(epoch, epochs)), **losses}
+        weights = {name: each[WEIGHT] for name, each in own.items() if WEIGHT in each}
+        return {"loss": self.weighted(losses, {**self.weights(epoch, epochs), **weights}), **losses}
 
     def weights(self, epoch: int, epochs: int) -> dict[str, float]:
         """The weight of each term in an epoch."""

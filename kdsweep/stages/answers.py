@@ -105,7 +105,7 @@ class Answers:
         """The teachers' outputs for a batch, without gradients: stored ones, of augmented images epoch by
         epoch, or, if terms look at maps, those of the networks themselves, in eval mode."""
         from kdsweep.methods.average import as_one
-        from kdsweep.stages.trajectory import Trajectory
+        from kdsweep.stages.trajectory import Live, Trajectory
         from kdsweep.training.teaching import Teaching
 
         voices = [self._voice(parent, stage) for parent in stage.parents]
@@ -119,7 +119,9 @@ class Answers:
                 yield
 
         return Teaching(
-            lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average), epoch
+            lambda indices, inputs: as_one([voice(indices, inputs) for voice in voices], stage.average),
+            epoch,
+            kept=not any(isinstance(voice, Live) for voice in voices) and bool(self.store.answers_gb),
         )
 
     def _voice(self, teacher: Stage, stage: Stage) -> "Callable[[Tensor, Tensor], Outputs]":

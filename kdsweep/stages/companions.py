@@ -118,9 +118,7 @@ class Companions:
         """The other stages of the group of a stage; none if what the sweep has left cannot be used."""
         try:
             return [self._stage(key) for key in self.group(stage) if key != stage.key]
-        except (
-            Exception
-        ) as error:  # the sweep has ended, or another version has written it: anything may be wrong
+        except Exception as error:  # the sweep has ended, or another version has written it
             reason = f"{type(error).__name__}: {error}"
             once(log.warning, f"{self.folder} cannot be used ({reason}); stages train one by one")
             return []

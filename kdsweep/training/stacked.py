@@ -146,13 +146,14 @@ class Stacked:
         return outputs
 
     def _numbers(self, epoch: int) -> Numbers:
-        """What an epoch's terms take in place of the first member's numbers."""
-        epochs = self.first.stage.training.total_epochs
+        """What an epoch's terms take in place of the first member's numbers, where they differ."""
+        epochs, numbers = self.first.stage.training.total_epochs, {}
         weights = [member.loss.weights(epoch, epochs) for member in self.members]
-        return {
-            name: {WEIGHT: torch.tensor([each[name] for each in weights], device=self.data.device), **options}
-            for name, options in self.options.items()
-        }
+        for name, options in self.options.items():
+            own = [each[name] for each in weights]
+            differ = {WEIGHT: torch.tensor(own, device=self.data.device)} if len({*own}) > 1 else {}
+            numbers[name] = {**options, **differ}
+        return numbers
 
 
 class _Student(nn.Module):

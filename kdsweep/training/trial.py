@@ -38,15 +38,18 @@ def faster_together(tasks: Sequence[Task], dataset: Dataset, device: torch.devic
     """How many of the tasks, from the first on, to train in one pass: 1 if they do not fit into one or, where
     it is `timed`, if one after another is as fast.
 
-    Nothing is trained by it, and what the tasks have left unfinished is not touched.
+    Nothing is trained by it, and what the tasks have left unfinished is not touched. All are taught as the
+    first is.
     """
     with (
         tempfile.TemporaryDirectory(prefix="kdsweep-") as folder,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         unadvised(),
     ):
+        # kept answers cost nothing either way, so that they do not count
+        teaching = tasks[0].teaching.once() if tasks[0].teaching.kept else tasks[0].teaching
         aside = [
-            replace(task, unfinished=Path(folder) / str(number), on_epoch=lambda *event: None)
+            replace(task, teaching=teaching, unfinished=Path(folder) / str(number), on_epoch=lambda *_: None)
             for number, task in enumerate(tasks)
         ]
         try:
@@ -78,7 +81,7 @@ def _faster(tasks: Sequence[Task], data: Data, timed: bool) -> int:
     compared = stacked.draws.as_alone or not drops(first.network)
     for member, own in zip(stacked.members, losses, strict=True):
         if compared and not isclose(own, expected.get(member.stage.key, own), rel_tol=CLOSE):
-            log.info("no pass of several stages: its losses are others, %g and %g", own, expected)
+            log.info("no pass of several stages: its losses are others, %g and %s", own, expected)
             return 1
         if member.stage.key == first.stage.key and _moved(member, begun) != _moved(first, begun):
             return 1  # a network that remembers by other means than in place
