@@ -26,6 +26,7 @@ from kdsweep.training.stacked import Stacked, unadvised
 log = logging.getLogger(__name__)
 
 UPDATES, SECONDS = 6, 0.5  # that are timed at most, the first apart
+LONG = 0.2  # seconds of an update that keeps a device busy by itself
 # bytes of all networks of a pass; gradients and an optimizer's memory are three times as much
 WEIGHTS = 2**28
 # bytes that a pass may keep for its gradients on the CPU, of which it needs twice as many; on a GPU it is a
@@ -67,6 +68,8 @@ def _faster(tasks: Sequence[Task], data: Data, timed: bool) -> int:
         return 1
     begun = {name: each.clone() for name, each in first.network.named_buffers()}
     seconds, (loss,) = _tried(Alone([first]), data)
+    if timed and seconds > LONG:
+        return 1  # without trying for minutes what gains nothing
     with _noting() as kept:
         _, (last,) = _tried(Alone([_begun(tasks[count - 1], data)]), data, 0)
     expected = {tasks[0].stage.key: loss, tasks[count - 1].stage.key: last}

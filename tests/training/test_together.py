@@ -732,14 +732,16 @@ def test_a_network_that_draws_may_be_stacked_with_others_of_its_seed(tmp_path, t
 
 def test_a_pass_must_be_faster(trying, monkeypatch):
     stages = seeds(0, 1, 2)
-    original, slow = trial._tried, {trial.Alone: 1.0, trial.Stacked: 2.9}
+    original, slow = trial._tried, {trial.Alone: 0.1, trial.Stacked: 0.29}
 
     def tried(updates, *given):
         return slow[type(updates)], original(updates, *given)[1]
 
     monkeypatch.setattr(trial, "_tried", tried)
     assert trying(stages, timed=True) == 3
-    slow[trial.Stacked] = 3.1
+    slow[trial.Stacked] = 0.31
+    assert trying(stages, timed=True) == 1 and trying(stages, timed=False) == 3
+    slow.update({trial.Alone: 1.1 * trial.LONG, trial.Stacked: 0.0})  # it is not even tried
     assert trying(stages, timed=True) == 1 and trying(stages, timed=False) == 3
 
 
