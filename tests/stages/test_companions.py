@@ -21,7 +21,7 @@ from kdsweep.config import Augment, FineTuning, Hardware
 from kdsweep.errors import AskedToLeave, TrainingError
 from kdsweep.results.events import EpochEnded, StageFinished
 from kdsweep.stage import Average, Stage
-from kdsweep.stages import maker as module
+from kdsweep.stages import trainer as module
 from kdsweep.stages.companions import FOLDER, STAGES, Companions, groups
 from kdsweep.stages.graph import Links, nodes
 from kdsweep.stages.maker import Maker
@@ -71,7 +71,7 @@ def test_those_of_a_kind_are_dealt_to_the_jobs_that_run_at_once():
         [students[2], students[5]],
     ]
     dealt = [group for group in groups(jobs, 2, most=2) if group[0] in students]
-    assert dealt == [[students[0], students[4]], [students[1], students[5]], [students[2], students[6]]]
+    assert dealt == [[students[0], students[2]], [students[4], students[6]], [students[3], students[5]]]
     assert groups(jobs[:2], 2) == [], "as many jobs as stages: each trains its own"
 
 

@@ -10,7 +10,8 @@ from helpers import CNN, MLP, kd_objective, make_dataset, make_stage
 
 from kdsweep.config import Hardware
 from kdsweep.results.events import StageFinished, Waiting
-from kdsweep.stages.maker import Maker, _provenance
+from kdsweep.stages.maker import Maker
+from kdsweep.stages.trainer import _provenance
 from kdsweep.store.store import Store
 
 TEACHER = make_stage(CNN)

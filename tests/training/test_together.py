@@ -465,15 +465,15 @@ def test_a_pass_that_is_killed_while_it_saves_ends_right(tmp_path, monkeypatch):
     """Its members' checkpoints are then of different epochs."""
     stages = seeds(0, 1, 2)
     expected = alone(stages, tmp_path / "alone")
-    original, saves = Checkpoint.save, []
+    original, saves = Checkpoint.replace, []
 
-    def save(checkpoint, *given):
+    def replaced(checkpoint):
         saves.append(checkpoint)
         if len(saves) == 5:  # the second member's, after its second epoch
             raise KeyboardInterrupt
-        original(checkpoint, *given)
+        original(checkpoint)
 
-    monkeypatch.setattr(Checkpoint, "save", save)
+    monkeypatch.setattr(Checkpoint, "replace", replaced)
     with pytest.raises(KeyboardInterrupt):
         together(stages, tmp_path / "killed")
     for one, other in zip(expected, together(stages, tmp_path / "killed"), strict=True):
