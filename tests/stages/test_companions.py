@@ -75,6 +75,13 @@ def test_those_of_a_kind_are_dealt_to_the_jobs_that_run_at_once():
     assert groups(jobs[:2], 2) == [], "as many jobs as stages: each trains its own"
 
 
+def test_where_not_all_have_room_those_of_a_seed_are_together():
+    """They share images and teacher, whatever order the jobs have."""
+    jobs = [job(seed, temperature) for temperature in (1.0, 2.0, 4.0) for seed in (0, 1)]
+    found = [group for group in groups(jobs, 1, most=3) if len(group[0].parents)]
+    assert [{stage.seed for stage in group} for group in found] == [{0}, {1}]
+
+
 ONE = make_stage(MLP, kd_objective(), (make_stage(CNN),))
 OTHERS = {
     "model": replace(ONE, model={**MLP, "hidden": [8]}),

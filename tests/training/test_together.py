@@ -461,19 +461,20 @@ def test_members_that_have_come_differently_far_all_end_right(tmp_path):
 
 
 @pytest.mark.usefixtures("saved")
-def test_a_pass_that_is_killed_while_it_saves_ends_right(tmp_path, monkeypatch):
-    """Its members' checkpoints are then of different epochs."""
+@pytest.mark.parametrize("step", ["write", "replace"])
+def test_a_pass_that_is_killed_while_it_saves_ends_right(tmp_path, monkeypatch, step):
+    """Also where some checkpoints are of its last epoch, and others of the one before."""
     stages = seeds(0, 1, 2)
     expected = alone(stages, tmp_path / "alone")
-    original, saves = Checkpoint.replace, []
+    original, steps = getattr(Checkpoint, step), []
 
-    def replaced(checkpoint):
-        saves.append(checkpoint)
-        if len(saves) == 5:  # the second member's, after its second epoch
+    def dying(checkpoint, *given):
+        steps.append(checkpoint)
+        if len(steps) == 5:  # the second member's, after its second epoch
             raise KeyboardInterrupt
-        original(checkpoint)
+        original(checkpoint, *given)
 
-    monkeypatch.setattr(Checkpoint, "replace", replaced)
+    monkeypatch.setattr(Checkpoint, step, dying)
     with pytest.raises(KeyboardInterrupt):
         together(stages, tmp_path / "killed")
     for one, other in zip(expected, together(stages, tmp_path / "killed"), strict=True):
