@@ -34,8 +34,7 @@ class Hardware(Section):
     address: str | None = Field(default=None, pattern=r"^(auto|(ray://)?[\w.-]+:\d+)$")
     """address of a Ray cluster; auto: this machine's"""
     together: int | Literal["auto", "off"] = Field(default="auto")
-    """networks of a sweep in one pass, if they differ only in seeds and numbers: auto, where that is faster;
-    off; or at most N"""
+    """networks of a sweep that differ only in numbers and seeds, in one pass: auto, if faster; off; or N"""
     shared_store: bool = True
     """false: nodes have separate disks and exchange stages through MLflow's artifacts"""
     partition: str | None = None
