@@ -45,6 +45,9 @@ benchmark: $(VENV)/installed ## print the speed ratios
 	$(BIN)/python benchmarks/frozen.py
 	$(BIN)/python benchmarks/chain.py
 	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/answers.py
+	$(BIN)/python benchmarks/together.py
+	$(BIN)/python benchmarks/together.py --commands 6,60
 	$(BIN)/python benchmarks/methods.py
 
 clean: ## remove .venv and caches; the store, the runs and mlflow.db stay

@@ -40,7 +40,8 @@ def main() -> None:
 def sweep(folder: Path, jobs: int) -> tuple[list[float], float]:
     """Seconds from the start to the sweep's first line, to each job's line, and to the end."""
     program = str(Path(sys.executable).parent / "kdsweep")
-    command = [program, "-m", f"temperature=range(1,{jobs + 1})", "training.epochs=1", "hardware.threads=1"]
+    hardware = ["hardware.threads=1", "hardware.together=off"]  # else the first job trains for the others
+    command = [program, "-m", f"temperature=range(1,{jobs + 1})", "training.epochs=1", *hardware]
     start, lines = time.perf_counter(), []
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
