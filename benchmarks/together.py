@@ -1,6 +1,6 @@
 """Measures what students in one pass cost, against the same students one after another.
 
-    python benchmarks/together.py [--rounds 5] [--epochs 60] [--threads 1]
+    python benchmarks/together.py [--rounds 3] [--epochs 60] [--threads 1]
     python benchmarks/together.py --commands 6,60 [--rounds 3]
 
 The students of a sweep over temperatures train in turns both ways, in one process, with a teacher's stored
@@ -55,7 +55,7 @@ Way = Callable[[], float]  # seconds of one round
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--commands", default="", help="numbers of jobs, such as 6,60")
