@@ -21,25 +21,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from hydra import compose, initialize_config_module
+from random_data import random_images, stages
 from torch import Tensor
 
 from kdsweep.config import Hardware
 from kdsweep.config.parse import parse
 from kdsweep.data.dataset import Dataset
-from kdsweep.data.split import Split
 from kdsweep.methods.term import Outputs
 from kdsweep.stage import Stage
-from kdsweep.stages.chains import Known, plan
 from kdsweep.stages.maker import Maker
 from kdsweep.stages.trajectory import Live
 from kdsweep.store.store import Store
 
 TEMPERATURES, BATCH, SHAPE = (1, 2, 4, 8, 16, 32), 64, (3, 32, 32)
 STUDENT = 24  # channels
-CLASSES = tuple("0123456789")
 HARDWARE = Hardware(device="cpu", threads=1, together="off")  # one student after another
 
 
@@ -52,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    dataset = random_images(options.images)
+    dataset = random_images(options.images, SHAPE)
     sweep, other = (jobs(options.width, options.epochs, dataset, alpha) for alpha in (0.5, 0.2))
     seconds: dict[str, list[float]] = {"asked": [], "kept": [], "again": []}
     asked: dict[str, list[float]] = {"asked": [], "kept": [], "again": []}  # seconds of the teacher, by batch
@@ -89,31 +86,8 @@ def network(width: int) -> dict[str, Any]:
     return {"_target_": "kdsweep.networks.zoo.layers.Layers", "layers": [*layers, "global_avgpool"]}
 
 
-def random_images(count: int) -> Dataset:
-    random = np.random.RandomState(0)
-
-    def split(size: int) -> Split:
-        images = random.randint(0, 256, (size, *SHAPE)).astype(np.uint8)
-        return Split(images, np.arange(size), np.arange(size) % len(CLASSES))
-
-    zero, one = np.zeros(SHAPE[0], np.float32), np.ones(SHAPE[0], np.float32)
-    return Dataset(split(count), split(count // 10), split(1), CLASSES, zero, one, "random", "random")
-
-
 def jobs(width: int, epochs: int, dataset: Dataset, alpha: float) -> list[Mapping[str, Stage]]:
     """The stages of each job of the sweep."""
-    count = len(dataset.train.labels)
-    known = Known(
-        source=lambda network: None,
-        initial=lambda network: None,
-        parameters=lambda network: 0,
-        defaults=lambda network: {},
-        on_gpu=lambda: False,
-        classes=dataset.classes,
-        draws_val=False,
-        images=count,
-        trained_on=count,
-    )
     augmented = ("dataset.augment.crop_padding=4", "dataset.augment.horizontal_flip=true")
     found = []
     for temperature in TEMPERATURES:
@@ -122,7 +96,7 @@ def jobs(width: int, epochs: int, dataset: Dataset, alpha: float) -> list[Mappin
         with initialize_config_module("kdsweep.conf"):
             config = compose("config", [*overrides, *recipe])
         config.teacher.model, config.student.model = network(width), network(STUDENT)
-        found.append(plan(parse(config), dataset.fingerprint, known).links())
+        found.append(stages(parse(config), dataset))
     return found
 
 

@@ -15,18 +15,16 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from hydra import compose, initialize_config_module
+from random_data import random_images, stages
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdsweep.config.parse import parse
 from kdsweep.data.dataset import Dataset
-from kdsweep.data.split import Split
 from kdsweep.methods.term import Outputs
 from kdsweep.networks.zoo.mlp import MLP
-from kdsweep.stages.chains import Known, plan
 from kdsweep.training.fit import fit
 from kdsweep.training.teaching import Teaching
 
@@ -40,7 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
-    dataset = random_images(options.images)
+    dataset = random_images(options.images, (1, 28, 28))
     teacher = torch.randn(options.images, 10, generator=torch.Generator().manual_seed(0))
     images = torch.tensor(dataset.train.images).float() / 255
     labels = torch.tensor(dataset.train.labels)
@@ -58,36 +56,11 @@ def main() -> None:
     print(f"ratio      {one / other:.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
 
 
-def random_images(count: int) -> Dataset:
-    """Random images of MNIST's shape, with its share of validation images."""
-    random = np.random.RandomState(0)
-
-    def split(size: int) -> Split:
-        images = random.randint(0, 256, (size, 1, 28, 28)).astype(np.uint8)
-        return Split(images, np.arange(size), np.arange(size) % 10)
-
-    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
-    classes = tuple("0123456789")
-    return Dataset(split(count), split(count // 9), split(1), classes, zero, one, "random", "random")
-
-
 def kdsweep_epochs(dataset: Dataset, teacher: Tensor, epochs: int) -> list[float]:
     """Seconds of each epoch, from the end of the previous one."""
     with initialize_config_module("kdsweep.conf"):
         config = parse(compose("config", ["experiment=mnist_kd", f"training.epochs={epochs}"]))
-    count = len(dataset.train.labels)
-    known = Known(
-        source=lambda network: None,
-        initial=lambda network: None,
-        parameters=lambda network: 0,
-        defaults=lambda network: {},
-        on_gpu=lambda: False,
-        classes=dataset.classes,
-        draws_val=False,
-        images=count,
-        trained_on=count,
-    )
-    stage = plan(config, dataset.fingerprint, known).chain["student"]
+    stage = stages(config, dataset)["student"]
     ends = []
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()

@@ -23,16 +23,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from hydra import compose, initialize_config_module
+from random_data import random_images, stages
 
 from kdsweep.config.parse import parse
 from kdsweep.data.dataset import Dataset, load
-from kdsweep.data.split import Split
 from kdsweep.methods.term import Outputs
 from kdsweep.stage import Stage
-from kdsweep.stages.chains import Known, plan
 from kdsweep.store.store import Store
 from kdsweep.training.fit import fit_together
 from kdsweep.training.member import Task
@@ -78,13 +76,13 @@ def case(name: str, epochs: int, rounds: int, folder: Path) -> None:
     epochs = max(1, epochs // 30) if images else epochs  # there the updates alone take seconds
     recipe = [f"training.epochs={epochs}", f"training.batch_size={batch}", *overrides]
     swept = "seed" if name.endswith("seeds") else "temperature"
-    stages = [student([*recipe, f"{swept}={number}"], dataset) for number in range(1, students + 1)]
+    learners = [student([*recipe, f"{swept}={number}"], dataset) for number in range(1, students + 1)]
     logits = torch.randn(len(dataset.train.labels), len(dataset.classes))
     teaching = Teaching(lambda indices, inputs: [Outputs(logits.index_select(0, indices))])
 
     def tasks() -> list[Task]:
         shutil.rmtree(folder / "unfinished", ignore_errors=True)
-        return [Task(stage, teaching, folder / "unfinished" / stage.key) for stage in stages]
+        return [Task(stage, teaching, folder / "unfinished" / stage.key) for stage in learners]
 
     def together() -> float:
         return timed(lambda: fit_together(tasks(), dataset, CPU))
@@ -116,36 +114,11 @@ def digits(folder: Path) -> Dataset:
         return load(parse(compose("config")).dataset, Store(folder / "store"))
 
 
-def random_images(count: int, shape: tuple[int, int, int]) -> Dataset:
-    random = np.random.RandomState(0)
-
-    def split(size: int) -> Split:
-        images = random.randint(0, 256, (size, *shape)).astype(np.uint8)
-        return Split(images, np.arange(size), np.arange(size) % 10)
-
-    zero, one = np.zeros(shape[0], np.float32), np.ones(shape[0], np.float32)
-    return Dataset(
-        split(count), split(count // 9), split(1), tuple("0123456789"), zero, one, "random", "random"
-    )
-
-
 def student(overrides: Sequence[str], dataset: Dataset) -> Stage:
     """The student of a job, with the default recipe for files."""
-    count = len(dataset.train.labels)
-    known = Known(
-        source=lambda network: None,
-        initial=lambda network: None,
-        parameters=lambda network: 0,
-        defaults=lambda network: {},
-        on_gpu=lambda: False,
-        classes=dataset.classes,
-        draws_val=False,
-        images=count,
-        trained_on=count,
-    )
     with initialize_config_module("kdsweep.conf"):
         config = parse(compose("config", list(overrides)))
-    return plan(config, dataset.fingerprint, known).chain["student"]
+    return stages(config, dataset)["student"]
 
 
 def commands(jobs: int, rounds: int, threads: int) -> None:
