@@ -18,7 +18,8 @@ from kdsweep.networks.weights import WEIGHTS
 from kdsweep.results.network import NetworkResult
 from kdsweep.results.record import Record
 from kdsweep.results.result import JobResult, SweepInfo
-from kdsweep.store.store import MARKER, Store, open_store
+from kdsweep.store.place import open_store
+from kdsweep.store.store import MARKER, Store
 from kdsweep.tracking import download
 
 

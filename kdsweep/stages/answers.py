@@ -16,7 +16,8 @@ from kdsweep.networks import CLASSES, has_logits
 from kdsweep.networks.weights import WEIGHTS
 from kdsweep.stage import FORMAT, Panel, Stage, digest
 from kdsweep.stages.teachers import follows_trajectory
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 
 if TYPE_CHECKING:
     import torch

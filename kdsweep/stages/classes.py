@@ -10,7 +10,8 @@ from typing import Any
 from kdsweep.errors import ConfigError
 from kdsweep.networks.weights import WEIGHTS, load_weights, weights_digest
 from kdsweep.stage import digest
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 
 log = logging.getLogger(__name__)
 

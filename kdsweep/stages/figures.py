@@ -13,7 +13,8 @@ from kdsweep.results.events import StageFinished
 from kdsweep.results.left import as_json, read_left
 from kdsweep.results.network import Cost, Evaluation, NetworkResult, Selection
 from kdsweep.stage import FORMAT, Average, Panel, Stage, digest
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 
 if TYPE_CHECKING:
     from torch import Tensor

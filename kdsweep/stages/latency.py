@@ -21,7 +21,8 @@ from kdsweep.results.result import Latency
 from kdsweep.stage import FORMAT, digest
 from kdsweep.stages.figures import priced
 from kdsweep.stages.prepare import Job
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from kdsweep.stages.companions import Companions
 from kdsweep.stages.figures import Figures
 from kdsweep.stages.graph import Graph, nodes
 from kdsweep.stages.trainer import Trainer
-from kdsweep.store.store import Busy, Remote, Store
+from kdsweep.store.origin import Remote
+from kdsweep.store.store import Busy, Store
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,8 @@ from kdsweep.stages.chains import ALONE, Known, Plan, plan
 from kdsweep.stages.choices import refuse_choices
 from kdsweep.stages.classes import for_classes
 from kdsweep.stages.teachers import expected_classes, mapping_key
-from kdsweep.store.store import Store, open_store
+from kdsweep.store.place import open_store
+from kdsweep.store.store import Store
 from kdsweep.system.progress import once
 from kdsweep.tracking import download
 from kdsweep.training.device import resolve, uses_cuda

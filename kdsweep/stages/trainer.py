@@ -20,7 +20,8 @@ from kdsweep.stage import Stage
 from kdsweep.stages.answers import Answers, is_outputs, looked_up
 from kdsweep.stages.classes import metadata
 from kdsweep.stages.companions import Companions
-from kdsweep.store.store import Busy, Origin, Remote
+from kdsweep.store.origin import Origin, Remote
+from kdsweep.store.store import Busy
 
 if TYPE_CHECKING:
     import torch

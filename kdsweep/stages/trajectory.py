@@ -21,7 +21,8 @@ from kdsweep.methods import LOGITS
 from kdsweep.methods.term import Outputs
 from kdsweep.networks.taps import Tapped
 from kdsweep.stage import FORMAT, Stage, digest
-from kdsweep.store.store import ANSWERS, Busy, Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import ANSWERS, Busy, Store
 from kdsweep.system.progress import once
 
 log = logging.getLogger(__name__)

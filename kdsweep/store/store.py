@@ -9,62 +9,31 @@
 A store that its user may only read is a source: its entries are used, and new ones go to another store.
 """
 
-import getpass
-import json
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from socket import gethostname
-from typing import Any, Protocol, Self
+from typing import Self
 
 from filelock import FileLock, Timeout
 
-from kdsweep import __version__
 from kdsweep.errors import UNUSED, DiskFull, KdsweepError, disk_is_full
+from kdsweep.store.origin import Origin, Remote, fetch, sign
 from kdsweep.store.seal import damage, seal
-from kdsweep.system.files import discard, exists, owner, why_unwritable
-from kdsweep.system.progress import once
+from kdsweep.system.files import discard, exists, owner
 
 log = logging.getLogger(__name__)
 
-ENTRY, MARKER = "entry.json", "kdsweep-store.txt"
+MARKER = "kdsweep-store.txt"
 OWN = "kdsweep-store"  # the usual folder, in the working directory
 REMOVED = "removed"  # has folders that are being removed
 ANSWERS = "answers.safetensors"  # what a teacher said of an epoch of augmented images
 LEFT_FREE = 1e9  # bytes of the disk that are not filled with what can be made again
 _verified: set[Path] = set()  # entries whose checksums this process has read
-
-
-class Remote(Protocol):
-    """A place that exchanges finished entries between machines that do not share a store."""
-
-    def fetch(self, key: str, folder: Path) -> bool:
-        """Copy an entry's files, with their checksums, into an empty folder; False if it is missing."""
-
-    def keep(self, key: str, entry: Path) -> None:
-        """Store a copy of an entry."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The description of an entry for its entry.json; entries are looked up only by their keys.
-
-    The key is a digest of `made_from`, which is abridged here if it is long; `parents` are the keys of the
-    entries that it was made from; `network` and `role` name the stage that it is or describes.
-    """
-
-    kind: str
-    made_from: Mapping[str, Any]
-    parents: Sequence[str] = ()
-    network: str = ""
-    role: str = ""
 
 
 class Busy(Exception):
@@ -170,11 +139,11 @@ class Store:
                 entry = self.find(key)
                 if not entry:
                     with self._new(key, flush) as folder:
-                        fetched = remote is not None and _fetch(remote, key, folder)
+                        fetched = remote is not None and fetch(remote, key, folder)
                         if not fetched:
                             start = time.perf_counter()
                             yield folder, False
-                            _sign(folder, key, origin, time.perf_counter() - start)
+                            sign(folder, key, origin, time.perf_counter() - start)
                     if not fetched:
                         if remote:
                             remote.keep(key, self.root / key)
@@ -298,30 +267,6 @@ class Store:
             entry.replace(aside / key)
 
 
-def open_store(root: str | Path, budget: float | None = None, answers_gb: float = 0.0) -> Store:
-    """The store of a config, made if it is missing. Raises KdsweepError as `place_store` and `made` do."""
-    return place_store(root, budget, answers_gb).made()
-
-
-def place_store(root: str | Path, budget: float | None = None, answers_gb: float = 0.0) -> Store:
-    """The store of a config, without making it.
-
-    If this user may only read it, it is the source of a store in the working directory, which gets new
-    entries. Raises KdsweepError if the user cannot write there either.
-    """
-    folder = Path(root).absolute()
-    if not (folder / MARKER).is_file() or not any(map(why_unwritable, (folder, folder / "locks"))):
-        return Store(root, budget, answers_gb=answers_gb)
-    own = Path(OWN).absolute()
-    if own == folder or why_unwritable(own if own.exists() else own.parent):
-        raise KdsweepError(
-            f"store={root}: is read-only for you, and so is the working directory, which would get new "
-            "entries; start in a folder where you may write"
-        )
-    once(log.warning, f"store={root}: is read-only for you; new entries go to {OWN}")
-    return Store(own, budget, folder, answers_gb)
-
-
 def _damage(entry: Path) -> str | None:
     try:
         return damage(entry)
@@ -344,26 +289,3 @@ def size_of(folder: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(path, name)).st_size  # noqa: PTH118 (twice as fast)
     return total
-
-
-def _sign(folder: Path, key: str, origin: Origin, seconds: float) -> None:
-    """Write the description of an entry."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    made = {"key": key, "made": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 3)}
-    by = {"user": user, "host": gethostname(), "kdsweep": __version__}
-    (folder / ENTRY).write_text(json.dumps({**asdict(origin), **made, "by": by}, indent=1))
-
-
-def _fetch(remote: Remote, key: str, folder: Path) -> bool:
-    """Whether `remote` had the entry, complete; otherwise the folder is empty."""
-    if remote.fetch(key, folder):
-        wrong = damage(folder)
-        if not wrong:
-            return True
-        log.warning("store: the remote copy of %s is damaged (%s); made again", key[:8], wrong)
-    shutil.rmtree(folder)
-    folder.mkdir()
-    return False

@@ -14,7 +14,8 @@ from pydantic import AwareDatetime, BaseModel
 from kdsweep.errors import KdsweepError
 from kdsweep.results.result import RESULT
 from kdsweep.stage import canonical
-from kdsweep.store.store import ANSWERS, ENTRY, REMOVED, Store, size_of
+from kdsweep.store.origin import ENTRY
+from kdsweep.store.store import ANSWERS, REMOVED, Store, size_of
 from kdsweep.store.unfinished import epochs_done
 
 KEY_DIGITS = 32

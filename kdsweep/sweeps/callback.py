@@ -139,7 +139,7 @@ class SweepCallback(Callback):
         SweepInfo.clear(folder)
 
         from kdsweep.stages.latency import measure
-        from kdsweep.store.store import open_store
+        from kdsweep.store.place import open_store
         from kdsweep.system.terminal import console
         from kdsweep.tracking import ROLE_TAG, SWEEP_TAG, Run, Tracker
 

@@ -16,7 +16,8 @@ import pytest
 from helpers import COMMAND, ROOT, TINY, environment
 
 from kdsweep import __version__
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 from kdsweep.system.terminal import Warnings, say
 
 BIN = Path(sys.executable).parent

@@ -15,8 +15,9 @@ from helpers import COMMAND, TINY, Command, environment
 from mlflow import MlflowClient
 
 from kdsweep.errors import KdsweepError
+from kdsweep.store.origin import ENTRY, Origin
 from kdsweep.store.show import entries_as_json, show_entries
-from kdsweep.store.store import ANSWERS, ENTRY, Origin, Store
+from kdsweep.store.store import ANSWERS, Store
 from kdsweep.store.usage import Use, kept, read_entries, read_uses
 
 

@@ -25,7 +25,8 @@ from kdsweep.networks.build import build, build_initial, check
 from kdsweep.networks.fitting import begin_with
 from kdsweep.networks.weights import load_weights
 from kdsweep.stages.begin import locate
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 from kdsweep.system import progress
 from kdsweep.tracking import download
 

@@ -11,7 +11,8 @@ from kdsweep.config import Augment, Hardware
 from kdsweep.stage import Stage
 from kdsweep.stages.estimate import Need, Paces, makespan
 from kdsweep.stages.show_plan import Planned, show_plan
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 from kdsweep.store.unfinished import epochs_done
 
 

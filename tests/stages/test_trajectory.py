@@ -29,7 +29,8 @@ from kdsweep.stages import trajectory
 from kdsweep.stages.answers import Answers
 from kdsweep.stages.maker import Maker
 from kdsweep.store import store as store_module
-from kdsweep.store.store import ANSWERS, ENTRY, Store
+from kdsweep.store.origin import ENTRY
+from kdsweep.store.store import ANSWERS, Store
 from kdsweep.training.fit import fit, fit_together
 from kdsweep.training.member import Fitted, Task
 

@@ -6,8 +6,9 @@ import shutil
 import pytest
 from helpers import begin
 
+from kdsweep.store.origin import Origin
 from kdsweep.store.seal import SUMS
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.store import Store
 from kdsweep.tracking import Run
 
 MADE = Origin("made", {})

@@ -18,8 +18,10 @@ from filelock import FileLock
 
 from kdsweep.errors import DiskFull, KdsweepError
 from kdsweep.store import store as store_module
+from kdsweep.store.origin import ENTRY, Origin
+from kdsweep.store.place import open_store
 from kdsweep.store.seal import SUMS, seal
-from kdsweep.store.store import ANSWERS, ENTRY, Busy, Origin, Store, open_store, size_of
+from kdsweep.store.store import ANSWERS, Busy, Store, size_of
 
 MADE = Origin("made", {"a": 1})
 

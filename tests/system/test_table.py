@@ -14,8 +14,9 @@ from kdsweep.config import Hardware
 from kdsweep.report import live as display
 from kdsweep.report.tables import show
 from kdsweep.stages.show_plan import Planned, show_plan
+from kdsweep.store.origin import Origin
 from kdsweep.store.show import show_entries
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.store import Store
 from kdsweep.store.usage import Use
 from kdsweep.system.table import Column, Fitting
 

@@ -23,7 +23,8 @@ from kdsweep.data.files.names import printable
 from kdsweep.data.split import Images
 from kdsweep.errors import DataError
 from kdsweep.stage import digest
-from kdsweep.store.store import Origin, Store
+from kdsweep.store.origin import Origin
+from kdsweep.store.store import Store
 from kdsweep.system.files import sha256
 from kdsweep.system.terminal import progress
 

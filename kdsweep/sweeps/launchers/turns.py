@@ -26,7 +26,7 @@ def turns(sweep: SweepInfo | None, jobs: Sequence[Sequence[str]]) -> Graph:
 
 def _kept(sweep: SweepInfo, keys: Iterable[str]) -> set[str]:
     """The stages that nodes can fetch from MLflow."""
-    from kdsweep.store.store import open_store
+    from kdsweep.store.place import open_store
     from kdsweep.tracking import Tracker
 
     try:

@@ -29,7 +29,7 @@ from kdsweep.config.code import source_digest
 from kdsweep.config.search import MONITORS
 from kdsweep.errors import ConfigError
 from kdsweep.stage import FORMAT, digest
-from kdsweep.store.store import place_store
+from kdsweep.store.place import place_store
 from kdsweep.sweeps.overrides import sweep_arguments
 from kdsweep.sweeps.search.best import NO_EXPERIMENT, of_the_job
 from kdsweep.sweeps.search.distributions import choices, distribution
