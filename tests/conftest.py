@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from dying import DYING
 from helpers import COMMAND, Command, environment
 from hypothesis import settings
@@ -73,6 +74,15 @@ def kdsweep(tmp_path: Path, database: Path | None) -> Command:
         return done
 
     return run
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With several, the last bits may differ where a machine is busy; and these trainings are small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Stacked:
         epoch = self.first.progress.epoch + 1
         step = self.begin(epoch)
         with ExitStack() as entered:
-            for _, one in sorted(self.classes.items()):  # the order of all processes, which may wait
+            for one in self.classes.values():
                 entered.enter_context(one.teaching.epoch(epoch))
             figures = per_image(map(step, self.batches(epoch)))
         self.optimizer.share()

@@ -49,13 +49,7 @@ NONE = FineTuning(epochs=0, learning_rate=1e-5, trainable="all")
 SECOND = FineTuning(epochs=4, learning_rate=0.01, trainable=2)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """With several, the last bits may differ where a machine is busy; and these trainings are small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def train(stage: Stage, folder: Path, initial: Path | None = None) -> Fitted:
